@@ -1,14 +1,17 @@
-"""Every command that the doctor suggests is valid: mematlas parses its own, knobs and Python names exist."""
+"""Every fix that the doctor suggests is valid and tested: commands parse, names exist, effects were measured."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from applied_fixes import applied
 from mematlas.cli.commands import COMMANDS
 from mematlas.cli.parser import Parser
 from mematlas.control.tune import plan
@@ -60,3 +63,42 @@ def test_python_names_are_there() -> None:
     for fix in FIXES.values():
         for name in re.findall(r"mematlas\.memory\.(\w+)", fix.command + fix.note):
             assert hasattr(memory, name), fix
+
+
+NAME = re.compile(r"[a-z-]+\.[a-z0-9-]+")
+MAKERS = {"Fix", "tune", "restart"}
+RULES = Path(rules.__file__).parent
+
+
+def names_in_source() -> set[str]:
+    """Return the names of all fixes that the rules can print: none can be made up at run time."""
+    found: set[str] = set()
+    for path in RULES.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MAKERS:
+                first = node.args[0] if node.args else None
+                if isinstance(first, ast.Constant):
+                    found.add(str(first.value))
+                else:
+                    assert path.name in {"allocators.py", "fixes.py"}, f"{path.name}:{node.lineno}"
+            elif isinstance(node, ast.Tuple) and path.name == "allocators.py":
+                first = node.elts[0] if node.elts else None
+                if isinstance(first, ast.Constant) and NAME.fullmatch(str(first.value)):
+                    found.add(str(first.value))
+    return {name for name in found if name}
+
+
+def test_each_fix_is_applied_by_a_test() -> None:
+    """Each fix in the source of the rules has a test that applies it, and each such test a fix."""
+    tests, names = applied(), names_in_source()
+    assert {each.name for each in FIXES.values() if each.kind is not FixKind.INSPECT} <= names
+    assert sorted(names - set(tests)) == []
+    assert sorted(set(tests) - names) == []
+    assert len(names) > 30
+
+
+def test_inspections_change_nothing() -> None:
+    """An inspection has no name and foretells nothing; everything else has a name."""
+    for fix in FIXES.values():
+        assert bool(fix.name) is (fix.kind is not FixKind.INSPECT), fix
+        assert fix.gain is None or fix.kind is not FixKind.INSPECT, fix

@@ -15,6 +15,7 @@
 #define BLOCKS 20000
 
 static pthread_barrier_t barrier;
+static char *volatile held;
 
 static long resident(void)
 {
@@ -70,7 +71,7 @@ static void bloat(void)
 
 static void lock(void)
 {
-	struct rlimit limit = {4 * MIB, 4 * MIB};
+	struct rlimit limit = {4 * MIB, 8 * MIB};
 
 	setrlimit(RLIMIT_MEMLOCK, &limit);
 	if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
@@ -87,8 +88,87 @@ static void grow(void)
 	}
 }
 
+static void set_limit(int resource, size_t soft)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, &limit))
+		exit(2);
+	limit.rlim_cur = soft;
+	if (setrlimit(resource, &limit))
+		exit(77);
+}
+
+static size_t address_space(void)
+{
+	FILE *file = fopen("/proc/self/statm", "r");
+	long pages = 0;
+
+	if (!file || fscanf(file, "%ld", &pages) != 1)
+		exit(2);
+	fclose(file);
+	return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static void use_stack(int kib)
+{
+	volatile char frame[1024];
+
+	frame[0] = 1;
+	if (kib)
+		use_stack(kib - 1);
+	frame[1023] = 1;
+}
+
+static void touch_sparsely(int advice)
+{
+	char *memory = aligned_alloc(2 * MIB, 128 * MIB);
+
+	if (madvise(memory, 128 * MIB, advice))
+		exit(77);
+	for (size_t at = 0; at < 128 * MIB; at += 2 * MIB)
+		memory[at] = 1;
+}
+
+/* Allocate, touch and free a large block again and again. */
+static void churn(void)
+{
+	for (int i = 0; i < 100; i++) {
+		held = memset(malloc(40 * MIB), 1, 40 * MIB);
+		free(held);
+	}
+}
+
+static void be_limited(const char *fault)
+{
+	if (!strcmp(fault, "address-space")) {
+		set_limit(RLIMIT_AS, address_space() + address_space() / 20);
+	} else if (!strcmp(fault, "stack")) {
+		set_limit(RLIMIT_STACK, 8 * MIB);
+		use_stack(6700);
+	} else if (!strcmp(fault, "sparse-huge")) {
+		touch_sparsely(MADV_HUGEPAGE);
+	} else if (!strcmp(fault, "sparse-small")) {
+		touch_sparsely(MADV_NOHUGEPAGE);
+	} else if (!strcmp(fault, "churn")) {
+		churn();
+	} else if (!strcmp(fault, "small-malloc")) {
+		held = memset(malloc(128 * MIB), 1, 128 * MIB);
+	} else if (!strcmp(fault, "double-free")) {
+		char *volatile block = malloc(100);
+
+		free(block);
+		free(block);
+	} else if (!strcmp(fault, "protected")) {
+		if (mprotect(map(MIB, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE), MIB,
+			     PROT_READ | PROT_EXEC))
+			exit(2);
+	}
+}
+
 static void be(const char *fault)
 {
+	be_limited(fault);
 	if (!strcmp(fault, "small-pages"))
 		memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, 128 * MIB);
 	else if (!strcmp(fault, "shared-small-pages"))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Test = TypeVar("Test", bound="Callable[..., object]")
 TESTS = Path(__file__).parents[1]
 WHERE = ("integration/doctor/test_fixes.py", "integration/doctor/test_fixes_of_allocators.py",
-         "integration/doctor/test_fixes_of_pages.py", "guest/test_doctor_fixes.py")  # fmt: skip
+         "integration/doctor/test_fixes_of_pages.py", "integration/doctor/test_processes.py", "guest/test_doctor_fixes.py")  # fmt: skip
 
 
 def applies(*names: str) -> Callable[[Test], Test]:

@@ -108,6 +108,13 @@ def nested() -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
             _remove(path)
 
 
+@contextmanager
+def memory_cgroup() -> Iterator[Cgroup]:
+    """Create one cgroup."""
+    with nested() as (top, _, _):
+        yield top
+
+
 def _remove(path: Path) -> None:
     end = time.monotonic() + 20
     for pid in (path / "cgroup.procs").read_text().split():

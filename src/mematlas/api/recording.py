@@ -290,7 +290,7 @@ class Recording:
         PosixPath('app.html')
         """
         pieces = (
-            self._render_html(pid, at)
+            iter([html_page(self, pid=pid, at=at).encode()])
             if format == "html"
             else self._render_export(format, by, pid, unit, table)
         )
@@ -301,21 +301,6 @@ class Recording:
         with writing(output) as part, part.open("wb") as file:
             file.writelines(pieces)
         return Path(output)
-
-    def _render_html(self, pid: int | None, at: str) -> Iterator[bytes]:
-        from mematlas.report.analyse.leaks import find_leaks
-        from mematlas.report.analyse.lines import lines
-        from mematlas.report.analyse.spans import make_spans
-        from mematlas.report.analyse.table import StackTable
-        from mematlas.report.html import render_html
-
-        report = self.report(pid=pid, at=at)
-        ranked = lines(report.stacks, report.main_metric)
-        if pid is not None:  # leaks and lifetimes are computed for all processes together
-            return iter([render_html(report, ranked).encode()])
-        paths = StackTable.of(report.stacks).paths
-        leaks, spans = find_leaks(self._data, paths), make_spans(self._data, paths)
-        return iter([render_html(report, ranked, leaks, spans).encode()])
 
     def _render_export(
         self, form: str, by: str, pid: int | None, unit: str, table: str
@@ -336,6 +321,29 @@ class Recording:
             known = ", ".join(sorted({str(each.pid) for each in self._data.processes})[:20])
             raise UsageError(f"PID {pid} is not in the recording; it has {known or 'none'}")
         return found[-1]
+
+
+def html_page(
+    recording: Recording, *, pid: int | None = None, at: str = "peak", editor: str = ""
+) -> str:
+    """Return the HTML page of a recording, as `mematlas report -o` writes it.
+
+    `editor` is the URL that opens a line in an editor, with {file} and {line} in it.
+    """
+    from mematlas.report.analyse.leaks import find_leaks
+    from mematlas.report.analyse.lines import lines
+    from mematlas.report.analyse.spans import make_spans
+    from mematlas.report.analyse.table import StackTable
+    from mematlas.report.html import render_html
+
+    report = recording.report(pid=pid, at=at)
+    ranked = lines(report.stacks, report.main_metric)
+    if pid is not None:  # leaks and lifetimes are computed for all processes together
+        return render_html(report, ranked, editor=editor)
+    data = recording._data  # noqa: SLF001 - a function of the same module
+    paths = StackTable.of(report.stacks).paths
+    leaks, spans = find_leaks(data, paths), make_spans(data, paths)
+    return render_html(report, ranked, leaks, spans, editor)
 
 
 def open(  # noqa: A001 - mematlas.open, as in gzip.open

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from mematlas.cli.arguments import (
     add_recording,
     add_wrappers,
     output_format,
+    percent,
     positive,
     run_time,
 )
@@ -20,14 +23,18 @@ from mematlas.present.output_file import writing
 from mematlas.report.model.report import METRICS, PEAK
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from mematlas.api.recording import Recording
 
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
-EXAMPLES = ("report app.atlas --by live --top 10", "report app.atlas -o report.html")
+_NO_EDITOR = frozenset(("javascript", "data", "vbscript", "blob", "file", "about"))
+EXAMPLES = (
+    "report app.atlas --by live --top 10",
+    "report app.atlas --tree --by-package",
+    "report app.atlas -o report.html",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,21 +70,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=run_time,
         help="... and still live at this time (default the end of the run)",
     )
+    parser.add_argument(
+        "--tree", action="store_true", help="show a call tree, from the roots to the leaves"
+    )
+    parser.add_argument(
+        "--inverted",
+        action="store_true",
+        help="with --tree: from the functions that allocate to their callers",
+    )
+    parser.add_argument(
+        "--by-package",
+        action="store_true",
+        help="sum lines, or fold the tree, by Python package or library",
+    )
+    parser.add_argument(
+        "--depth", metavar="N", type=positive, help="with --tree: show N levels (default all)"
+    )
+    parser.add_argument(
+        "--threshold",
+        metavar="PERCENT",
+        type=percent,
+        help="with --tree: show nodes with at least PERCENT of the total (default 1)",
+    )
     add_output(
         parser, "write an HTML page with flame graph and timeline, or JSON if FILE ends in .json"
+    )
+    parser.add_argument(
+        "--editor",
+        metavar="URL",
+        type=editor_url,
+        help="with an HTML page: open lines by this URL, such as 'zed://file/{file}:{line}'"
+        " (default VS Code; a setting of the page)",
     )
     add_wrappers(parser)
     add_json(parser, "report")
 
 
+def editor_url(text: str) -> str:
+    """Parse the URL of an editor, for `type=` of an argument. Schemes that browsers run are refused."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]*):", text, re.IGNORECASE)
+    if "{file}" not in text or scheme is None or scheme[1].lower() in _NO_EDITOR:
+        message = (
+            f"{text!r} is not the URL of an editor; write it as vscode://file/{{file}}:{{line}}"
+        )
+        raise argparse.ArgumentTypeError(message)
+    return text
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording, and print or write the report."""
+    from mematlas.api.recording import html_page
+
     recording = open_recording(arguments.file, arguments.skip, arguments.keep)
+    if arguments.tree or arguments.by_package:
+        return _run_tree(arguments, recording)
+    if arguments.inverted or arguments.depth or arguments.threshold is not None:
+        raise UsageError("--inverted, --depth and --threshold need --tree")
     if arguments.since or arguments.until:
         return _run_window(arguments, recording)
     for path in arguments.output:
         if output_format(path, "html", "json") == "html":
-            write_text(path, [recording.to("html", pid=arguments.pid, at=arguments.at).decode()])
+            page = html_page(
+                recording, pid=arguments.pid, at=arguments.at, editor=arguments.editor or ""
+            )
+            write_text(path, [page])
         else:
             write_text(path, _render_json(recording, arguments))
     if arguments.json:
@@ -93,6 +149,57 @@ def run(arguments: argparse.Namespace) -> int:
         by = arguments.by or report.main_metric
         ranked = lines(report.stacks, by)
         render_report(report, ranked, top=top, by=by, console=Console())
+    return 0
+
+
+def _run_tree(arguments: argparse.Namespace, recording: Recording) -> int:
+    """Print a call tree, or the lines by package."""
+    if arguments.output or arguments.since or arguments.until:
+        raise UsageError("--tree and --by-package take neither --output nor --since nor --until")
+    from rich.console import Console
+
+    from mematlas.report import json_writer
+    from mematlas.report.analyse.call_tree import make_call_tree
+    from mematlas.report.analyse.lines import lines
+    from mematlas.report.analyse.packages import sum_packages
+    from mematlas.report.frame_names import directory_of
+    from mematlas.report.text.call_tree import TreeLimits, render_call_tree, render_packages
+
+    report = recording.report(pid=arguments.pid)
+    by = arguments.by or report.main_metric
+    ranked = lines(report.stacks, by)
+    directory = directory_of(report, ranked)
+    limits = TreeLimits(
+        arguments.depth, 0.01 if arguments.threshold is None else arguments.threshold / 100
+    )
+    why = report.why_unknown(by)
+    if not arguments.tree:
+        packages = sum_packages(ranked, by, directory)
+        if arguments.json:
+            sys.stdout.writelines(json_writer.render_packages(packages, by, known=why is None))
+        else:
+            render_packages(
+                packages,
+                by,
+                top=arguments.top or DEFAULT_LINES,
+                directory=directory,
+                console=Console(),
+                why_unknown=why,
+            )
+        return 0
+    tree = make_call_tree(
+        report.stacks,
+        by,
+        inverted=arguments.inverted,
+        by_package=arguments.by_package,
+        directory=directory,
+    )
+    if arguments.json:
+        sys.stdout.writelines(
+            json_writer.render_call_tree(tree, limits.depth, limits.least, known=why is None)
+        )
+    else:
+        render_call_tree(tree, limits, directory, Console(), why)
     return 0
 
 
@@ -149,6 +256,6 @@ def _seconds(
 
 def write_text(path: str, pieces: Iterator[str] | list[str]) -> None:
     """Write a file and print its size on stderr."""
-    with writing(path) as part, part.open("w", encoding="utf-8") as file:
-        size = sum(map(file.write, pieces))
+    with writing(path) as part, part.open("wb") as file:
+        size = sum(file.write(piece.encode()) for piece in pieces)
     print(f"mematlas: {path}: {size:,} bytes", file=sys.stderr)

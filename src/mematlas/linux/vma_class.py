@@ -198,6 +198,24 @@ def measure(mapping: Mapping) -> Amounts:
     )
 
 
+def freed_at_exit(mapping: Mapping) -> int | None:
+    """Return the private bytes of a mapping that are free once its process ends.
+
+    Pages of files stay: in the page cache, or in a tmpfs as long as the file has a name. None: this kernel
+    does not report the fields.
+    """
+    fields = mapping.fields
+    private = [fields.get(name) for name in ("Private_Clean", "Private_Dirty")]
+    if private[0] is None or private[1] is None:
+        return None
+    whole = private[0] + private[1]
+    if not mapping.inode or (
+        mapping.name.endswith(b" (deleted)") and mapping.name.startswith(_SHARED_PREFIXES)
+    ):
+        return whole
+    return min(whole, fields.get("Anonymous", 0))  # written copies of a private mapping
+
+
 def printable(name: bytes) -> str:
     r"""Return a name as text; control characters and bytes that are not UTF-8 become \xNN."""
     text = name.decode("utf-8", "backslashreplace")

@@ -7,6 +7,7 @@ Each document is {"schema": "mematlas/COMMAND/1", "data": ...}; mematlas.present
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from mematlas.recording.model import Frame
+    from mematlas.report.analyse.packages import PackageStats
+    from mematlas.report.model.call_tree import CallTree
     from mematlas.report.model.leaks import Leak, Leaks
     from mematlas.report.model.report import (
         Account,
@@ -120,6 +123,57 @@ def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
         },
         {"stacks": _Items(map(WindowStack.of, shown), FrameTexts())},
     )
+
+
+def render_packages(packages: Sequence[PackageStats], by: str, *, known: bool) -> Iterator[str]:
+    """Render sums by package; empty if the metric is not known."""
+    rows = [
+        {
+            "name": each.name,
+            "bytes": each.bytes[by],
+            "error_bytes": round(math.sqrt(each.variance)),
+            "lines": each.lines,
+            "largest": each.largest.frame and frame_fields(each.largest.frame),
+        }
+        for each in packages
+        if known and each.bytes[by] > 0
+    ]
+    yield from _answer("packages", {"by": by, "known": known, "packages": rows}, {})
+
+
+def render_call_tree(
+    tree: CallTree, depth: int | None, least: float, *, known: bool
+) -> Iterator[str]:
+    """Render the nodes of a call tree in preorder, largest first; `least` is a fraction of the total."""
+    nodes = []
+    waiting = [(tree.root, 0)] if known else []
+    while waiting:
+        node, level = waiting.pop()
+        label = node.label
+        nodes.append(
+            {
+                "depth": level,
+                "name": label if isinstance(label, str) else None,
+                "frame": None if isinstance(label, str) else frame_fields(label),
+                "bytes": node.bytes,
+                "own_bytes": node.own_bytes,
+                "error_bytes": round(math.sqrt(node.variance)),
+            }
+        )
+        if depth is None or level < depth:
+            children = [
+                each for each in node.children.values() if each.bytes >= least * tree.root.bytes
+            ]
+            waiting += ((each, level + 1) for each in reversed(children))
+    values = {
+        "by": tree.by,
+        "known": known,
+        "inverted": tree.inverted,
+        "by_package": tree.by_package,
+        "total_bytes": tree.root.bytes if known else None,
+        "nodes": nodes,
+    }
+    yield from _answer("tree", values, {})
 
 
 @dataclass(frozen=True, slots=True)

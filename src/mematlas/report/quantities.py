@@ -12,7 +12,7 @@ from mematlas.units import format_bytes, format_duration, format_percent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mematlas.report.model.report import IdleSummary
+    from mematlas.report.model.report import IdleSummary, PageFaults
 
 
 def count(number: int, noun: str) -> str:
@@ -46,6 +46,17 @@ def mapped(sizes: Mapping[str, int], threads: int, touched_error: int = 0) -> li
         f"{titles.get(kind, kind)} {format_bytes(size)}{errors.get(kind, '')}"
         for kind, size in sizes.items()
     ]
+
+
+def page_faults(found: PageFaults) -> str:
+    """Format the sampled page faults: bytes, faults, the sampling, and what was lost."""
+    error = f" ± {format_bytes(found.error_bytes)}" if found.error_bytes else ""
+    phrase = f"{format_bytes(found.bytes)}{error} made resident by {found.faults:,} page faults"
+    if found.major_faults:
+        phrase += f", {found.major_faults:,} major"
+    if found.period > 1:
+        phrase += f" (1 in {found.period} sampled)"
+    return phrase + (f"; {found.lost:,} samples lost" if found.lost else "")
 
 
 def idle(found: IdleSummary) -> str:

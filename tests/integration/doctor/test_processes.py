@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 import synthetic_recording
+from applied_fixes import applies, rss
 from machine_state import as_nobody
 from mematlas.cli import main
 from mematlas.doctor import read
@@ -100,6 +101,7 @@ def test_what_trimming_gives_back_is_predicted(build: Build) -> None:
     assert abs(predicted - freed) < 0.01 * freed
 
 
+@applies("glibc.trim-now")
 @pytest.mark.parametrize(("fault", "tool"), [("bloat", "gdb"), ("memlock", "prlimit")])
 def test_the_suggested_command_fixes_the_fault(
     build: Build, capsys: pytest.CaptureFixture[str], fault: str, tool: str
@@ -111,12 +113,15 @@ def test_the_suggested_command_fixes_the_fault(
     with faulty(build, fault) as child:
         words = [str(child.pid), "--duration", "0s"]
         finding = next(f for f in examine(capsys, *words)["findings"] if f["rule"] == rule)
-        command = next(each["command"] for each in finding["fixes"] if each["kind"] == "shell")
+        fix = next(each for each in finding["fixes"] if each["kind"] == "shell")
+        command, before = fix["command"], rss(child.pid)
         assert command.startswith(tool)
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=False)
         if done.returncode or "Operation not permitted" in done.stderr:
             pytest.skip(f"{tool} is refused: {done.stderr.strip()}")
         assert rule not in rules(examine(capsys, *words))
+        if fix["gain"]:
+            assert abs(before - rss(child.pid) - fix["gain"]) < fix["gain"] // 10
 
 
 def test_growth_shows_over_time(build: Build, capsys: pytest.CaptureFixture[str]) -> None:

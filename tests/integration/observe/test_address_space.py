@@ -147,3 +147,34 @@ def test_command_in_text_and_json(build: Build) -> None:
     assert answer["data"]["totals"]["rss"] > 64 * PAGE
     assert max(map(len, text.splitlines())) <= 80
     assert "writable code" in text
+
+
+MAPPED = """
+import mmap, os, sys
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(file, 24 << 20)
+for at in range(24):
+    os.pwrite(file, b"x" * (1 << 20), at << 20)
+os.fsync(file)
+view = mmap.mmap(file, 24 << 20, mmap.MAP_SHARED, mmap.PROT_READ)
+sum(view[at] for at in range(0, len(view), 4096))
+own = mmap.mmap(-1, 16 << 20, mmap.MAP_PRIVATE)
+own[::4096] = b"x" * (len(own) // 4096)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_page_cache_is_not_freed_by_the_end_of_a_process(tmp_path: Path) -> None:
+    """Pages of a file that one process maps are in its USS, and stay in the page cache when it ends."""
+    words = [sys.executable, "-c", MAPPED, str(tmp_path / "mapped")]
+    with subprocess.Popen(words, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        space = analyse_address_space(process_info.read(child.pid))
+        anonymous = read_rollup(child.pid)["Anonymous:"]
+        child.communicate("\n")
+    assert space.totals.uss is not None
+    assert space.freed_bytes is not None
+    assert space.totals.uss - space.freed_bytes >= 24 << 20
+    assert 16 << 20 <= space.freed_bytes <= anonymous

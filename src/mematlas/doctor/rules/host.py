@@ -202,10 +202,9 @@ def _uncompressed_swap(state: HostState) -> Answer:
             *largest(state, "swap"),
         ),
         (
-            tune(
-                "swap.zswap",
-                "zswap.enabled=1",
-                "pages are compressed in memory; most are read back without the device",
+            inspect(
+                "mematlas tune plan zswap.enabled=1",
+                "what compressing in memory first would change",
             ),
         ),
         used,

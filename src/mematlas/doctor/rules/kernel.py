@@ -80,9 +80,8 @@ def _zone_reclaim(state: HostState) -> Answer:
         "a full node reclaims page cache before memory of other nodes is used",
         (f"vm.zone_reclaim_mode={mode}",),
         (
-            tune(
-                "numa.zone-reclaim",
-                "vm.zone_reclaim_mode=0",
+            inspect(
+                "mematlas tune plan vm.zone_reclaim_mode=0",
                 "right unless every program is bound to one node",
             ),
         ),

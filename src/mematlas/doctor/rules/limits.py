@@ -26,6 +26,11 @@ def _raised(need: int) -> int:
     return max(1, -(-2 * need // _MIB)) * _MIB
 
 
+def _both(limit: Limit, size: int) -> str:
+    """Return soft and hard limit for prlimit; the hard one only where it is too low: that takes privilege."""
+    return f"{size}:" if limit.hard is None or limit.hard >= size else f"{size}:{size}"
+
+
 def _memlock(state: ProcessState) -> Answer:
     limit = _limit(state, "Max locked memory")
     if limit is None:
@@ -50,7 +55,7 @@ def _memlock(state: ProcessState) -> Answer:
             Fix(
                 "memlock.now",
                 FixKind.SHELL,
-                f"prlimit --pid {state.info.pid} --memlock={size}:{size}",
+                f"prlimit --pid {state.info.pid} --memlock={_both(limit, size)}",
                 "now",
             ),
             restart("memlock.restart", state, f"--memlock {size >> 20}M"),
@@ -102,7 +107,7 @@ def _address_space(state: ProcessState) -> Answer:
                 Fix(
                     "address-space.now",
                     FixKind.SHELL,
-                    f"prlimit --pid {state.info.pid} --{option}={new}:{new}",
+                    f"prlimit --pid {state.info.pid} --{option}={_both(limit, new)}",
                     "now",
                 ),
                 *(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,9 +97,9 @@ def _not_executable(state: ProcessState, *, stack: bool, compiler: str) -> tuple
         return (
             Fix(
                 "stack.not-executable",
-                FixKind.SHELL,
-                f"patchelf --clear-execstack {shlex.quote(_program(state))}",
-                "or link it with -z noexecstack: an object file requests it",
+                FixKind.CODE,
+                "-Wl,-z,noexecstack",
+                f"when {_program(state)} is linked: an object file without .note.GNU-stack requests it",
             ),
             look,
         )

@@ -140,12 +140,12 @@ def _churn(state: RecordingState) -> Answer:
     peak = max(state.report.peak_live_bytes, 1)
     stacks = StackTable.of(state.report.stacks)
     allocated, times = stacks.metric("allocated"), stacks.columns["allocations"]
-    large = (times >= 1000) & (allocated / np.maximum(times, 1) >= _MMAP_THRESHOLD)
+    large = (times >= 100) & (allocated / np.maximum(times, 1) >= _MMAP_THRESHOLD)
     cost = {each: each.allocated_bytes for each in stacks.where(large & (allocated >= 20 * peak))}
     size = sum(cost.values())
-    if size < 1 << 30:
-        return None
     minor = _sum(state, "minor_faults")
+    if size < 1 << 30 or minor < size // 4096 // 2:  # kept in a heap or a cache, blocks cost little
+        return None
     return Found(
         _WARNING,
         f"{format_bytes(size)} were allocated in large blocks that were freed soon after",

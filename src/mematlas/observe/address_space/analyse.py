@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.linux.vma_class import Amounts, VmaClass, classify_vmas
+from mematlas.linux.vma_class import Amounts, VmaClass, classify_vmas, freed_at_exit
 from mematlas.observe.address_space.model import AddressSpace, Group
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def analyse_address_space(info: ProcessInfo) -> AddressSpace:
         data_bytes=data,
         bss_bytes=bss,
         totals=sum_vmas(vmas),
+        freed_bytes=_freed(info),
         peak_rss=sizes.get("VmHWM"),
         rss_anonymous=sizes.get("RssAnon"),
         rss_file=sizes.get("RssFile"),
@@ -56,6 +57,12 @@ def analyse_address_space(info: ProcessInfo) -> AddressSpace:
         notes=info.notes,
         held=info.held,
     )
+
+
+def _freed(info: ProcessInfo) -> int | None:
+    sizes = [freed_at_exit(each) for each in info.mappings]
+    known = [each for each in sizes if each is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def sum_vmas(vmas: Iterable[Vma]) -> Amounts:

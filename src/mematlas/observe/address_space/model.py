@@ -55,4 +55,5 @@ class AddressSpace:
     oom_score: int | None
     oom_score_adjust: int | None
     notes: tuple[str, ...]
+    freed_bytes: int | None = None  # of totals.uss: free once the process ends, unlike page cache
     held: tuple[HeldFile, ...] | None = None  # in memory by descriptors alone; not part of totals

@@ -87,7 +87,7 @@ def _sums(space: AddressSpace, console: Console) -> None:
     line(console, "  VSZ", f"{format_bytes(totals.size)} of address space")
     line(console, "  RSS", f"{format_bytes(totals.rss)} resident{_rss_parts(space)}")
     line(console, "  PSS", f"{amount(totals.pss)}: each shared page divided by its number of users")
-    line(console, "  USS", f"{amount(totals.uss)}: private pages, freed when the process ends")
+    line(console, "  USS", f"{amount(totals.uss)}: private pages, {_freed(space)}")
     line(console, "  swap", _swap(space))
     if space.held:
         line(console, "  held", _held(space.held))
@@ -102,6 +102,17 @@ def _sums(space: AddressSpace, console: Console) -> None:
         line(
             console, "  guards", f"{amount(space.guard_bytes)} in {where}: an access raises SIGSEGV"
         )
+
+
+def _freed(space: AddressSpace) -> str:
+    """Format what the end of the process frees: page cache that it alone maps stays."""
+    whole, freed = space.totals.uss, space.freed_bytes
+    if whole is None or freed is None:
+        return "freed when the process ends, those of files apart"
+    if whole - freed < 1 << 20:
+        return "freed when the process ends"
+    stays = format_bytes(whole - freed)
+    return f"{format_bytes(freed)} of them freed when the process ends; {stays} are pages of files, which stay"
 
 
 def _held(held: Sequence[HeldFile]) -> str:

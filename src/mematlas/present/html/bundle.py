@@ -23,8 +23,11 @@ class PageCode(NamedTuple):
     sheets: tuple[str, ...]
 
 
-_CHARTS = ("format.js", "data.js", "trie.js", "theme.js", "tooltip.js", "switch.js")
-_STACKS = ("flame.js", "explorer.js")
+_CHARTS = (
+    *("format.js", "data.js", "trie.js", "theme.js", "tooltip.js", "switch.js", "state.js"),
+    *("editor.js", "contents.js"),
+)
+_STACKS = ("flame.js", "search.js", "detail.js", "explorer.js")
 
 REPORT = PageCode(
     (*_CHARTS, "account.js", "timeline.js", "window.js", *_STACKS, "lines.js", "main.js"),

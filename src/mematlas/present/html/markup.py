@@ -59,6 +59,11 @@ def brand(name: str = "mematlas") -> str:
     )
 
 
+def contents() -> str:
+    """Return the place of the table of contents, which a script fills."""
+    return '<nav id="contents" aria-label="Sections" hidden></nav>'
+
+
 def sized(size: int) -> str:
     """Format bytes with the exact number as tooltip."""
     return f'<span class="bytes" title="{size:,} bytes">{format_bytes(size)}</span>'
@@ -96,16 +101,24 @@ _FLAME = (
     '<button type="button" data-value="up" aria-pressed="false">by owner</button></div>'
     '<div class="switch" id="depth" role="group" aria-label="Frames">'
     '<button type="button" data-value="code" aria-pressed="true">code</button>'
+    '<button type="button" data-value="imports" aria-pressed="false">imports folded</button>'
+    '<button type="button" data-value="packages" aria-pressed="false">packages</button>'
     '<button type="button" data-value="all" aria-pressed="false">every frame</button></div>'
-    '<div class="find"><input id="search" type="search" placeholder="Search (/)"'
-    ' aria-label="Search stacks" autocomplete="off" spellcheck="false">'
+    '<div class="find"><input id="search" type="search" placeholder="Search, or regular expression (/)"'
+    ' aria-label="Search stacks by text or regular expression" autocomplete="off" spellcheck="false">'
+    '<span id="steps" hidden><button type="button" id="hit-previous" class="step" '
+    'aria-label="Previous hit">&lsaquo;</button><span id="hit"></span>'
+    '<button type="button" id="hit-next" class="step" aria-label="Next hit">&rsaquo;</button></span>'
     '<output id="matched"></output></div></div>'
+    '<p id="metric-missing" class="soft"></p>'
+    '<details id="hits" class="more" hidden><summary></summary><ol></ol></details>'
     '<nav id="crumbs" aria-label="Zoomed into"></nav>'
     '<div class="flame-scroll"><canvas id="flame-canvas" tabindex="0" role="application" '
     'aria-label="Flame graph; the table of lines has the same figures"></canvas></div>'
     '<div id="detail" class="detail" aria-live="polite"></div>'
     '<p class="soft keys">{keys} '
-    '<span class="help">click: zoom, Esc: back, arrows: move, /: search, i: invert</span></p>'
+    '<span class="help">click: zoom, Esc: back, arrows: move, /: search, n: next hit, i: invert</span>'
+    '<span class="touch-help">tap: details, tap again: zoom</span></p>'
 )
 
 _PAGE = """<!doctype html>

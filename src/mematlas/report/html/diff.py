@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mematlas.present.html import bundle
 from mematlas.present.html.markup import (
     brand,
+    contents,
     flame_section,
     page,
     safe,
@@ -42,6 +43,7 @@ def render_diff_html(diff: Diff) -> str:
             None,
             (
                 _head(diff, directory),
+                contents(),
                 _account(diff),
                 _TIMELINE if any(report.series for report in diff.reports) else "",
                 _stacks() if any(report.stacks for report in diff.reports) else "",
@@ -245,7 +247,7 @@ def _payload(diff: Diff, directory: str) -> str:
         for side, report in enumerate(diff.reports)
     ]
     builder = TrieBuilder(sources, 2 * len(METRICS), same=diff.same)
-    return pack(builder, head, directory)
+    return pack(builder, head, directory, diff.reports[1].started)
 
 
 def _timelines(diff: Diff) -> list[dict[str, Any]]:

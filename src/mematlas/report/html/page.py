@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mematlas.present.html import bundle
 from mematlas.present.html.markup import (
     brand,
+    contents,
     flame_section,
     page,
     safe,
@@ -21,10 +22,12 @@ from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer_spans
+from mematlas.report.html import memory_sections
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY, LeakVerdict
 from mematlas.report.model.report import END, PEAK
+from mematlas.report.process_list import Helpers, process_rows
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -32,7 +35,13 @@ if TYPE_CHECKING:
 
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.leaks import Leak, Leaks
-    from mematlas.report.model.report import Account, BadFree, ObjectType, Report
+    from mematlas.report.model.report import (
+        Account,
+        BadFree,
+        ObjectType,
+        ProcessSummary,
+        Report,
+    )
     from mematlas.report.model.spans import Spans
 
 _NAMES_SHOWN = 200  # in the details of one part
@@ -45,30 +54,38 @@ def render_html(
     ranked: list[LineStats],
     leaks: Leaks | None = None,
     spans: Spans | None = None,
+    editor: str = "",
 ) -> str:
     """Return the whole page, with leaks and time windows if given.
 
-    `ranked` are the lines by the main metric.
+    `ranked` are the lines by the main metric. `editor` is the URL that opens a line in an editor.
     """
     directory = frame_names.directory_of(report, ranked)
+    found_leaks = _leaks(leaks, directory) if leaks else ""
     body = "\n".join(
         filter(
             None,
             (
                 _head(report, ranked, directory),
+                contents(),
                 _account_section(report, directory),
+                _bad_frees(report, directory),
+                found_leaks if leaks and leaks.likely_bytes else "",
                 _TIMELINE.format(help=_PARTS if spans else "") if report.series else "",
                 flame_section("width is bytes; callers above, callees below", "", _KEYS)
                 if report.stacks
                 else "",
                 _lines_section(ranked, directory),
                 _own_peaks(report, directory),
+                memory_sections.first_touch(report.page_faults, directory),
+                memory_sections.slack(report, ranked, directory),
+                memory_sections.heaps(report),
+                memory_sections.cold(report, ranked, directory),
                 _objects(report, directory),
                 _imports(report),
-                _leaks(leaks, directory) if leaks else "",
-                _bad_frees(report, directory),
+                "" if leaks and leaks.likely_bytes else found_leaks,
                 _processes(report),
-                _facts(report),
+                _facts(report, editor),
             ),
         )
     )
@@ -79,8 +96,7 @@ def render_html(
 
 def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
     spans = "".join(
-        tag("span", safe(text), class_=role) if role else safe(text)
-        for text, role in answer_spans(report, ranked, directory)
+        _answer_span(text, role) for text, role in answer_spans(report, ranked, directory)
     )
     details = [run_facts.sampling(report.sampling), run_facts.start_time(report.started)]
     seconds = run_facts.duration_s(report)
@@ -95,6 +111,12 @@ def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
         + cut
         + "</header>"
     )
+
+
+def _answer_span(text: str, role: str) -> str:
+    if role == "code":
+        return tag("a", safe(text), class_=role, href="#section=lines")
+    return tag("span", safe(text), class_=role) if role else safe(text)
 
 
 def _account_section(report: Report, directory: str) -> str:
@@ -345,15 +367,8 @@ def _processes(report: Report) -> str:
     if len(report.processes) < 2:
         return ""
     rows = "".join(
-        f'<tr><td class="process" data-depth="{min(depth, 12)}"><b>'
-        f"{safe(shorten(clean(line.command), 200))}</b>"
-        + (f'<div class="warning">{safe(line.note)}</div>' if line.note else "")
-        + f"</td><td>{line.pid}</td>"
-        f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
-        f"<td>{format_duration(line.start_s)}</td>"
-        f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
-        f"<td>{safe(line.ending)}</td></tr>"
-        for line, depth in run_facts.process_tree(report.processes)
+        _helpers_row(line, depth) if isinstance(line, Helpers) else _process_row(line, depth)
+        for line, depth in process_rows(report)
     )
     heads = "".join(
         f'<th scope="col">{head}</th>'
@@ -363,7 +378,30 @@ def _processes(report: Report) -> str:
     return section("processes", "Processes", "", table)
 
 
-def _facts(report: Report) -> str:
+def _process_row(line: ProcessSummary, depth: int) -> str:
+    return (
+        f'<tr><td class="process" data-depth="{min(depth, 12)}"><b>'
+        f"{safe(shorten(clean(line.command), 200))}</b>"
+        + (f'<div class="warning">{safe(line.note)}</div>' if line.note else "")
+        + f"</td><td>{line.pid}</td>"
+        f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
+        f"<td>{format_duration(line.start_s)}</td>"
+        f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
+        f"<td>{safe(line.ending)}</td></tr>"
+    )
+
+
+def _helpers_row(helpers: Helpers, depth: int) -> str:
+    """Render short-lived processes as one row that can be opened."""
+    rows = "".join(_process_row(each, 0) for each in helpers.processes)
+    return (
+        f'<tr><td class="process" data-depth="{min(depth, 12)}" colspan="6">'
+        f'<details class="more"><summary>{safe(helpers.describe())}</summary>'
+        f'<table class="processes"><tbody>{rows}</tbody></table></details></td></tr>'
+    )
+
+
+def _facts(report: Report, editor: str) -> str:
     pairs: list[tuple[str, object]] = [
         ("command", shorten(clean(" ".join(report.command)), 2000)),
         ("started", report.started),
@@ -376,7 +414,11 @@ def _facts(report: Report) -> str:
     notes = "".join(f"<li>{safe(shorten(clean(note), 600))}</li>" for note in report.notes if note)
     if notes:
         notes = f"<h3>Notes</h3><ul>{notes}</ul>"
-    return section("facts", "The run", "", f"{notes}<dl>{facts}</dl>")
+    setting = (
+        '<p class="setting"><label hidden>Links to lines open in '
+        f"{tag('select', '', id='editor', data_editor=editor)}</label></p>"
+    )
+    return section("facts", "The run", "", f"{notes}<dl>{facts}</dl>{setting}")
 
 
 def _fact(key: str, value: object) -> str:

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, titles
+from mematlas.report.analyse.imports import module_name
 from mematlas.report.analyse.lines import rank, tier
+from mematlas.report.analyse.packages import package_of
 from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.analyse.table import StackTable
+from mematlas.report.html.source_lines import read_source_lines
 from mematlas.report.html.trie import FOLD, Trie, TrieBuilder
 from mematlas.report.model.report import METRICS
 from mematlas.report.varints import varints
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
 LARGEST = 1_250_000
 """Limit of the base64 text in bytes; above, more is folded. The file stays below 1.5 MB."""
 _KINDS = {"python": 0, "native": 1, "inlined": 2}
+_COLUMNS = (
+    *("function", "file", "short", "line", "module", "kind", "tier", "rank"),
+    *("package", "imported"),
+)
 
 
 def metrics() -> list[dict[str, str]]:
@@ -50,17 +57,20 @@ def roots_of(report: Report) -> dict[int, str]:
     }
 
 
-def pack(builder: TrieBuilder, head: Head, directory: str) -> str:
-    """Pack stacks and the header of a page. Fold more of the stacks if the payload is too large."""
+def pack(builder: TrieBuilder, head: Head, directory: str, started: str | None = None) -> str:
+    """Pack stacks and the header of a page. Fold more of the stacks if the payload is too large.
+
+    `started` is the start of the run that the lines of source are shown for; without it there are none.
+    """
     fold = FOLD
     while True:
-        packed = _pack(builder.build(fold), head, FrameTable(directory))
+        packed = _pack(builder.build(fold), fold, head, FrameTable(directory, started))
         if len(packed) <= LARGEST or fold > 0.1:
             return packed
         fold *= 2
 
 
-def _pack(trie: Trie, head: Head, table: FrameTable) -> str:
+def _pack(trie: Trie, fold: float, head: Head, table: FrameTable) -> str:
     for frame in trie.frames:
         table.number(frame)
     wide = "u4" if len(trie.frames) > 0xFFFF else "u2"
@@ -68,9 +78,11 @@ def _pack(trie: Trie, head: Head, table: FrameTable) -> str:
         trie.depth.astype("<u2").tobytes(),
         trie.frame.astype("<" + wide).tobytes(),
         *(varints(row) for row in trie.own),
+        varints(trie.folded),
     ]
     phrase = {
         "nodes": len(trie.depth),
+        "fold": fold,
         "frameType": wide,
         "columns": [len(column) for column in columns],
         "metrics": metrics(),
@@ -86,11 +98,13 @@ def _pack(trie: Trie, head: Head, table: FrameTable) -> str:
 class FrameTable:
     """Table of frames by number, with shared strings."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, started: str | None = None) -> None:
+        """Create an empty table; see `pack`."""
         self._directory = directory
+        self._started = started
         self._numbers: dict[Frame | str, int] = {}
         self._strings: dict[str, int] = {}
-        self._rows: list[tuple[int, int, int, int, int, int, int, int]] = []
+        self._rows: list[tuple[int, ...]] = []
 
     def number(self, frame: Frame | str) -> int:
         """Return the number of a frame, a new one for a new frame."""
@@ -100,9 +114,10 @@ class FrameTable:
             self._rows.append(self._row(frame))
         return number
 
-    def _row(self, frame: Frame | str) -> tuple[int, int, int, int, int, int, int, int]:
+    def _row(self, frame: Frame | str) -> tuple[int, ...]:
         if isinstance(frame, str):
-            return (self._text(clean(frame)), 0, 0, 0, 0, 3, 1, 0)
+            return (self._text(clean(frame)), 0, 0, 0, 0, 3, 1, 0, 0, 0)
+        is_module = frame.kind == "python" and frame.function == "<module>"
         return (
             self._text(frame_names.function_name(frame)),
             self._text(shorten(clean(frame.file or ""), 1000)),
@@ -112,6 +127,10 @@ class FrameTable:
             _KINDS.get(frame.kind, 1),
             tier(frame),
             rank(frame),
+            self._text(shorten(clean(package_of(frame, self._directory)), 80)),
+            self._text(shorten(clean(module_name(frame.file)), 120))
+            if is_module and frame.file
+            else 0,
         )
 
     def _short(self, file: str) -> str:
@@ -124,8 +143,23 @@ class FrameTable:
 
     def columns(self) -> dict[str, Any]:
         """Return the table as one list per column."""
-        keys = ("function", "file", "short", "line", "module", "kind", "tier", "rank")
-        rows = zip(*self._rows, strict=True) if self._rows else ((),) * len(keys)
-        found: dict[str, Any] = {key: list(row) for key, row in zip(keys, rows, strict=True)}
+        rows = zip(*self._rows, strict=True) if self._rows else ((),) * len(_COLUMNS)
+        found: dict[str, Any] = {key: list(row) for key, row in zip(_COLUMNS, rows, strict=True)}
+        found["code"], found["changed"] = self._source()
         found["strings"] = list(self._strings)
         return found
+
+    def _source(self) -> tuple[list[int], list[int]]:
+        """Return each frame's line of source, and the frames whose file is newer than the run."""
+        code: list[int] = [0] * len(self._rows)
+        changed: list[int] = []
+        if self._started is None:
+            return code, changed
+        read = read_source_lines(self._numbers, self._started)
+        for frame, number in self._numbers.items():
+            line = None if isinstance(frame, str) else read.get((frame.file or "", frame.line or 0))
+            if line is not None:
+                code[number] = self._text(line.text)
+                if line.changed:
+                    changed.append(number)
+        return code, changed

@@ -40,7 +40,7 @@ def report_payload(
             "spans": _spans(spans, table) if spans else None,
         }
 
-    return pack(TrieBuilder([source], len(METRICS)), head, directory)
+    return pack(TrieBuilder([source], len(METRICS)), head, directory, report.started)
 
 
 def _spans(spans: Spans, table: FrameTable) -> dict[str, Any]:

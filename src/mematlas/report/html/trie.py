@@ -2,7 +2,7 @@
 
 Nodes are in preorder: depth alone gives the parent, and a subtree is a range. Values are those of the
 node itself, without its subtree; most are 0. Nodes too small to be drawn are folded into their caller,
-so that no byte is lost.
+so that no byte is lost, and the caller counts them.
 
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Trie:
     depth: NDArray[np.uint16]
     frame: NDArray[np.uint32]
     own: NDArray[np.uint64]  # one row per metric
+    folded: NDArray[np.uint64]  # stacks below each node whose bytes are in its `own`
     frames: list[Frame | str]  # a str is the name of a process; frames[0] is "all"
 
 
@@ -50,6 +51,13 @@ class TrieSource(NamedTuple):
     table: StackTable
     roots: Mapping[int, str]
     first: int = 0
+
+
+class _Counts(NamedTuple):
+    """Stacks that end at each kept node of a process, and stacks below it that were folded into it."""
+
+    here: Numbers
+    folded: Numbers
 
 
 class TrieBuilder:
@@ -68,6 +76,7 @@ class TrieBuilder:
         self._values: list[
             tuple[NDArray[np.uint32], Numbers]
         ] = []  # nodes, and the values added to them
+        self._stacks: list[tuple[NDArray[np.uint32], _Counts]] = []
         self._frames: list[Frame | str] = ["all"]
         self._tree = LabelTree()  # labels are frame numbers
         self._numbers: dict[Frame | str, int] = {}
@@ -84,7 +93,7 @@ class TrieBuilder:
     ) -> None:
         """Add the stacks of one process. Its trie is folded before its words are resolved to frames."""
         paths = source.table.paths[process]
-        kept, own, unknown = _fold_process(source, process, totals, fold)
+        kept, own, unknown, counts = _fold_process(source, process, totals, fold)
         root = source.roots.get(process)
         parent = 0 if root is None else self._tree.child(0, self._number(root))
         words, frames = paths.word_of[kept], paths.frames_of_words
@@ -95,7 +104,9 @@ class TrieBuilder:
             for word, some in enumerate(np.bincount(words, minlength=len(frames)).tolist())
         ]
         above = np.searchsorted(kept, paths.parents[kept]).astype(np.uint32)
-        self._values.append((self._tree.merge(parent, above, words, numbers), own))
+        nodes = self._tree.merge(parent, above, words, numbers)
+        self._values.append((nodes, own))
+        self._stacks.append((nodes, counts))
         if unknown.any():
             lost = self._tree.child(parent, self._number("unknown stack"))
             self._values.append((np.array([lost], np.uint32), unknown[:, None]))
@@ -115,6 +126,7 @@ class TrieBuilder:
             for row, column in enumerate(added):
                 np.add.at(own[row], nodes, column)
         keep, weight = _fold(parent, own, fold)
+        folded = self._folded(parent, keep)
         order = _preorder(parent, keep, weight)
         frame = labels[order]
         used, packed = np.unique(frame, return_inverse=True)
@@ -122,14 +134,24 @@ class TrieBuilder:
             depth[order].astype(np.uint16),
             packed.astype(np.uint32),
             own[:, order].astype(np.uint64),
+            folded[order].astype(np.uint64),
             [self._frames[number] for number in used],
         )
+
+    def _folded(self, parent: NDArray[np.uint32], keep: NDArray[np.bool_]) -> Numbers:
+        """Count the stacks that are folded into each kept node."""
+        here, all_below = np.zeros(len(parent), np.int64), np.zeros(len(parent), np.int64)
+        for nodes, counts in self._stacks:
+            np.add.at(here, nodes, counts.here)
+            np.add.at(all_below, nodes, counts.here + counts.folded)
+        trie_add_up(parent, all_below, keep)
+        return all_below - here
 
 
 def _fold_process(
     source: TrieSource, process: int, totals: Floats, fold: float
-) -> tuple[Numbers, Numbers, Numbers]:
-    """Return the kept nodes of a process, root first, their values, and the values without a stack.
+) -> tuple[Numbers, Numbers, Numbers, _Counts]:
+    """Return the kept nodes of a process, root first, their values, the values without a stack, and counts.
 
     Metrics are processed one by one: all metrics of all nodes would not fit in memory.
     """
@@ -152,7 +174,19 @@ def _fold_process(
     for row, name in metrics:
         sums = table.narrow(name).positive().add_up(numbers, count + 2)
         own[row], lost[row] = sums[:count], sums[count]
-    return np.flatnonzero(keep), own, lost
+    kept = np.flatnonzero(keep)
+    return kept, own, lost, _count_stacks(nodes, keep, kept, renumbered)
+
+
+def _count_stacks(
+    nodes: NDArray[np.uint32], keep: NDArray[np.bool_], kept: Numbers, renumbered: NDArray[Any]
+) -> _Counts:
+    """Count the stacks of a process. `renumbered` is the number of each node's nearest kept node."""
+    ends = np.zeros(len(keep), bool)
+    ends[nodes] = True
+    ends[0] = False
+    hidden = np.bincount(renumbered[np.flatnonzero(ends & ~keep)], minlength=len(kept))
+    return _Counts(ends[kept].astype(np.int64), hidden.astype(np.int64))
 
 
 def _least(total: float, fold: float) -> int:

@@ -15,6 +15,7 @@ from mematlas.recording.model import PartKind
 from mematlas.report import frame_names, quantities, run_facts, timeline, titles
 from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer
+from mematlas.report.process_list import Helpers, process_rows
 from mematlas.report.text.fault_sites import page_faults
 from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration, format_percent
@@ -465,9 +466,18 @@ def _processes(page: Page) -> Text:
     if len(processes) < 2:
         return Text()
     text = title("Processes", "highest RSS of each")
-    for line, depth in run_facts.process_tree(processes):
-        text.append("\n").append_text(_process(page, line, depth))
+    for line, depth in process_rows(page.report):
+        if isinstance(line, Helpers):
+            text.append("\n").append_text(_helpers(page, line, depth))
+        else:
+            text.append("\n").append_text(_process(page, line, depth))
     return text
+
+
+def _helpers(page: Page, helpers: Helpers, depth: int) -> Text:
+    first = Text(" " * 23)
+    words = f"{'  ' * min(depth, 8)}{helpers.describe()}"
+    return page.hanging(first, Text(words, "dim"), 23)
 
 
 def _process(page: Page, line: ProcessSummary, depth: int) -> Text:

@@ -14,7 +14,8 @@ export async function readPayload(base64) {
   });
   head.depth = new Uint16Array(columns[0]);
   head.frame = head.frameType === "u4" ? new Uint32Array(columns[1]) : new Uint16Array(columns[1]);
-  head.own = columns.slice(2).map((column) => readVarints(new Uint8Array(column), head.nodes));
+  head.own = columns.slice(2, -1).map((column) => readVarints(new Uint8Array(column), head.nodes));
+  head.folded = readVarints(new Uint8Array(columns[columns.length - 1]), head.nodes);
   head.frames = readFrames(head.frames);
   return head;
 }
@@ -47,8 +48,16 @@ export function readVarints(bytes, count) {
 
 export const KIND_NAMES = ["python", "native", "inlined", "process"];
 
+// Frames that group others: a process, a package, an import.
+export const GROUP = 3;
+
+export function groupFrame(name, more) {
+  return { name, location: "", file: "", line: -1, module: "", kind: GROUP, tier: 1, rank: 0, package: "", imported: "", code: "", changed: false, ...more };
+}
+
 function readFrames(table) {
   const text = (index) => table.strings[index];
+  const changed = new Set(table.changed);
   const where = (i) => {
     const file = text(table.short[i]);
     if (file) return table.line[i] < 0 ? file : `${file}:${table.line[i]}`;
@@ -63,5 +72,9 @@ function readFrames(table) {
     kind: table.kind[i],
     tier: table.tier[i],
     rank: table.rank[i],
+    package: text(table.package[i]),
+    imported: text(table.imported[i]),
+    code: text(table.code[i]),
+    changed: changed.has(i),
   }));
 }

@@ -1,12 +1,14 @@
-// Controls of the flame graph: metric, direction, search, zoom, keys.
+// Controls of the flame graph: metric, direction, frames, search, zoom, keys, and their state in the address.
 
-import { KIND_NAMES } from "./data.js";
-import { boxOf, drawFlame, frameInk, nodeAt } from "./flame.js";
+import { bytesRows, describeNode, nameOf, showFolded, showNode } from "./detail.js";
+import { boxOf, drawFlame, foldedAt, frameInk, nodeAt } from "./flame.js";
 import { formatBytes, formatExact, formatShare } from "./format.js";
-import { choose, setUpSwitch } from "./switch.js";
+import { drawHits, matchesOf, stepHit } from "./search.js";
+import { onStateChange, readState, writeState } from "./state.js";
+import { choose, press, setUpSwitch } from "./switch.js";
 import { onThemeChange } from "./theme.js";
-import { element, hideTooltip, showTooltip } from "./tooltip.js";
-import { childrenOf, invert, makeTrie, matchedBytes, pathTo, sumsOf, withoutRuntime } from "./trie.js";
+import { element, hideTooltip } from "./tooltip.js";
+import { byPackage, childrenOf, invert, makeGroups, makeTrie, pathTo, sumsOf, withImportsFolded, withoutRuntime } from "./trie.js";
 
 // Drawing style of a report; diff/main.js has the style of a comparison.
 const REPORT_STYLE = {
@@ -23,15 +25,21 @@ const REPORT_STYLE = {
 export function setUpExplorer(data, style = REPORT_STYLE) {
   const canvas = document.getElementById("flame-canvas");
   if (!canvas) return null;
-  const whole = makeTrie(data.depth, data.frame, data.own);
+  const whole = makeTrie(data.depth, data.frame, data.own, data.folded);
   const view = {
-    canvas, data, whole, tries: { "down all": whole }, trie: whole, direction: "down", depth: "code", frames: data.frames, chosen: 0, metric: 0, style,
-    focus: 0, cursor: null, matches: null, boxes: null, rootName: "all",
+    canvas, data, whole, tries: { "down all": whole }, trie: whole, direction: "down", depth: "code", frames: data.frames.slice(), chosen: 0, metric: 0, style,
+    focus: 0, cursor: null, touched: null, matches: null, search: { text: "", exact: false }, hits: [], hit: -1, boxes: null, rootName: "all", first: 0,
   };
-  chooseMetric(view, firstMetric(view));
+  view.packages = makeGroups(view.frames);
+  view.imports = makeGroups(view.frames);
+  view.first = firstMetric(view);
+  chooseMetric(view, view.first);
   setUpMetrics(view);
-  setUpSwitch(document.getElementById("direction"), (value) => turn(view, value, view.depth));
-  setUpSwitch(document.getElementById("depth"), (value) => turn(view, view.direction, value));
+  setUpDepth(view);
+  setUpSwitch(document.getElementById("direction"), (value) => {
+    turn(view, value, view.depth);
+    saveView(view);
+  });
   setUpFlameSearch(view);
   setUpPointer(view);
   canvas.addEventListener("keydown", (event) => onFlameKey(view, event));
@@ -41,6 +49,8 @@ export function setUpExplorer(data, style = REPORT_STYLE) {
   new ResizeObserver(() => redraw(view)).observe(canvas.parentElement);
   onThemeChange(() => redraw(view));
   turn(view, "down", "code");
+  restoreView(view, readState());
+  onStateChange((state) => restoreView(view, state));
   return view;
 }
 
@@ -57,47 +67,129 @@ export function chooseMetric(view, metric) {
   if (!(sumsOf(view.trie, view.metric)[view.focus] > 0)) view.focus = 0;
 }
 
+// ---- state in the address
+
+function saveView(view, push = false) {
+  const path = pathTo(view.trie, view.focus).slice(1);
+  writeState({
+    metric: view.chosen === view.first ? "" : view.data.metrics[view.chosen].name,
+    by: view.direction === "up" ? "owner" : "",
+    frames: view.depth === "code" ? "" : view.depth,
+    zoom: path.map((node) => view.trie.frame[node].toString(36)).join("."),
+    search: view.search.text,
+    exact: view.search.exact ? "1" : "",
+  }, push);
+}
+
+function restoreView(view, state) {
+  const metric = view.data.metrics.findIndex(({ name }) => name === state.metric);
+  chooseMetric(view, metric >= 0 && view.style.totalOf(view, metric) > 0 ? metric : view.first);
+  press(document.getElementById("metric"), String(view.chosen));
+  const depth = document.querySelector(`#depth button[data-value="${CSS.escape(state.frames || "code")}"]`) ? state.frames || "code" : "code";
+  const direction = state.by === "owner" ? "up" : "down";
+  press(document.getElementById("direction"), direction);
+  press(document.getElementById("depth"), depth);
+  view.search = { text: state.search || "", exact: state.exact === "1" };
+  document.getElementById("search").value = view.search.text;
+  turn(view, direction, depth);
+  let node = 0;
+  for (const label of (state.zoom || "").split(".").filter(Boolean)) {
+    const child = childrenOf(view.trie, node).find((each) => view.trie.frame[each].toString(36) === label);
+    if (child === undefined) break;
+    node = child;
+  }
+  zoomTo(view, node);
+}
+
+// ---- metric, direction, frames
+
 function setUpMetrics(view) {
   const group = document.getElementById("metric");
+  const without = [];
   view.data.metrics.forEach((metric, index) => {
-    const button = element("button", "", metric.title);
+    const button = element("button", "", metric.name);
     button.type = "button";
     button.dataset.value = String(index);
     const total = view.style.totalOf(view, index);
     const unknown = view.data.unknown?.[index];
-    const none = unknown ? `unknown: ${unknown}` : "none";
-    button.title = `${metric.meaning}: ${total > 0 ? formatBytes(total) : none}`;
+    button.title = `${metric.meaning}: ${total > 0 ? formatBytes(total) : unknown ? `unknown: ${unknown}` : "none"}`;
     button.disabled = !(total > 0);
+    if (button.disabled) without.push([metric.name, unknown]);
     group.append(button);
   });
+  sayWithout(without);
   setUpSwitch(group, (value) => {
     chooseMetric(view, Number(value));
     zoomTo(view, view.focus);
+    saveView(view);
   });
-  choose(group, String(view.chosen), () => {});
+  press(group, String(view.chosen));
+}
+
+// Says why metrics cannot be chosen; those with one reason together.
+function sayWithout(without) {
+  const reasons = new Map();
+  for (const [name, why] of without) reasons.set(why || "", [...(reasons.get(why || "") || []), name]);
+  const phrases = [...reasons].map(([why, names]) => (why ? `${names.join(", ")}: not measured, ${why}` : `${names.join(", ")}: none in this run`));
+  document.getElementById("metric-missing").textContent = phrases.join(" · ");
+}
+
+function setUpDepth(view) {
+  const group = document.getElementById("depth");
+  const imports = group.querySelector('[data-value="imports"]');
+  imports.hidden = !view.data.frames.some((frame) => frame.imported);
+  setUpSwitch(group, (value) => {
+    turn(view, view.direction, value);
+    saveView(view);
+  });
+}
+
+// Trie of a choice of frames; "all" and "code" are turned over with all frames, so that owners stay the same.
+function makeTurned(view, direction, depth) {
+  const down = {
+    code: () => withoutRuntime(view.whole, view.frames),
+    imports: () => withImportsFolded(view.whole, view.frames, view.imports),
+    packages: () => byPackage(view.whole, view.frames, view.packages),
+    all: () => view.whole,
+  };
+  if (direction === "down") return down[depth]();
+  const folds = depth === "imports" || depth === "packages";
+  return invert(folds ? trieOf(view, "down", depth) : view.whole, view.frames, depth !== "code");
+}
+
+function trieOf(view, direction, depth) {
+  const key = `${direction} ${depth}`;
+  if (!view.tries[key]) view.tries[key] = makeTurned(view, direction, depth);
+  return view.tries[key];
 }
 
 function turn(view, direction, depth) {
-  const key = `${direction} ${depth}`;
   view.direction = direction;
   view.depth = depth;
-  if (!view.tries[key]) {
-    view.tries[key] = direction === "up" ? invert(view.whole, view.frames, depth === "all") : withoutRuntime(view.whole, view.frames);
-  }
-  view.trie = view.tries[key];
+  view.trie = trieOf(view, direction, depth);
   view.rootName = direction === "up" ? "all, by owner; callers below" : "all";
+  view.matches = matchesOf(view.frames, view.search.text, view.search.exact); // groups may have come
   zoomTo(view, 0);
 }
 
+// ---- search
+
 function setUpFlameSearch(view) {
   const input = document.getElementById("search");
-  input.addEventListener("input", () => searchFor(view, input.value));
+  const pick = (node) => showHit(view, node);
+  input.addEventListener("input", () => searchFor(view, input.value.trim(), false));
   input.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") {
+      event.preventDefault();
+      stepHit(view, event.shiftKey ? -1 : 1, pick);
+    }
     if (event.key !== "Escape") return;
     input.value = "";
-    searchFor(view, "");
+    searchFor(view, "", false);
     view.canvas.focus();
   });
+  document.getElementById("hit-next").addEventListener("click", () => stepHit(view, 1, pick));
+  document.getElementById("hit-previous").addEventListener("click", () => stepHit(view, -1, pick));
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input, select, textarea");
     if (event.key !== "/" || typing || event.ctrlKey || event.metaKey) return;
@@ -106,51 +198,63 @@ function setUpFlameSearch(view) {
   });
 }
 
+// Finds the frames of a name in the graph.
 export function findInStacks(view, text) {
+  if (!view) return;
   document.getElementById("search").value = text;
-  searchFor(view, text);
+  if (view.focus > 0) zoomTo(view, 0);
+  searchFor(view, text, true);
   document.getElementById("flame").scrollIntoView();
 }
 
-function searchFor(view, text) {
-  const wanted = text.trim().toLowerCase();
-  view.matches = wanted ? Uint8Array.from(view.frames, (frame) => Number(isMatch(frame, wanted))) : null;
+function searchFor(view, text, exact) {
+  view.search = { text, exact: exact && text !== "" };
+  view.matches = matchesOf(view.frames, text, exact);
   redraw(view);
-  showMatched(view);
+  showHits(view);
+  saveView(view);
 }
 
-function isMatch(frame, wanted) {
-  if (frame.kind === 3) return frame.name.toLowerCase().includes(wanted);
-  return `${frame.name} ${frame.location} ${frame.file} ${frame.module}`.toLowerCase().includes(wanted);
+function showHits(view) {
+  drawHits(view, (node) => showHit(view, node));
 }
 
-function showMatched(view) {
-  const output = document.getElementById("matched");
-  if (!view.matches) {
-    output.textContent = "";
-    return;
+// Shows a hit with its details; zooms if its box is too narrow to be seen.
+function showHit(view, node) {
+  const hits = view.hits;
+  const hit = view.hit;
+  const box = boxOf(view, node);
+  if (!box || box.width < 24) {
+    const path = pathTo(view.trie, node);
+    zoomTo(view, path[Math.max(0, path.length - 2)], true);
+    if ((boxOf(view, node)?.width ?? 0) < 24) zoomTo(view, node, true);
+    saveView(view);
+    [view.hits, view.hit] = [hits, hit]; // the hits stay those of the search
   }
-  const total = sumsOf(view.trie, view.metric)[view.focus];
-  const found = matchedBytes(view.trie, view.metric, view.matches, view.focus);
-  output.textContent = found > 0 ? `${formatBytes(found)} matched, ${formatShare(found, total)}` : "nothing matched";
+  moveCursor(view, node);
 }
 
-export function zoomTo(view, node) {
+// ---- zoom
+
+export function zoomTo(view, node, quiet = false) {
   view.focus = node;
-  view.cursor = null;
+  view.cursor = view.touched = null;
   hideTooltip();
   redraw(view);
   drawCrumbs(view);
   describeNode(view, node);
-  showMatched(view);
+  if (!quiet) showHits(view);
+}
+
+// Zoom by the user: Back returns.
+function zoomAndSave(view, node) {
+  const moved = node !== view.focus;
+  zoomTo(view, node);
+  saveView(view, moved);
 }
 
 function redraw(view) {
   drawFlame(view);
-}
-
-function nameOf(view, node) {
-  return node === 0 ? "all" : view.frames[view.trie.frame[node]].name;
 }
 
 function drawCrumbs(view) {
@@ -167,70 +271,43 @@ function drawCrumbs(view) {
     const button = element("button", "crumb", nameOf(view, node));
     button.type = "button";
     if (node === view.focus) button.setAttribute("aria-current", "true");
-    button.addEventListener("click", () => zoomTo(view, node));
+    button.addEventListener("click", () => zoomAndSave(view, node));
     crumbs.append(button);
   }
 }
 
-function describeNode(view, node) {
-  const detail = document.getElementById("detail");
-  const frame = view.frames[view.trie.frame[node]];
-  detail.replaceChildren(element("b", "", nameOf(view, node)));
-  if (node > 0 && frame.location) detail.append(element("span", "path", frame.location));
-  const list = element("dl");
-  view.data.metrics.forEach((metric, index) => {
-    if (!(view.style.totalOf(view, index) > 0)) return;
-    const [phrase, aside, exact] = view.style.describe(view, node, index);
-    const value = element("dd", "", phrase);
-    value.title = exact;
-    if (aside) value.append(element("small", "", ` ${aside}`));
-    const pair = element("div", index === view.chosen ? "chosen" : "");
-    pair.append(element("dt", "", metric.title), value);
-    list.append(pair);
-  });
-  detail.append(list);
-}
+// ---- pointer and keys
 
 function setUpPointer(view) {
   const { canvas } = view;
-  const nodeOf = (event) => {
+  const at = (event) => {
     const box = canvas.getBoundingClientRect();
-    return nodeAt(view, event.clientX - box.left, event.clientY - box.top);
+    return [view, event.clientX - box.left, event.clientY - box.top];
   };
   canvas.addEventListener("pointermove", (event) => {
     if (event.pointerType === "touch") return;
-    const node = nodeOf(event);
+    const node = nodeAt(...at(event));
+    const folded = node < 0 && foldedAt(...at(event));
     canvas.classList.toggle("over", node >= 0);
     if (node >= 0) showNode(view, event, node);
+    else if (folded) showFolded(view, event, folded);
     else hideTooltip();
   });
   canvas.addEventListener("pointerleave", hideTooltip);
   canvas.addEventListener("click", (event) => {
-    const node = nodeOf(event);
-    if (node < 0) return;
-    zoomTo(view, node === view.focus && node > 0 ? view.trie.parent[node] : node);
+    const node = nodeAt(...at(event));
+    if (node >= 0) onBoxClick(view, event, node);
   });
 }
 
-function showNode(view, event, node) {
-  const frame = view.frames[view.trie.frame[node]];
-  const rows = view.style.tooltipRows(view, node);
-  const location = node > 0 && frame.file ? (frame.line < 0 ? frame.file : `${frame.file}:${frame.line}`) : "";
-  if (node > 0 && frame.module) rows.push(["module", frame.module]);
-  if (node > 0) rows.push(["kind", `${KIND_NAMES[frame.kind]}${["", ", library", ", runtime"][frame.tier]}`]);
-  showTooltip(event, nameOf(view, node), location, rows);
-}
-
-function bytesRows(view, node) {
-  const bytes = sumsOf(view.trie, view.metric)[node];
-  const rows = [
-    [view.data.metrics[view.chosen].title, `${formatBytes(bytes)} (${formatExact(bytes)})`],
-    ["of all", formatShare(bytes, sumsOf(view.trie, view.metric)[0])],
-  ];
-  if (view.focus > 0) rows.push(["of the zoomed frame", formatShare(bytes, sumsOf(view.trie, view.metric)[view.focus])]);
-  const own = view.trie.own[view.metric][node];
-  if (own > 0 && own < bytes) rows.push(["self", formatBytes(own)]);
-  return rows;
+// A finger has no hover: the first tap shows details, the second one zooms.
+function onBoxClick(view, event, node) {
+  if (event.pointerType === "touch" && view.touched !== node) {
+    moveCursor(view, node);
+    view.touched = node;
+    return;
+  }
+  zoomAndSave(view, node === view.focus && node > 0 ? view.trie.parent[node] : node);
 }
 
 function moveCursor(view, node) {
@@ -259,15 +336,18 @@ function onFlameKey(view, event) {
     const siblings = drawnChildren(view, at === view.focus ? -1 : above);
     return siblings[siblings.indexOf(at) + step];
   };
+  const up = () => zoomAndSave(view, Math.max(0, view.trie.parent[view.focus]));
   const actions = {
     ArrowDown: () => moveCursor(view, drawnChildren(view, at)[0]),
     ArrowUp: () => moveCursor(view, at === view.focus ? -1 : above),
     ArrowLeft: () => moveCursor(view, sibling(-1)),
     ArrowRight: () => moveCursor(view, sibling(1)),
-    Enter: () => zoomTo(view, at),
-    Escape: () => zoomTo(view, Math.max(0, view.trie.parent[view.focus])),
-    Backspace: () => zoomTo(view, Math.max(0, view.trie.parent[view.focus])),
-    Home: () => zoomTo(view, 0),
+    Enter: () => zoomAndSave(view, at),
+    Escape: up,
+    Backspace: up,
+    Home: () => zoomAndSave(view, 0),
+    n: () => stepHit(view, 1, (node) => showHit(view, node)),
+    N: () => stepHit(view, -1, (node) => showHit(view, node)),
     i: () => document.querySelector('#direction button[aria-pressed="false"]').click(),
   };
   if (!actions[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;

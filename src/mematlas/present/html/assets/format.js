@@ -38,10 +38,12 @@ export function formatTime(seconds) {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} m`;
 }
 
-// Cuts the middle: both ends tell names apart.
-export function shorten(text, width) {
+// Cuts the start: the end of a dotted name, or of a path, says most. A whole part is kept if it is long enough.
+export function keepEnd(text, width) {
   if (text.length <= width) return text;
   if (width < 3) return "";
-  const head = Math.floor((width - 1) / 2);
-  return `${text.slice(0, head)}…${text.slice(text.length - (width - 1 - head))}`;
+  const tail = text.slice(text.length - (width - 1));
+  const part = tail.search(/[./:]+[^./:]/);
+  const from = part < 0 ? -1 : tail.slice(part).search(/[^./:]/) + part;
+  return from > 0 && tail.length - from >= width / 2 ? `…${tail.slice(from)}` : `…${tail}`;
 }

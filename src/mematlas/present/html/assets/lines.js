@@ -1,5 +1,6 @@
 // Table of lines: sortable by column, filtered by text.
 
+import { sourceText, sourceTools } from "./editor.js";
 import { formatBytes, formatExact, formatShare, grouped } from "./format.js";
 import { element } from "./tooltip.js";
 
@@ -9,9 +10,9 @@ const OF_PROCESSES = ["pss", "uss"]; // shown where several processes share memo
 
 export function setUpLines(data, onPick) {
   const table = document.getElementById("lines-table");
-  if (!table || !data.lines.length) return;
+  if (!table || !data.lines.length) return null;
   const totals = data.metrics.map((_, metric) => data.lines.reduce((sum, line) => sum + line.bytes[metric], 0));
-  const state = { data, table, totals, onPick, sort: [data.main, ...totals.keys()].find((metric) => totals[metric] > 0) ?? 0, down: true, shown: PAGE, filter: "" };
+  const state = { data, table, totals, onPick, sort: mainMetric(data, totals), down: true, shown: PAGE, filter: "" };
   table.hidden = false;
   document.getElementById("lines-tools").hidden = false;
   document.getElementById("lines-search").addEventListener("input", (event) => {
@@ -24,11 +25,36 @@ export function setUpLines(data, onPick) {
     drawLines(state);
   });
   drawLines(state);
+  return state;
+}
+
+function mainMetric(data, totals) {
+  return [data.main, ...totals.keys()].find((metric) => totals[metric] > 0) ?? 0;
+}
+
+// Scrolls to the line that a sentence names as "function place". Returns whether there is one.
+export function goToLine(state, named) {
+  if (!state) return false;
+  const wanted = named.trim();
+  const line = state.data.lines.find(({ frame }) => frame >= 0 && `${state.data.frames[frame].name} ${state.data.frames[frame].location}` === wanted);
+  if (!line) return false;
+  state.sort = mainMetric(state.data, state.totals);
+  state.down = true;
+  state.filter = document.getElementById("lines-search").value = "";
+  state.marked = line;
+  const place = [...state.data.lines].sort((a, b) => b.bytes[state.sort] - a.bytes[state.sort]).indexOf(line);
+  state.shown = Math.max(state.shown, place + 1);
+  drawLines(state);
+  const row = state.table.querySelector("tr.marked");
+  if (!row) return false;
+  row.scrollIntoView({ block: "center" });
+  row.querySelector("button.line").focus({ preventScroll: true });
+  return true;
 }
 
 function columnsOf(state) {
   const metrics = state.data.metrics
-    .map((metric, index) => ({ title: metric.title, meaning: metric.meaning, key: index, name: metric.name, of: (line) => line.bytes[index] }))
+    .map((metric, index) => ({ title: metric.name, meaning: metric.meaning, key: index, name: metric.name, of: (line) => line.bytes[index] }))
     .filter(({ key, name }) => ALWAYS.includes(name) || (state.totals[key] > 0 && (state.data.main || !OF_PROCESSES.includes(name))));
   return [...metrics, { title: "blocks", meaning: "live blocks", key: "count", name: "count", of: (line) => line.count }];
 }
@@ -81,7 +107,7 @@ function lineHead(state, columns) {
 }
 
 function lineRow(state, columns, line) {
-  const row = element("tr");
+  const row = element("tr", line === state.marked ? "marked" : "");
   row.append(lineCell(state, line));
   for (const column of columns) {
     const value = column.of(line);
@@ -117,12 +143,19 @@ function lineCell(state, line) {
   button.type = "button";
   button.title = "Find in the flame graph";
   button.addEventListener("click", () => state.onPick(frame));
-  cell.append(button, element("span", "path", frame.location || "unknown location"));
+  // copied text keeps name and place apart
+  cell.append(button, " ", element("span", "path", frame.location || "unknown location"), " ", toolBox(frame), ...sourceText(frame));
   const story = [];
   if (line.below.length) story.push(`calls ${frameLabel(state, line.below[0])}`);
   if (line.above.length) story.push(`from ${line.above.map((number) => frameLabel(state, number)).join(" ← ")}`);
   if (story.length) cell.append(element("span", "story", story.join(" · ")));
   return cell;
+}
+
+function toolBox(frame) {
+  const box = element("span", "tools-of-line");
+  box.append(...sourceTools(frame));
+  return box;
 }
 
 function frameLabel(state, number) {

@@ -7,9 +7,13 @@ export function setUpSwitch(group, onChange) {
   });
 }
 
-export function choose(group, value, onChange) {
+export function press(group, value) {
   for (const button of group.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.value === value));
   }
+}
+
+export function choose(group, value, onChange) {
+  press(group, value);
   onChange(value);
 }

@@ -7,11 +7,12 @@ export function element(tag, className, text) {
   return made;
 }
 
-// rows: [label, value] pairs.
-export function showTooltip(event, title, subtitle, rows) {
+// rows: [label, value] pairs; more: elements below the subtitle.
+export function showTooltip(event, title, subtitle, rows, more = []) {
   const box = document.getElementById("tooltip");
   box.replaceChildren(element("b", "", title));
   if (subtitle) box.append(element("div", "path", subtitle));
+  box.append(...more);
   const table = element("dl");
   for (const [label, value] of rows) table.append(element("dt", "", label), element("dd", "", value));
   box.append(table);

@@ -1,6 +1,9 @@
 // Stacks as a trie in preorder. Invariant: the subtree of a node is the range [node, end[node]).
 
-export function makeTrie(depth, frame, own) {
+import { GROUP, groupFrame } from "./data.js";
+
+// `folded` counts the stacks below a node that are too small to have nodes; their bytes are in its `own`.
+export function makeTrie(depth, frame, own, folded) {
   const count = depth.length;
   const parent = new Int32Array(count).fill(-1);
   const end = new Int32Array(count).fill(count);
@@ -10,7 +13,7 @@ export function makeTrie(depth, frame, own) {
     if (open.length) parent[i] = open[open.length - 1];
     open.push(i);
   }
-  return { count, depth, frame, own, parent, end, sums: own.map(() => null), starts: own.map(() => null) };
+  return { count, depth, frame, own, folded, parent, end, sums: own.map(() => null), starts: own.map(() => null) };
 }
 
 // Bytes of each subtree.
@@ -58,7 +61,7 @@ function ownerOf(trie, frames, leaf) {
   let bestRank = Infinity;
   for (let i = leaf; i > 0; i = trie.parent[i]) {
     const frame = frames[trie.frame[i]];
-    if (frame.kind === 3) continue;
+    if (frame.kind === GROUP) continue;
     if (frame.rank === 0) return i;
     if (frame.rank < bestRank) {
       best = i;
@@ -68,32 +71,87 @@ function ownerOf(trie, frames, leaf) {
   return best;
 }
 
-// Trie without runtime frames: their bytes go to the caller.
-export function withoutRuntime(trie, frames) {
+// Trie of other labels: labelOf(node, label above it) returns the frame that a node is drawn as, or -1 to add
+// its bytes to the node above.
+
+function relabelled(trie, labelOf) {
   const root = emptyNode(trie.frame[0], trie.own.length);
   const placed = new Array(trie.count);
   let count = 1;
   placed[0] = root;
   for (let i = 0; i < trie.count; i++) {
     let node = i === 0 ? root : placed[trie.parent[i]];
-    if (i > 0 && frames[trie.frame[i]].tier !== 2) {
-      let child = node.children.get(trie.frame[i]);
+    const label = i === 0 ? -1 : labelOf(i, node.frame);
+    if (label >= 0) {
+      let child = node.children.get(label);
       if (!child) {
-        child = emptyNode(trie.frame[i], trie.own.length);
+        child = emptyNode(label, trie.own.length);
         child.weight = -i; // keeps the order of the whole trie
-        node.children.set(trie.frame[i], child);
+        node.children.set(label, child);
         count += 1;
       }
       node = child;
     }
     placed[i] = node;
+    node.folded += trie.folded[i];
     trie.own.forEach((own, metric) => (node.own[metric] += own[i]));
   }
   return flattened(root, count, trie.own.length);
 }
 
+// Trie without runtime frames: their bytes go to the caller.
+export function withoutRuntime(trie, frames) {
+  return relabelled(trie, (node) => (frames[trie.frame[node]].tier === 2 ? -1 : trie.frame[node]));
+}
+
+// Trie with one node for successive frames of a package. `groups` maps a name to the number of its frame.
+export function byPackage(trie, frames, groups) {
+  return relabelled(trie, (node, above) => {
+    const frame = frames[trie.frame[node]];
+    if (frame.kind === GROUP) return trie.frame[node];
+    if (frame.tier === 2) return -1;
+    const label = groups.numberOf(frame.package, frame);
+    return label === above ? -1 : label;
+  });
+}
+
+// Trie with one node for the import of a module and all that it imported and called in turn.
+export function withImportsFolded(trie, frames, groups) {
+  const system = new Uint8Array(trie.count); // 1: the import system runs, with nothing but itself below
+  return relabelled(trie, (node, above) => {
+    const frame = frames[trie.frame[node]];
+    const inside = system[trie.parent[node]] === 1;
+    system[node] = isImportSystem(frame) || (inside && frame.tier === 2 && frame.kind !== 0) ? 1 : 0;
+    if (groups.has(above)) return -1;
+    if (inside && frame.imported) return groups.numberOf(`import ${frame.imported}`, frame);
+    return frame.tier === 2 ? -1 : trie.frame[node];
+  });
+}
+
+function isImportSystem(frame) {
+  return frame.kind === 0 && frame.file.startsWith("<frozen importlib");
+}
+
+// Frames of groups, appended to `frames` as they are asked for.
+export function makeGroups(frames) {
+  const numbers = new Map();
+  const mine = new Set();
+  return {
+    has: (number) => mine.has(number),
+    numberOf: (name, like) => {
+      const key = `${like.kind} ${like.tier} ${name}`;
+      if (!numbers.has(key)) {
+        numbers.set(key, frames.length);
+        mine.add(frames.length);
+        frames.push(groupFrame(name, { kind: like.kind, tier: like.tier, rank: like.rank, package: like.package, group: true }));
+      }
+      return numbers.get(key);
+    },
+  };
+}
+
 function emptyNode(frame, metrics) {
-  return { frame, children: new Map(), own: new Float64Array(metrics), weight: 0 };
+  return { frame, children: new Map(), own: new Float64Array(metrics), weight: 0, folded: 0 };
 }
 
 // Inverted trie: owning lines first, then their callers.
@@ -119,6 +177,7 @@ export function invert(trie, frames, all = true) {
       child.weight += weight;
       node = child;
     }
+    node.folded += trie.folded[leaf];
     for (let m = 0; m < metrics; m++) node.own[m] += trie.own[m][leaf];
   }
   return flattened(root, count, metrics);
@@ -127,6 +186,7 @@ export function invert(trie, frames, all = true) {
 function flattened(root, count, metrics) {
   const depth = new Uint16Array(count);
   const frame = new Uint32Array(count);
+  const folded = new Float64Array(count);
   const own = Array.from({ length: metrics }, () => new Float64Array(count));
   const waiting = [[root, 0]];
   let i = 0;
@@ -134,12 +194,13 @@ function flattened(root, count, metrics) {
     const [node, level] = waiting.pop();
     depth[i] = level;
     frame[i] = node.frame;
+    folded[i] = node.folded;
     for (let m = 0; m < metrics; m++) own[m][i] = node.own[m];
     i += 1;
     const children = [...node.children.values()].sort((a, b) => a.weight - b.weight);
     for (const child of children) waiting.push([child, level + 1]);
   }
-  return makeTrie(depth, frame, own);
+  return makeTrie(depth, frame, own, folded);
 }
 
 // Bytes below matching frames; nested matches count once.
@@ -156,4 +217,17 @@ export function matchedBytes(trie, metric, matches, node) {
     }
   }
   return total;
+}
+
+// Matching nodes below a node, the outermost of nested ones, most bytes first.
+export function matchedNodes(trie, metric, matches, node) {
+  const sums = sumsOf(trie, metric);
+  const found = [];
+  let i = node;
+  while (i < trie.end[node]) {
+    const hit = matches[trie.frame[i]] === 1 && sums[i] > 0;
+    if (hit) found.push(i);
+    i = hit ? trie.end[i] : i + 1;
+  }
+  return found.sort((a, b) => sums[b] - sums[a]);
 }

@@ -76,7 +76,7 @@ function heldLine(data, line, bytes, most, onPick) {
     button.type = "button";
     button.title = "Find in the flame graph";
     button.addEventListener("click", () => onPick(frame));
-    name.append(button, element("span", "path", frame.location || "unknown location"));
+    name.append(button, " ", element("span", "path", frame.location || "unknown location"));
   }
   return [size, bar, name];
 }

@@ -1,6 +1,8 @@
 // Comparison of two runs: the stacks of both in one flame graph, coloured by growth.
 
+import { setUpContents } from "../contents.js";
 import { readPayload, showFailure } from "../data.js";
+import { setUpEditor } from "../editor.js";
 import { chooseMetric, findInStacks, setUpExplorer, zoomTo } from "../explorer.js";
 import { formatBytes, formatExact } from "../format.js";
 import { setUpSwitch } from "../switch.js";
@@ -63,7 +65,7 @@ const DIFF_STYLE = {
   tooltipRows: (view, node) => {
     const [before, after, changed] = [BEFORE, AFTER, CHANGED].map((which) => bytesOf(view, node, view.chosen, which));
     const rows = [
-      [view.data.metrics[view.chosen].title, signed(after - before)],
+      [view.data.metrics[view.chosen].name, signed(after - before)],
       ["in A", `${formatBytes(before)} (${formatExact(before)})`],
       ["in B", `${formatBytes(after)} (${formatExact(after)})`],
     ];
@@ -94,6 +96,7 @@ function setUpWidths(view) {
 
 async function startDiff() {
   setUpTheme();
+  setUpEditor();
   const data = await readPayload(document.getElementById("payload").textContent);
   addChanges(data);
   setUpTimeline(data.timelines, RUNS);
@@ -105,6 +108,7 @@ async function startDiff() {
   for (const button of document.querySelectorAll("button.line")) {
     button.addEventListener("click", () => findInStacks(view, button.textContent));
   }
+  setUpContents();
   document.documentElement.dataset.ready = "true";
 }
 
