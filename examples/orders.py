@@ -132,7 +132,7 @@ def serve(count: int) -> None:
     """Take `count` orders through the whole service."""
     room = reserve_archive()
     inbox: Queue[Order | None] = Queue(maxsize=64)
-    worker = threading.Thread(target=invoice_worker, args=(inbox, []), name="invoices")
+    worker = threading.Thread(target=invoice_worker, args=(inbox, []), name="invoices", daemon=True)
     worker.start()
     position = sent = 0
     for request in incoming(count):

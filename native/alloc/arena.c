@@ -41,6 +41,7 @@ int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret)
 		return -ENOMEM;
 	memset(arena, 0, sizeof *arena);
 	arena->capacity = (capacity + GROW_BYTES - 1) / GROW_BYTES * GROW_BYTES;
+	arena->placement.mode = -1;
 	pthread_mutex_init(&arena->heap.lock, NULL);
 	pthread_mutex_init(&arena->large.lock, NULL);
 	size_class_init_all(arena);
@@ -140,9 +141,12 @@ int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t s
 		return -ENOMEM;
 	if (size <= (uint64_t)old && (size >= (uint64_t)old / 2 || old == UNIT))
 		return 0;
-	if (!arena_contains(arena, *block) && size >= LARGE_MIN)
-		return arena_large_resize(arena, block, size);
-	return move_block(arena, block, (uint64_t)old, size);
+	if (arena_contains(arena, *block) || size < arena_large_min(arena))
+		return move_block(arena, block, (uint64_t)old, size);
+	int error = arena_large_resize(arena, block, size);
+	/* A program that advised a part of the block has split its mapping, which then cannot
+	 * grow. */
+	return error == -EFAULT ? move_block(arena, block, (uint64_t)old, size) : error;
 }
 
 /* Slots in magazines of other threads stay there, since only their owners may touch these.
@@ -155,11 +159,6 @@ uint64_t mematlas_arena_trim(struct mematlas_arena *arena)
 		arena_tcache_collect(arena, tcache);
 		arena_tcache_flush(&arena->group, &tcache->base);
 	}
-	for (unsigned i = 0; i < SHARDS * CLASSES; i++) {
-		struct size_class *class = arena_class_at(arena, i);
-		pthread_mutex_lock(class->lock);
-		size_class_release_empty(arena, class, 0);
-		pthread_mutex_unlock(class->lock);
-	}
+	arena_release_spans(arena);
 	return page_heap_trim(arena);
 }

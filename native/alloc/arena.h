@@ -27,7 +27,7 @@
 #define CLASSES 41u
 #define SHARDS 8u /* groups of threads; threads of two shards never use slots of one span */
 #define SMALL_MAX 32768u
-#define LARGE_MIN (2ull << 20)
+#define LARGE_MIN (2ull << 20) /* or the size of a huge page, if the arena has these */
 #define GROW_BYTES (4ull << 20)    /* made accessible at a time */
 #define RETAIN_BYTES (64ull << 20) /* free bytes kept resident before runs are released */
 #define BINS 128u /* lists of free runs by length in pages; the last bin holds all longer runs */
@@ -127,6 +127,10 @@ struct large_heap {
 struct mematlas_arena {
 	char *base;
 	uint64_t capacity; /* bytes */
+	/* charged == span bytes + heap.block_bytes + large.bytes <= capacity */
+	_Atomic uint64_t charged;
+	struct mematlas_arena_placement placement;
+	uint64_t huge_page; /* bytes of a transparent huge page; 0: placed in base pages */
 	/* By page: the run of a span at all its pages, any other run at its first and last page. */
 	struct run *_Atomic *pages;
 	uint8_t by_16[BY_16_MAX / 16 +
@@ -199,10 +203,39 @@ static inline struct size_class *arena_class_for(struct mematlas_arena *arena,
 	return &arena->shards[(tcache->base.id_bits >> OWNER_SHIFT) % SHARDS].classes[index];
 }
 
+/* Smaller blocks are runs of the reservation. In an arena of huge pages a block below the size of
+ * one shares a huge page with others. */
+static inline uint64_t arena_large_min(const struct mematlas_arena *arena)
+{
+	return arena->huge_page > LARGE_MIN ? arena->huge_page : LARGE_MIN;
+}
+
+/* False: the capacity is used up. */
+static inline bool arena_charge(struct mematlas_arena *arena, uint64_t bytes)
+{
+	uint64_t seen = GET(arena->charged);
+
+	do
+		if (bytes > arena->capacity - seen)
+			return false;
+	while (!atomic_compare_exchange_weak_explicit(&arena->charged, &seen, seen + bytes,
+						      memory_order_relaxed, memory_order_relaxed));
+	return true;
+}
+
+static inline void arena_uncharge(struct mematlas_arena *arena, uint64_t bytes)
+{
+	atomic_fetch_sub_explicit(&arena->charged, bytes, memory_order_relaxed);
+}
+
 static inline struct mematlas_arena *arena_of_group(struct tcache_group *group)
 {
 	return (void *)((char *)group - offsetof(struct mematlas_arena, group));
 }
+
+/* arena_place.c */
+/* mbind(2) and madvise(2) of memory that nobody has touched. Returns 0 or -errno. */
+int arena_place_range(const struct mematlas_arena *arena, char *start, uint64_t bytes);
 
 /* arena_metadata.c */
 /* Zeroed memory that lives as long as the arena, or NULL. Heap's lock held. */
@@ -231,7 +264,8 @@ void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t al
 int arena_large_free(struct mematlas_arena *arena, void *block);
 /* Returns bytes, or an error as above. */
 int64_t arena_large_size(struct mematlas_arena *arena, const void *block);
-/* Returns 0, -ENOMEM, or an error as above. */
+/* Returns 0, -ENOMEM, or an error as above. -EFAULT for a block, too: it consists of several
+ * mappings. */
 int arena_large_resize(struct mematlas_arena *arena, void **block, uint64_t size);
 void arena_large_close(struct mematlas_arena *arena);
 bool arena_large_is_sound(struct mematlas_arena *arena);
@@ -248,6 +282,8 @@ void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, u
  * held. */
 void size_class_release_empty(struct mematlas_arena *arena, struct size_class *class,
 			      uint32_t keep);
+/* Give the pages of all empty spans back to the page heap. */
+void arena_release_spans(struct mematlas_arena *arena);
 /* Insert a span in `partial`, or remove the span, as free_count and state require. Class's lock
  * held. */
 void size_class_relist(struct size_class *class, struct run *run);

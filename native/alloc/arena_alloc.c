@@ -110,7 +110,10 @@ static bool refill(struct mematlas_arena *arena, struct arena_tcache *tcache, un
 		return true;
 	/* Before the class grows, since free slots may be in other threads' queues. */
 	arena_tcache_collect(arena, tcache);
-	return GET(magazine->filled) || size_class_refill(arena, class, magazine, true);
+	if (GET(magazine->filled) || size_class_refill(arena, class, magazine, true))
+		return true;
+	arena_release_spans(arena); /* empty spans may hold what is left of the capacity */
+	return size_class_refill(arena, class, magazine, true);
 }
 
 __attribute__((always_inline)) static inline void *pop_slot(struct mematlas_arena *arena,
@@ -150,6 +153,15 @@ static void *alloc_small(struct mematlas_arena *arena, unsigned index)
 	return pop_slot(arena, tcache, magazine, filled);
 }
 
+static void *try_pages_or_large(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
+{
+	void *block = NULL;
+
+	if (size < arena_large_min(arena) && alignment <= PAGE)
+		block = page_heap_alloc_block(arena, size);
+	return block ? block : arena_large_alloc(arena, size, alignment);
+}
+
 __attribute__((noinline)) static void *alloc_pages_or_large(struct mematlas_arena *arena,
 							    uint64_t size, uint64_t alignment)
 {
@@ -157,10 +169,11 @@ __attribute__((noinline)) static void *alloc_pages_or_large(struct mematlas_aren
 
 	tcache_group_ready(&arena->group);
 	if (size <= PTRDIFF_MAX - alignment - PAGE) {
-		if (size < LARGE_MIN && alignment <= PAGE)
-			block = page_heap_alloc_block(arena, size);
-		if (!block)
-			block = arena_large_alloc(arena, size, alignment);
+		block = try_pages_or_large(arena, size, alignment);
+		if (!block) { /* empty spans may hold what is left of the capacity */
+			arena_release_spans(arena);
+			block = try_pages_or_large(arena, size, alignment);
+		}
 	}
 	if (!block)
 		atomic_fetch_add_explicit(&arena->failed_allocs, 1, memory_order_relaxed);

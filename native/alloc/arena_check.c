@@ -178,13 +178,15 @@ static bool check(struct mematlas_arena *arena)
 	return sound;
 }
 
-/* The first equation beside struct page_heap. */
+/* The first equation beside struct page_heap, and the one beside arena->charged. */
 static bool bytes_add_up(struct mematlas_arena *arena)
 {
 	struct mematlas_arena_stats stats;
 
 	mematlas_arena_read_stats(arena, &stats);
-	return stats.span_bytes + stats.page_bytes + stats.free_bytes == stats.usable_bytes;
+	uint64_t charged = stats.span_bytes + stats.page_bytes + stats.large_bytes;
+	return stats.span_bytes + stats.page_bytes + stats.free_bytes == stats.usable_bytes &&
+	       charged == GET(arena->charged) && charged <= arena->capacity;
 }
 
 int mematlas_arena_check(struct mematlas_arena *arena)

@@ -69,9 +69,10 @@ static void erase(struct large_heap *heap, uint64_t at)
 		(heap->count - at) * sizeof *heap->blocks);
 }
 
-static uint64_t whole_pages(uint64_t size)
+/* Whole huge pages in an arena of huge pages, so that the end of a block lies in one, too. */
+static uint64_t whole_pages(const struct mematlas_arena *arena, uint64_t size)
 {
-	uint64_t mask = page_size_base() - 1;
+	uint64_t mask = (arena->huge_page ? arena->huge_page : page_size_base()) - 1;
 
 	return (size + mask) & ~mask;
 }
@@ -115,18 +116,34 @@ static int64_t remove_block(struct large_heap *heap, const char *start)
 	return size;
 }
 
-/* The mapping is made without the lock, because mmap(2) may wait for the lock of the address
- * space. */
-void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
+/* NULL: no memory, or the kernel refuses to place the mapping. */
+static char *map_placed(const struct mematlas_arena *arena, uint64_t bytes, uint64_t alignment)
 {
-	uint64_t bytes = whole_pages(size);
-	char *start = map_aligned(bytes, alignment);
+	char *start =
+		map_aligned(bytes, alignment > arena->huge_page ? alignment : arena->huge_page);
 
-	if (start && !add_block(&arena->large, start, bytes)) {
+	if (start && arena_place_range(arena, start, bytes)) {
 		munmap(start, bytes);
 		return NULL;
 	}
 	return start;
+}
+
+/* The mapping is made without the lock, because mmap(2) may wait for the lock of the address
+ * space. */
+void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
+{
+	uint64_t bytes = whole_pages(arena, size);
+
+	if (!arena_charge(arena, bytes))
+		return NULL;
+	char *start = map_placed(arena, bytes, alignment);
+	if (start && add_block(&arena->large, start, bytes))
+		return start;
+	if (start)
+		munmap(start, bytes);
+	arena_uncharge(arena, bytes);
+	return NULL;
 }
 
 /* Out of the table first: once it is unmapped, another thread may get the same address. */
@@ -137,6 +154,7 @@ int arena_large_free(struct mematlas_arena *arena, void *block)
 	if (size < 0)
 		return (int)size;
 	munmap(block, (uint64_t)size);
+	arena_uncharge(arena, (uint64_t)size);
 	return 0;
 }
 
@@ -147,19 +165,49 @@ int64_t arena_large_size(struct mematlas_arena *arena, const void *block)
 	return at < 0 ? at : (int64_t)arena->large.blocks[at].size;
 }
 
-/* mremap(2) moves page table entries and copies no bytes. */
+/* mremap(2) moves page table entries and copies no bytes. It keeps advice and policy, and moves a
+ * huge page only to an address that is aligned for one. Else the kernel splits the page. Returns
+ * MAP_FAILED with errno. */
+static char *remap(const struct mematlas_arena *arena, char *old, uint64_t old_bytes,
+		   uint64_t bytes)
+{
+	char *moved = mremap(old, old_bytes, bytes, arena->huge_page ? 0 : MREMAP_MAYMOVE);
+
+	if (moved != MAP_FAILED || !arena->huge_page)
+		return moved;
+	char *target = map_aligned(bytes, arena->huge_page);
+	if (!target)
+		return MAP_FAILED;
+	moved = mremap(old, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
+	if (moved == MAP_FAILED) {
+		int error = errno;
+		munmap(target, bytes);
+		errno = error;
+	}
+	return moved;
+}
+
 int arena_large_resize(struct mematlas_arena *arena, void **block, uint64_t size)
 {
 	struct large_heap *heap = &arena->large;
-	uint64_t bytes = whole_pages(size);
+	uint64_t bytes = whole_pages(arena, size);
 
 	LOCK_SCOPE(&heap->lock);
 	int64_t at = find_block(heap, *block);
 	if (at < 0)
 		return (int)at;
-	char *moved = mremap(*block, heap->blocks[at].size, bytes, MREMAP_MAYMOVE);
-	if (moved == MAP_FAILED)
+	uint64_t old = heap->blocks[at].size;
+	if (bytes > old && !arena_charge(arena, bytes - old))
 		return -ENOMEM;
+	char *moved = remap(arena, *block, old, bytes);
+	if (moved == MAP_FAILED) {
+		int error = errno;
+		if (bytes > old)
+			arena_uncharge(arena, bytes - old);
+		return error == EFAULT ? -EFAULT : -ENOMEM;
+	}
+	if (bytes < old)
+		arena_uncharge(arena, old - bytes);
 	erase(heap, (uint64_t)at);
 	insert(heap, moved, bytes);
 	*block = moved;

@@ -157,10 +157,11 @@ static struct run *merge(struct mematlas_arena *arena, struct run *run)
 
 /* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel
  * pages at both ends keep their memory, because a neighbour may be in use. Once the neighbour is
- * free, both merge to a run that counts as not released. */
+ * free, both merge to a run that counts as not released. A huge page released in part would be
+ * split, and the next block there would be in base pages. */
 static void release_run(struct mematlas_arena *arena, struct run *run)
 {
-	uint64_t mask = page_size_base() - 1;
+	uint64_t mask = (arena->huge_page ? arena->huge_page : page_size_base()) - 1;
 	uintptr_t start = ((uintptr_t)run->start + mask) & ~mask;
 	uintptr_t end = ((uintptr_t)run->start + run->pages * PAGE) & ~mask;
 
@@ -180,7 +181,8 @@ static struct run *grow(struct mematlas_arena *arena, uint64_t pages)
 {
 	struct page_heap *heap = &arena->heap;
 	uint64_t left = (uint64_t)(arena->base + arena->capacity - heap->top);
-	uint64_t bytes = (pages * PAGE + GROW_BYTES - 1) / GROW_BYTES * GROW_BYTES;
+	uint64_t step = arena->huge_page > GROW_BYTES ? arena->huge_page : GROW_BYTES;
+	uint64_t bytes = (pages * PAGE + step - 1) / step * step;
 
 	if (bytes > left)
 		bytes = left;
@@ -228,7 +230,7 @@ static struct run *find_free(struct mematlas_arena *arena, uint64_t pages)
 
 /* Splits a run of exactly `pages` pages off a free run. The run is in no bin and has no entries in
  * the page table. */
-static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
+static struct run *split_run(struct mematlas_arena *arena, uint64_t pages)
 {
 	struct run *run = find_free(arena, pages);
 
@@ -252,12 +254,23 @@ static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
 	return run;
 }
 
+static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
+{
+	if (!arena_charge(arena, pages * PAGE))
+		return NULL;
+	struct run *run = split_run(arena, pages);
+	if (!run)
+		arena_uncharge(arena, pages * PAGE);
+	return run;
+}
+
 /* Takes a run that is in no bin. Its memory may be resident, so it counts as not released. Above
  * RETAIN_BYTES the kernel gets the run's memory back at once. */
 static void free_run(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
 
+	arena_uncharge(arena, run->pages * PAGE);
 	run->released = false;
 	set_ends(arena, run, NULL);
 	run = merge(arena, run);

@@ -1,6 +1,7 @@
 /* Creation and layout of pools. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -55,6 +56,7 @@ static void set_layout(struct mematlas_pool *pool, char *mapping, const struct p
 	uint64_t at = sizeof *plan;
 
 	pool->memory = (struct pool_memory *)mapping;
+	pool->object_size = plan->object_size;
 	pool->stride = plan->stride;
 	pool->count = plan->count;
 	pool->mapping_size = plan->mapping_size;
@@ -65,10 +67,28 @@ static void set_layout(struct mematlas_pool *pool, char *mapping, const struct p
 	pool->objects = mapping + plan->objects_offset;
 }
 
+/* Across fork(2), so that the child finds the lock free. */
+static void pool_lock(struct tcache_group *group)
+{
+	pthread_mutex_lock(&pool_of_group(group)->holder_lock);
+}
+
+static void pool_unlock(struct tcache_group *group)
+{
+	pthread_mutex_unlock(&pool_of_group(group)->holder_lock);
+}
+
+static void pool_forked(struct tcache_group *group)
+{
+	if (!group->private)
+		pool_holder_leave(pool_of_group(group));
+}
+
 /* Takes ownership of the mapping, also on failure. */
-static int open_mapping(char *mapping, const struct pool_memory *plan, bool private,
+static int open_mapping(char *mapping, const struct pool_memory *plan, int fd,
 			struct mematlas_pool **ret)
 {
+	bool private = fd < 0;
 	struct mematlas_pool *pool = aligned_alloc(TCACHE_LINE, sizeof *pool);
 	uint64_t batch_size = plan->count / 64;
 	int error = pool ? 0 : -ENOMEM;
@@ -84,6 +104,11 @@ static int open_mapping(char *mapping, const struct pool_memory *plan, bool priv
 		pool->group.tcache_size = sizeof(struct pool_tcache);
 		pool->group.flush = pool_tcache_flush;
 		pool->group.rebuild = pool_rebuild;
+		pool->group.lock = pool_lock;
+		pool->group.unlock = pool_unlock;
+		pool->group.forked = pool_forked;
+		pool->holder_fd = -1;
+		pthread_mutex_init(&pool->holder_lock, NULL);
 		error = tcache_group_open(&pool->group);
 	}
 	if (error) {
@@ -91,8 +116,17 @@ static int open_mapping(char *mapping, const struct pool_memory *plan, bool priv
 		free(pool);
 		return error;
 	}
+	if (!private)
+		pool_holder_open(pool, fd);
 	*ret = pool;
 	return 0;
+}
+
+/* No process can shrink the file then, which would end the others by SIGBUS. Only a memfd has
+ * seals. */
+static void seal(int fd)
+{
+	fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
 }
 
 /* MAP_FAILED with errno. A pool with a descriptor is shared, and outlives the process. */
@@ -114,12 +148,14 @@ int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignmen
 		return error;
 	if (fd >= 0 && ftruncate(fd, (off_t)plan.mapping_size) < 0)
 		return -errno;
+	if (fd >= 0)
+		seal(fd);
 	char *mapping = map_pool(&plan, fd);
 	if (mapping == MAP_FAILED)
 		return -errno;
 	memcpy(mapping, &plan, sizeof plan);
 	atomic_store(&((struct pool_memory *)mapping)->free_list, NO_OBJECT);
-	return open_mapping(mapping, &plan, fd < 0, ret);
+	return open_mapping(mapping, &plan, fd, ret);
 }
 
 /* The header is read once and planned anew: a file that another process wrote may hold any
@@ -129,17 +165,21 @@ int mematlas_pool_open(int fd, struct mematlas_pool **ret)
 	struct pool_memory header, plan;
 	struct stat status;
 
+	ssize_t got = pread(fd, &header, sizeof header, 0);
+	if (got < 0)
+		return -errno;
+	if (got != (ssize_t)sizeof header || header.magic != POOL_MAGIC ||
+	    plan_pool(header.object_size, header.count, header.alignment, &plan))
+		return -EINVAL;
+	seal(fd); /* before its size is read */
 	if (fstat(fd, &status) < 0)
 		return -errno;
-	if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header ||
-	    header.magic != POOL_MAGIC ||
-	    plan_pool(header.object_size, header.count, header.alignment, &plan) ||
-	    plan.mapping_size != (uint64_t)status.st_size)
+	if (plan.mapping_size != (uint64_t)status.st_size)
 		return -EINVAL;
 	char *mapping = map_pool(&plan, fd);
 	if (mapping == MAP_FAILED)
 		return -errno;
-	return open_mapping(mapping, &plan, false, ret);
+	return open_mapping(mapping, &plan, fd, ret);
 }
 
 /* Objects of a shared pool stay in use for other processes; those in magazines of this process
@@ -149,6 +189,7 @@ void mematlas_pool_destroy(struct mematlas_pool *pool)
 	if (!pool)
 		return;
 	tcache_group_close(&pool->group);
+	pool_holder_close(pool);
 	munmap(pool->memory, pool->mapping_size);
 	free(pool);
 }

@@ -7,7 +7,7 @@
 #include "remote_free.h"
 #include "mematlas.h"
 
-#define POOL_MAGIC 0x336c6f6f70656d6dull /* "mmepool3" */
+#define POOL_MAGIC 0x346c6f6f70656d6dull /* "mmepool4" */
 #define POOL_LINE 64u
 /* Part of the layout of shared pools, so not the page size. Each page size of Linux is a
  * multiple. */
@@ -15,6 +15,10 @@
 #define INDEX_BITS 24u
 #define INDEX_MASK ((1ull << INDEX_BITS) - 1)
 #define NO_OBJECT INDEX_MASK
+/* Processes that use a shared pool at a time. The number of one stands in slot.owner, where it is
+ * not mistaken for NO_HOLDER. */
+#define HOLDERS_MAX 65534u
+#define NO_HOLDER 65535u
 
 /* Start of a pool's mapping, shared between the processes that map the pool. Slots, links of the
  * free list and objects follow, each at a multiple of POOL_LINE.
@@ -36,6 +40,8 @@ struct pool_memory {
 		POOL_LINE) _Atomic uint64_t allocs; /* these two count without thread caches only */
 	_Alignas(POOL_LINE) _Atomic uint64_t frees;
 	_Alignas(POOL_LINE) _Atomic uint64_t failed_allocs;
+	_Atomic uint64_t reclaimed; /* objects of holders that died */
+	_Atomic uint32_t next_holder;
 };
 
 _Static_assert(sizeof(struct pool_memory) == 6 * POOL_LINE, "layout of shared pools");
@@ -50,11 +56,14 @@ _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4,
  *
  *   never allocated == count - bump
  *   free            == objects in magazines + in the transfer cache + in flight in batches
- *                      + on the free list */
+ *                      + on the free list
+ *
+ * In a shared pool a process that is killed may leave a free object on no list. The search for
+ * objects of dead holders finds it. */
 struct mematlas_pool {
 	char *objects;
 	struct slot *slots;
-	uint64_t stride, count;
+	uint64_t object_size, stride, count;
 	uint64_t reciprocal; /* 2^64 / stride, rounded up */
 	uint32_t batch_size; /* objects moved between threads at a time, <= BATCH_SIZE */
 	uint32_t magazine_capacity; /* 2 * batch_size */
@@ -62,6 +71,9 @@ struct mematlas_pool {
 	_Atomic uint32_t *links; /* of the free list */
 	struct pool_memory *memory;
 	uint64_t mapping_size; /* of `memory`, which other processes can write */
+	int holder_fd; /* of a shared pool, see pool_holder.c; -1: none */
+	_Atomic uint32_t holder; /* number of this process; 0: none yet */
+	pthread_mutex_t holder_lock;
 	struct tcache_group group;
 	_Alignas(TCACHE_LINE) _Atomic uint64_t
 		transfer_cache; /* stack of batches of free objects */
@@ -107,10 +119,27 @@ static inline struct mematlas_pool *pool_of_group(struct tcache_group *group)
 	return (void *)((char *)group - offsetof(struct mematlas_pool, group));
 }
 
+/* pool_uncached.c */
+void *pool_uncached_alloc(struct mematlas_pool *pool);
+int pool_uncached_free(struct mematlas_pool *pool, uint32_t number);
+
 /* pool_free_list.c */
-void *pool_free_list_alloc(struct mematlas_pool *pool);
-int pool_free_list_free(struct mematlas_pool *pool, uint32_t number);
+/* NO_OBJECT: the list is empty, or another process wrote a number beyond the pool. */
+uint32_t pool_free_list_pop(struct mematlas_pool *pool);
+/* Put a free object on the list, unless it is there. */
 void pool_free_list_push(struct mematlas_pool *pool, uint32_t number);
+/* Free an object if its owner word is still the given one. */
+bool pool_free_list_release(struct mematlas_pool *pool, uint32_t number, uint32_t owner);
+
+/* pool_holder.c, for shared pools */
+void pool_holder_open(struct mematlas_pool *pool, int fd);
+void pool_holder_close(struct mematlas_pool *pool);
+/* The number of this process, or NO_HOLDER. */
+uint32_t pool_holder_claim(struct mematlas_pool *pool);
+/* In a forked child: become a holder of its own. */
+void pool_holder_leave(struct mematlas_pool *pool);
+/* Free the objects of holders that died. Returns their number. */
+uint64_t pool_holder_reclaim(struct mematlas_pool *pool);
 
 /* pool_alloc.c: move the magazine to the transfer cache and send the outgoing batches. */
 void pool_tcache_flush(struct tcache_group *group, struct tcache *tcache);

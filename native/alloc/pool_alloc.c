@@ -119,7 +119,7 @@ __attribute__((noinline)) static void *alloc_slow(struct mematlas_pool *pool)
 	struct tcache *tcache = pool->uses_free_list ? NULL : tcache_join(&pool->group);
 
 	if (pool->uses_free_list)
-		return pool_free_list_alloc(pool);
+		return pool_uncached_alloc(pool);
 	if (tcache && (GET(pool_tcache(tcache)->filled) || refill(pool, pool_tcache(tcache))))
 		return pop_slot(pool, pool_tcache(tcache), GET(pool_tcache(tcache)->filled));
 	atomic_fetch_add_explicit(&pool->memory->failed_allocs, 1, memory_order_relaxed);
@@ -175,7 +175,7 @@ __attribute__((noinline)) static int free_slow(struct mematlas_pool *pool, uint3
 	struct slot *slot = &pool->slots[number];
 
 	if (pool->uses_free_list)
-		return pool_free_list_free(pool, number);
+		return pool_uncached_free(pool, number);
 	if (!tcache)
 		return -ENOMEM;
 	struct pool_tcache *own = pool_tcache(tcache);

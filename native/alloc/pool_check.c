@@ -4,7 +4,7 @@
 
 #include "pool.h"
 
-_Static_assert(sizeof(struct mematlas_pool_stats) == 10 * sizeof(uint64_t),
+_Static_assert(sizeof(struct mematlas_pool_stats) == 11 * sizeof(uint64_t),
 	       "no padding in the API");
 
 static void read_tcaches(struct mematlas_pool *pool, struct mematlas_pool_stats *ret)
@@ -26,13 +26,14 @@ void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_s
 	struct pool_memory *memory = pool->memory;
 
 	memset(ret, 0, sizeof *ret);
-	ret->object_size = memory->object_size;
+	ret->object_size = pool->object_size;
 	ret->stride = pool->stride;
 	ret->count = pool->count;
 	ret->mapping_bytes = pool->mapping_size;
 	ret->allocs = GET(memory->allocs);
 	ret->frees = GET(memory->frees);
 	ret->failed_allocs = GET(memory->failed_allocs);
+	ret->reclaimed = GET(memory->reclaimed);
 	if (!pool->uses_free_list)
 		read_tcaches(pool, ret);
 	for (uint64_t number = 0; number < pool->count; number++)
@@ -49,13 +50,15 @@ struct walk {
 
 static void mark_free(struct walk *walk, uint64_t number)
 {
-	if (number >= walk->bump || walk->marks[number] ||
-	    slot_in_use(&walk->pool->slots[number])) {
+	if (number >= walk->bump || walk->marks[number]) {
 		walk->sound = false;
 		return;
 	}
+	bool used = slot_in_use(&walk->pool->slots[number]);
+	if (used && walk->pool->group.private)
+		walk->sound = false;
 	walk->marks[number] = 1;
-	walk->free++;
+	walk->free += !used;
 }
 
 static void mark_batch(struct walk *walk, uint32_t number)
@@ -116,7 +119,9 @@ int mematlas_pool_check(struct mematlas_pool *pool)
 		mark_tcache(&walk, GET(pool->group.tcaches[i]));
 	mematlas_pool_read_stats(pool, &stats);
 	free(walk.marks);
-	walk.sound &= pool->count - walk.bump + stats.in_use + walk.free == pool->count;
+	uint64_t accounted = pool->count - walk.bump + stats.in_use + walk.free;
+	/* A killed process may have left an object on no list, or one in use on the list. */
+	walk.sound &= pool->group.private ? accounted == pool->count : accounted <= pool->count;
 	return walk.sound ? 0 : -EUCLEAN;
 }
 

@@ -1,12 +1,16 @@
-/* Pools without thread caches: shared between processes, or with too few objects to cache any. */
+/* The free list of pools without thread caches.
+ *
+ * The owner word of a slot alone says whether an object is free, and changes by one exchange. The
+ * list only finds free objects quickly. A process may be killed between the two: the object is then
+ * free and on no list, or on the list and in use, and neither harms. slot.remote_freed, which such
+ * pools need for nothing else, is 1 while the object is on the list, so that it is there once. */
 #include "pool.h"
 
-/* The owner word of every object in use. The list needs no owner, only the state. */
-#define IN_USE (1u << OWNER_SHIFT)
+#define LISTED 1u
 
-/* The caller owns the object. The head has a tag that grows with each change, against an object
- * that is popped and pushed again meanwhile. */
-void pool_free_list_push(struct mematlas_pool *pool, uint32_t number)
+/* Links and heads are shared with other processes, which can write any number. The head has a tag
+ * that grows with each change, against an object that is popped and pushed again meanwhile. */
+static void push(struct mematlas_pool *pool, uint32_t number)
 {
 	_Atomic uint64_t *list = &pool->memory->free_list;
 	uint64_t seen = GET(*list);
@@ -19,9 +23,13 @@ void pool_free_list_push(struct mematlas_pool *pool, uint32_t number)
 							memory_order_relaxed));
 }
 
-/* NO_OBJECT: the list is empty. In a shared pool any process may write the head, so a number
- * beyond the pool ends the list. */
-static uint32_t pop(struct mematlas_pool *pool)
+void pool_free_list_push(struct mematlas_pool *pool, uint32_t number)
+{
+	if (atomic_exchange(&pool->slots[number].remote_freed, LISTED) != LISTED)
+		push(pool, number);
+}
+
+uint32_t pool_free_list_pop(struct mematlas_pool *pool)
 {
 	_Atomic uint64_t *list = &pool->memory->free_list;
 	uint64_t seen = atomic_load_explicit(list, memory_order_acquire);
@@ -33,46 +41,17 @@ static uint32_t pop(struct mematlas_pool *pool)
 			return (uint32_t)NO_OBJECT;
 		/* Stale if another thread pops the object first. The tag then differs and the
 		 * exchange fails. */
-		changed = ((seen >> INDEX_BITS) + 1) << INDEX_BITS | GET(pool->links[number]);
+		uint32_t next = GET(pool->links[number]) & INDEX_MASK;
+		changed = ((seen >> INDEX_BITS) + 1) << INDEX_BITS | next;
 	} while (!atomic_compare_exchange_weak_explicit(list, &seen, changed, memory_order_acquire,
 							memory_order_acquire));
 	return (uint32_t)(seen & INDEX_MASK);
 }
 
-/* Objects that were never used; NO_OBJECT: all have been. */
-static uint32_t bump(struct mematlas_pool *pool)
+bool pool_free_list_release(struct mematlas_pool *pool, uint32_t number, uint32_t owner)
 {
-	uint64_t first = GET(pool->memory->bump);
-
-	do
-		if (first >= pool->count)
-			return (uint32_t)NO_OBJECT;
-	while (!atomic_compare_exchange_weak(&pool->memory->bump, &first, first + 1));
-	return (uint32_t)first;
-}
-
-void *pool_free_list_alloc(struct mematlas_pool *pool)
-{
-	tcache_group_ready(&pool->group);
-	uint32_t number = pop(pool);
-	if (number == NO_OBJECT)
-		number = bump(pool);
-	if (number == NO_OBJECT) {
-		atomic_fetch_add_explicit(&pool->memory->failed_allocs, 1, memory_order_relaxed);
-		return NULL;
-	}
-	SET(pool->slots[number].owner, IN_USE);
-	atomic_fetch_add_explicit(&pool->memory->allocs, 1, memory_order_relaxed);
-	return pool_object_at(pool, number);
-}
-
-int pool_free_list_free(struct mematlas_pool *pool, uint32_t number)
-{
-	tcache_group_ready(&pool->group);
-	/* The exchange reports a double free to one of two threads that race. */
-	if (!atomic_exchange_explicit(&pool->slots[number].owner, 0, memory_order_relaxed))
-		return -EALREADY;
-	atomic_fetch_add_explicit(&pool->memory->frees, 1, memory_order_relaxed);
+	if (!owner || !atomic_compare_exchange_strong(&pool->slots[number].owner, &owner, 0))
+		return false;
 	pool_free_list_push(pool, number);
-	return 0;
+	return true;
 }

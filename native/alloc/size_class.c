@@ -225,3 +225,13 @@ void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, u
 	memmove(magazine->objects, magazine->objects + count, filled * sizeof(void *));
 	SET(magazine->filled, filled);
 }
+
+void arena_release_spans(struct mematlas_arena *arena)
+{
+	for (unsigned i = 0; i < SHARDS * CLASSES; i++) {
+		struct size_class *class = arena_class_at(arena, i);
+		pthread_mutex_lock(class->lock);
+		size_class_release_empty(arena, class, 0);
+		pthread_mutex_unlock(class->lock);
+	}
+}

@@ -90,6 +90,8 @@ static void after_fork_in_child(void)
 {
 	memset(mematlas_tcache_lookups, 0, sizeof mematlas_tcache_lookups);
 	for (struct tcache_group *group = groups; group; group = group->next) {
+		if (group->forked)
+			group->forked(group);
 		if (!group->private)
 			continue;
 		SET(group->needs_rebuild, true);

@@ -68,6 +68,8 @@ struct tcache_group {
 	/* Hold all locks of the allocator across fork(2). Both may be NULL. */
 	void (*lock)(struct tcache_group *group);
 	void (*unlock)(struct tcache_group *group);
+	/* In a forked child, before `unlock`. May be NULL. */
+	void (*forked)(struct tcache_group *group);
 	bool private; /* memory that a forked child has a copy of */
 	_Atomic bool needs_rebuild; /* in a forked child, until `rebuild` has run */
 	_Atomic uint32_t tcache_count;

@@ -216,7 +216,8 @@ static struct process *make_process(void)
 		return NULL;
 	process->pidfd = process->dir = process->statm = process->stat = process->parent = -1;
 	process->status = -1;
-	process->fault_events[0] = process->fault_events[1] = -1;
+	for (int i = 0; i < FAULT_EVENTS; i++)
+		process->fault_events[i] = -1;
 	return process;
 }
 

@@ -22,19 +22,26 @@ static struct process *find_image(const struct mematlas_collector *collector, ui
 	return NULL;
 }
 
+static bool hold_event(struct process *process, int fd)
+{
+	for (int i = 0; i < FAULT_EVENTS; i++) {
+		if (process->fault_events[i] >= 0)
+			continue;
+		process->fault_events[i] = fd;
+		return true;
+	}
+	return false;
+}
+
 static void hold_events(const struct mematlas_collector *collector,
 			const struct held_events *events)
 {
 	struct process *process = find_image(collector, events->image);
+	bool lives = process && !process->emitted_ended;
 
-	for (int i = 0; i < 2; i++) {
-		if (events->fds[i] < 0)
-			continue;
-		if (process && !process->emitted_ended && process->fault_events[i] < 0)
-			process->fault_events[i] = events->fds[i];
-		else
+	for (int i = 0; i < 2; i++)
+		if (events->fds[i] >= 0 && !(lives && hold_event(process, events->fds[i])))
 			close(events->fds[i]);
-	}
 }
 
 /* A process that joins anew has left its image before, started or not. */

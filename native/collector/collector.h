@@ -64,6 +64,8 @@ struct fault_sites {
 	uint64_t samples;
 };
 
+#define FAULT_EVENTS 3 /* minor, major, and more of the huge ones */
+
 /* Frees of pointers that were no live blocks, and the last frees of blocks, in which those that were freed
  * twice are found. Exact mode only.
  *
@@ -89,7 +91,8 @@ struct process {
 	struct bad_frees bad_frees;
 	struct vmas *vmas; /* as last read to find owners of faults; NULL: never */
 	double next_vmas;
-	int fault_events[2]; /* sent by the process; stay open when it closes its own */
+	int fault_events
+		[FAULT_EVENTS]; /* sent by the process, which may close its own; < 0: none */
 	struct trace_process *shared;
 	size_t mapped;
 	uint32_t most_rings;
@@ -100,7 +103,7 @@ struct process {
 	int dir; /* /proc/PID, opened while the PID was this process's */
 	/* Who it is, by the kernel's word: shared memory says the same, or a lie. */
 	int32_t pid, parent_pid; /* in the collector's PID namespace */
-	int32_t inner_pid;       /* in its own */
+	int32_t inner_pid; /* in its own */
 	uid_t uid;
 	uint64_t image; /* number in the session, from 1 */
 	uint64_t inode; /* of its memory */

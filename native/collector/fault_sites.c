@@ -186,10 +186,11 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 
 void fault_sites_free(struct process *process)
 {
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < FAULT_EVENTS; i++) {
 		if (process->fault_events[i] >= 0)
 			close(process->fault_events[i]);
-	process->fault_events[0] = process->fault_events[1] = -1;
+		process->fault_events[i] = -1;
+	}
 	if (process->vmas)
 		vmas_free(process->vmas);
 	free(process->vmas);

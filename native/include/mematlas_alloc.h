@@ -35,11 +35,15 @@ struct mematlas_pool_stats {
 	uint64_t failed_allocs;     /* allocs that found no free object, since creation */
 	uint64_t late_double_frees; /* objects that two threads freed at once with success */
 	uint64_t mapping_bytes;     /* address space of the pool */
+	uint64_t reclaimed;         /* objects of dead processes that went back to a shared pool */
 };
 /* Create a pool of `count` objects (1 to 2^24 - 2) of `object_size` bytes, aligned to `alignment`,
  * a power of two up to 4096. fd -1 makes a private pool. Any other fd is an empty memfd or file
  * that the pool may resize, and that other processes may pass to mematlas_pool_open(); the caller
- * keeps the fd and may close it. Returns 0 and stores the pool, or -EINVAL: an argument is out of
+ * keeps the fd and may close it. A memfd is sealed against a change of its size, if it may be
+ * (MFD_ALLOW_SEALING). The pool keeps a descriptor of its own, with a lock (F_OFD_SETLK) by which
+ * others see that this process lives. Without /proc there is no such lock.
+ * Returns 0 and stores the pool, or -EINVAL: an argument is out of
  * range; -EOVERFLOW: too many bytes; -ENOMEM; -EAGAIN: no pthread key is left; or an error of
  * ftruncate(2) or mmap(2). */
 int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignment, int fd,
@@ -50,6 +54,7 @@ int mematlas_pool_open(int fd, struct mematlas_pool **ret);
 /* Unmap the pool with all objects. No other thread may use either any more. NULL is allowed. */
 void mematlas_pool_destroy(struct mematlas_pool *pool);
 /* Allocate an object. The contents are those that the last user left, or zeros.
+ * Before a shared pool has none left, objects of processes that died go back to it.
  * Returns NULL if all objects are in use or there is no memory for this thread's cache. */
 void *mematlas_pool_alloc(struct mematlas_pool *pool);
 /* Free an object, which any thread may have allocated. Returns 0, or an error that changes nothing:
@@ -70,7 +75,7 @@ int mematlas_pool_check(struct mematlas_pool *pool);
 struct mematlas_arena;
 struct mematlas_arena_stats {
 	/* usable_bytes == span_bytes + page_bytes + free_bytes */
-	uint64_t capacity;          /* bytes of address space reserved */
+	uint64_t capacity;          /* bytes of address space reserved, and the most in use */
 	uint64_t usable_bytes;      /* the accessible part of the reservation */
 	uint64_t span_bytes;        /* pages divided into slots of one size */
 	uint64_t small_blocks, small_bytes; /* slots in use */
@@ -85,18 +90,30 @@ struct mematlas_arena_stats {
 	uint64_t late_double_frees; /* small blocks that two threads freed at once with success */
 };
 /* Create an arena that reserves `capacity` bytes of address space (1 to 2^36), rounded up to 4 MiB,
- * aligned to the size of a huge page. Large blocks are outside the reservation. Memory is committed
- * as the program touches it. Returns 0 and stores the arena, or -EINVAL: capacity is out of range;
+ * aligned to the size of a huge page. Large blocks are outside the reservation, and count towards
+ * the capacity: span_bytes + page_bytes + large_bytes <= capacity. Memory is committed as the
+ * program touches it. Returns 0 and stores the arena, or -EINVAL: capacity is out of range;
  * -ENOSYS: no membarrier(2); -ENOMEM; -EAGAIN: no pthread key is left. */
 int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret);
+/* Where the pages of all blocks come from. */
+struct mematlas_arena_placement {
+	int huge;           /* 1: transparent huge pages, by MADV_HUGEPAGE */
+	int mode;           /* of mbind(2); -1: do not call mbind */
+	uint64_t nodes[16]; /* node mask of mbind(2) */
+};
+/* Place the reservation, and each large block when it is mapped. With `huge`, large blocks begin at
+ * a huge page and are whole huge pages. Call before the first alloc. Returns 0, or an error of
+ * mbind(2) or madvise(2). */
+int mematlas_arena_place(struct mematlas_arena *arena,
+			 const struct mematlas_arena_placement *placement);
 /* Unmap the arena with all blocks. No other thread may use either any more. NULL is allowed. */
 void mematlas_arena_destroy(struct mematlas_arena *arena);
-/* The reservation, to place it with mbind(2) or madvise(2). */
+/* The reservation. */
 void mematlas_arena_range(const struct mematlas_arena *arena, uint64_t *ret_start,
 			  uint64_t *ret_length);
 /* Allocate `size` bytes, aligned to 16 or to `alignment`, a power of two or 0. Contents are
- * unspecified. A size of 0 allocates a block, too. Returns NULL if there is no memory or
- * `alignment` is no power of two. */
+ * unspecified. A size of 0 allocates a block, too. Returns NULL if there is no memory, the capacity
+ * is used up, or `alignment` is no power of two. */
 void *mematlas_arena_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
 /* Allocate count * size bytes of zeros. Returns NULL if there is no memory or the product
  * overflows. */

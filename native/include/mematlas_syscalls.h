@@ -13,6 +13,12 @@ int mematlas_policy_get(int *mode, uint64_t *nodes, uint64_t bits);
 int mematlas_personality_add(uint32_t flags);
 int mematlas_thp_disable(int disable); /* PR_SET_THP_DISABLE, kept over exec */
 
+/* syscalls/traced_exec.c: let the parent stop this process at its next exec (PTRACE_TRACEME). */
+int mematlas_trace_me(void);
+/* Continue a stopped child until it executes an address. Signals are passed on. -ESRCH: the child
+ * ended before. The instruction there is lost. */
+int mematlas_trace_run_to(int32_t pid, uint64_t address);
+
 /* syscalls/perf.c: software events (PERF_COUNT_SW_*) of perf_event_open(2). Return a descriptor that is
  * closed on exec; the event is disabled until it is enabled by ioctl(2), or by exec. */
 enum mematlas_perf_flag {
@@ -50,6 +56,8 @@ int mematlas_lock_all(int flags); /* mlockall; 0: munlockall */
 void mematlas_mark_moment(const char *name);
 int mematlas_name_memory(uint64_t address, uint64_t length, const char *name);
 int mematlas_memfd(const char *name, uint32_t flags);
+int mematlas_memfd_secret(uint32_t flags);
+void mematlas_wipe(uint64_t address, uint64_t length); /* explicit_bzero(3) */
 int mematlas_bind(uint64_t address, uint64_t length, int mode, const uint64_t *nodes, uint64_t bits,
 		  uint32_t flags);
 /* nodes NULL: only queries. ret: each page's node, or -errno. Returns how many pages could not be

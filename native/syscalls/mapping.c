@@ -1,6 +1,7 @@
 /* Memory system calls as they are: -errno out, nothing else. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -77,6 +78,22 @@ int mematlas_name_memory(uint64_t address, uint64_t length, const char *name)
 int mematlas_memfd(const char *name, uint32_t flags)
 {
 	return (int)outcome(memfd_create(name, flags));
+}
+
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
+
+int mematlas_memfd_secret(uint32_t flags)
+{
+	return (int)outcome(syscall(SYS_memfd_secret, flags));
+}
+
+/* The barrier keeps the compiler from dropping a store that nobody reads. */
+void mematlas_wipe(uint64_t address, uint64_t length)
+{
+	memset(pointer(address), 0, length);
+	__asm__ volatile("" ::"r"(pointer(address)) : "memory");
 }
 
 /* The kernel takes one more than the number of bits it reads. */

@@ -174,6 +174,15 @@ static int use_shared(int fd)
 	return allocated == 499 ? 0 : 4;
 }
 
+/* What the other process held when it ended. */
+static void reclaim_shared(void)
+{
+	CHECK(stats().in_use == 500 && stats().reclaimed == 0);
+	for (int i = 0; i < 499; i++)
+		CHECK(mematlas_pool_alloc(pool));
+	CHECK(stats().reclaimed == 499 && mematlas_pool_check(pool) == 0);
+}
+
 /* Two processes, each with a mapping of its own of one pool. */
 static void test_shared(void)
 {
@@ -187,6 +196,7 @@ static void test_shared(void)
 	if (child == 0)
 		_exit(use_shared(fd));
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	reclaim_shared();
 	CHECK(*object == 4711 && !mematlas_pool_alloc(pool) && stats().in_use == 500);
 	mematlas_pool_destroy(pool);
 	CHECK(ftruncate(fd, 100) == 0 && mematlas_pool_open(fd, &pool) == -EINVAL);

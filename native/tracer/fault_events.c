@@ -20,12 +20,17 @@
 #include "syscall.h"
 
 static _Atomic bool own_sigtrap;
-/* Minor, major. The program may have closed a descriptor and opened another file there, so each has the
+#define EVENTS 3
+
+/* Minor, major, minor once huge pages were asked for. The program may have closed a descriptor and opened another file there, so each has the
  * kernel's number of the event. fd < 0: not open. */
 static struct {
 	int fd;
 	uint64_t id; /* 0: none is known, and no file is the event's */
-} events[2] = {{-1, 0}, {-1, 0}};
+} events[EVENTS] = {{-1, 0}, {-1, 0}, {-1, 0}};
+
+static int32_t
+	opener; /* the thread whose faults the events count, and those of threads made later */
 
 /* /proc/self/pagemap, likewise. */
 static struct {
@@ -33,6 +38,11 @@ static struct {
 	uint32_t major, minor;
 	uint64_t inode; /* 0: none is known */
 } pagemap = {-1, 0, 0, 0};
+
+/* A fault of 2 MiB is one fault: where a program has asked for huge pages, few faults make much memory
+ * resident. A second event then samples more of them, in the thread that asked and in those made by it. */
+#define HUGE_PERIOD 7u /* prime, as the usual one */
+static _Atomic bool has_asked;
 
 static uint64_t event_id(int fd)
 {
@@ -113,7 +123,7 @@ unsigned trace_faults_page_flags(const void *address)
 	       (run[2] & PAGEMAP_IS_FILE ? TRACE_FLAG_FILE : 0);
 }
 
-static int open_event(uint64_t event, uint64_t period)
+static int open_event(uint64_t event, uint64_t period, uint64_t data)
 {
 	struct perf_event_attr attributes = {
 		.type = PERF_TYPE_SOFTWARE,
@@ -127,7 +137,7 @@ static int open_event(uint64_t event, uint64_t period)
 		.inherit_thread = 1,
 		.remove_on_exec = 1,
 		.sigtrap = 1,
-		.sig_data = event,
+		.sig_data = data,
 	};
 	return (int)trace_syscall(SYS_perf_event_open, &attributes, 0, -1, -1,
 				  PERF_FLAG_FD_CLOEXEC);
@@ -142,12 +152,15 @@ static void keep_event(int which, int fd)
 /* The collector holds the events too, so sampling survives a program that closes all its descriptors. */
 static int open_events(void)
 {
-	int minor = open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period);
+	int minor = open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period,
+			       PERF_COUNT_SW_PAGE_FAULTS_MIN);
 
+	trace_tls.huge_faults = false;
+	atomic_store(&has_asked, false);
 	keep_event(0, minor);
 	if (events[0].fd < 0)
 		return events[0].fd;
-	keep_event(1, open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1));
+	keep_event(1, open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1, PERF_COUNT_SW_PAGE_FAULTS_MAJ));
 	const int fds[] = {events[0].fd, events[1].fd};
 	trace_socket_send_events(fds, fds[1] < 0 ? 1 : 2);
 	open_pagemap();
@@ -156,7 +169,7 @@ static int open_events(void)
 
 static void close_events(void)
 {
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < EVENTS; i++) {
 		if (is_own_event(i))
 			trace_syscall(SYS_close, events[i].fd);
 		events[i].fd = -1;
@@ -171,7 +184,7 @@ static void disable_events(void)
 {
 	bool done = true;
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < EVENTS; i++)
 		if (events[i].fd >= 0)
 			done &= is_own_event(i) && trace_syscall(SYS_ioctl, events[i].fd,
 								 PERF_EVENT_IOC_DISABLE, 0) == 0;
@@ -179,6 +192,33 @@ static void disable_events(void)
 		trace_syscall(SYS_prctl, PR_TASK_PERF_EVENTS_DISABLE);
 	else
 		close_events();
+}
+
+void trace_faults_huge(void)
+{
+	if (!trace_faults_own_sigtrap() || trace_session.sandboxed ||
+	    trace_session.control->fault_period <= HUGE_PERIOD || atomic_exchange(&has_asked, true))
+		return;
+	keep_event(2, open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, HUGE_PERIOD, TRACE_FAULTS_HUGE));
+	if (events[2].fd < 0)
+		return;
+	trace_tls.huge_faults = true;
+	trace_socket_send_events(&events[2].fd, 1);
+}
+
+/* Returns for how many faults a sample of the calling thread stands; 0: another event tells. A thread that
+ * has the second event knows by its first sample, which comes long before one of the usual event. */
+unsigned trace_faults_weight(unsigned long data, unsigned flags)
+{
+	bool huge = flags & TRACE_FLAG_HUGE;
+
+	if (data == PERF_COUNT_SW_PAGE_FAULTS_MAJ)
+		return 1;
+	if (data == TRACE_FAULTS_HUGE)
+		trace_tls.huge_faults = true;
+	if (data == TRACE_FAULTS_HUGE)
+		return huge ? HUGE_PERIOD : 0;
+	return huge && trace_tls.huge_faults ? 0 : trace_session.control->fault_period;
 }
 
 static const char *why_refused(int error)

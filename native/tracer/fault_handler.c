@@ -78,11 +78,11 @@ static bool record(const struct trap_detail *detail, const ucontext_t *context)
 		return false;
 	if (is_ready(&point)) {
 		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
-		unsigned weight = major ? 1 : trace_session.control->fault_period;
 		unsigned flags =
 			(major ? TRACE_FLAG_MAJOR : 0) | trace_faults_page_flags(detail->address);
-		recorded = trace_faulted(detail->address, weight, flags,
-					 detail->flags & FLAG_ASYNC ? NULL : &point);
+		unsigned weight = trace_faults_weight(detail->data, flags);
+		recorded = !weight || trace_faulted(detail->address, weight, flags,
+						    detail->flags & FLAG_ASYNC ? NULL : &point);
 	}
 	trace_leave_nested(before);
 	return recorded;

@@ -18,6 +18,11 @@ void trace_faults_after_fork(void);
 void trace_faults_end(const char *reason);
 /* Is SIGTRAP the tracer's? Then the program must not block it. */
 bool trace_faults_own_sigtrap(void);
+/* The program has asked for huge pages: more of its faults are sampled from now on. */
+void trace_faults_huge(void);
+#define TRACE_FAULTS_HUGE 0x48u /* data of that event's samples; no PERF_COUNT_SW_* */
+/* For how many faults a sample stands, by its event's data and the flags of its page; 0: none is meant. */
+unsigned trace_faults_weight(unsigned long data, unsigned flags);
 /* TRACE_FLAG_HUGE and TRACE_FLAG_FILE of the page at `address`. Asked in the faulting thread, since the
  * page may be gone later. */
 unsigned trace_faults_page_flags(const void *address);

@@ -7,6 +7,7 @@
 #include <sys/shm.h>
 #include <sys/statfs.h>
 
+#include "faults.h"
 #include "guard.h"
 #include "join.h"
 #include "look.h"
@@ -17,6 +18,8 @@
 #include "record.h"
 #include "state.h"
 #include "syscall.h"
+
+#define HUGE_BYTES (2u << 20)
 
 static bool is_python_arena(const void *caller)
 {
@@ -156,6 +159,12 @@ void trace_protection_changed(const void *start, size_t length, int protection)
 	trace_leave_nested(before);
 }
 
+/* An allocator's own. NumPy asks for each of its arrays, wherever malloc() put that. */
+static bool is_of_huge_pages(const void *start, size_t length)
+{
+	return length && ((uintptr_t)start | length) % HUGE_BYTES == 0;
+}
+
 static bool drops_pages(int advice)
 {
 	return advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_REMOVE;
@@ -163,6 +172,8 @@ static bool drops_pages(int advice)
 
 void trace_advised(const void *start, size_t length, int advice)
 {
+	if (advice == MADV_HUGEPAGE && is_of_huge_pages(start, length) && trace_is_joined())
+		trace_faults_huge();
 	if (!drops_pages(advice))
 		return;
 	int before = begin();

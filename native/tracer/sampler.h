@@ -27,6 +27,7 @@ struct trace_tls {
 	uint32_t generation; /* of `thread` */
 	int32_t tid; /* found once; 0: not yet */
 	bool runs_python; /* a stack of the thread had a frame of the interpreter */
+	bool huge_faults; /* the thread has the event that samples more of its huge faults */
 	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
 	uintptr_t routine; /* start routine of the thread; 0: unknown */
 	uintptr_t dropped_start, dropped_end; /* pages that the thread gave back last */

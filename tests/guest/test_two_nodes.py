@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from guest.conftest import NODES, holding, mematlas
 from mematlas import _core
+from mematlas.cli import main
 from mematlas.errors import UnsupportedError, UsageError
 from mematlas.linux.zoneinfo import read_frame_ranges
-from mematlas.memory import Region, mbind, mempolicy, migrate_pages, move_pages, where
+from mematlas.memory import Arena, Region, mbind, mempolicy, migrate_pages, move_pages, where
 from mematlas.observe.page_states.analyse import node_of
 
 MIB = 1 << 20
@@ -69,6 +72,22 @@ def fill_small(region: Region) -> None:
     """Fault a region in by small pages: interleaving places huge pages as a whole."""
     region.nohugepage()
     region.populate_write()
+
+
+@pytest.mark.parametrize("node", [0, 1])
+@pytest.mark.parametrize("huge", [None, "thp"])
+@pytest.mark.parametrize("size", ["1M", "2M", "9M"])
+def test_an_arena_is_on_the_node_asked_for(
+    node: int, huge: Literal["thp"] | None, size: str
+) -> None:
+    """Allocations of every size are on the arena's node, also after they grew."""
+    with Arena("128M", node=node, huge=huge) as arena, arena.alloc(size) as block:
+        for more in (size, "20M"):
+            arena.resize(block, more)
+            array = block.array()
+            array[:] = 1
+            assert set(where(array).by_node or ()) == {node}
+            del array
 
 
 @pytest.mark.parametrize("node", [0, 1])
@@ -221,3 +240,25 @@ def test_a_node_that_is_not_there() -> None:
     """Node 2 is refused with the list of existing nodes."""
     with pytest.raises(UsageError, match="nodes with memory here: 0, 1"):
         Region("1M", node=2)
+
+
+def test_the_migrate_command_proves_what_moved() -> None:
+    """`mematlas migrate` agrees with numa_maps, before and after, and moves shared pages on request."""
+
+    def migrate(*words: object) -> dict[str, Any]:
+        """Run the command; status 1 is for pages of libraries that stay."""
+        reply = io.StringIO()
+        with redirect_stdout(reply):
+            assert main(["migrate", *map(str, words), "--json"]) in (0, 1)
+        data: dict[str, Any] = json.loads(reply.getvalue())["data"]
+        return data
+
+    with holding(64 * MIB, "--membind", "0") as child:
+        assert on_nodes(child.pid).get(0, 0) * 4096 >= 64 * MIB
+        found = migrate(child.pid, "--to", 1)
+        assert on_nodes(child.pid).get(1, 0) * 4096 >= 64 * MIB
+        assert found["outcomes"]["moved"] >= 64 * MIB
+        assert found["before"]["0"] - found["after"].get("0", 0) >= 64 * MIB
+        assert found["after"]["1"] >= 64 * MIB
+        back = migrate(child.pid, "--to", 0, "--only", 1, "--shared")
+        assert back["after"]["0"] >= 64 * MIB

@@ -1,7 +1,8 @@
 """Enters real servers as attach does and prints how long they were stopped: `scripts/attach-servers`.
 
 Each time, a safe thread of each process is found and stopped, getpid() is called in it, and it goes on. At the
-end, `mematlas attach` records the server once.
+end, `mematlas attach` records the server once. With --cycles N, each server is instead attached to and detached from
+N times in turn, under load, and its address space and mappings are held against those after the first time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
+import re
 import shutil
 import signal
 import statistics
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,8 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError
+from mematlas.tracing.attach import StopSignals, attach
 from mematlas.tracing.members import ProcessTree
 from mematlas.tracing.safe_thread import stop_safe_thread
+from mematlas.tracing.settings import TraceSettings
 from mematlas.tracing.target import Target
 
 if TYPE_CHECKING:
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 
 _WITHIN_S = 1.0
 _SHORT_TIMES = 3
+_SETTLE_S = 2.0
+_ATTACHED_S = 0.1
 _WORK = """
 import sys, threading, time
 def work():
@@ -45,6 +52,15 @@ public class Busy {
     for (;;) { byte[][] kept = new byte[100][]; for (int i = 0; i < 100; i++) kept[i] = new byte[10000]; Thread.sleep(1); }
   }
 }
+"""
+_SET = """
+import socket, time
+while True:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect("{folder}/s")
+        client.sendall(b"set k 0 0 3\\r\\nabc\\r\\nquit\\r\\n")
+        client.recv(100)
+    time.sleep(0.01)
 """
 _NGINX = """
 daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 2;
@@ -63,6 +79,7 @@ class Server:
     user: str | None = None
     terminal: bool = False
     short: bool = False
+    load: Callable[[Path], str] | None = None  # a shell command that runs beside the server
 
 
 def _postgres_tool(name: str) -> str:
@@ -95,8 +112,23 @@ def _java(folder: Path) -> list[str]:
     return ["java", "-cp", str(folder), "Busy"]
 
 
+def _chromium(folder: Path) -> list[str]:
+    page = folder / "page.html"
+    page.write_text("<script>setInterval(() => { k = new Array(10000).fill({}) }, 5)</script>")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+    return ["chromium", *options, f"--user-data-dir={folder}/profile", f"file://{page}"]
+
+
 SERVERS = {
-    "postgres": Server(_postgres_tool("postgres"), _postgres, user="postgres"),
+    "postgres": Server(
+        _postgres_tool("postgres"),
+        _postgres,
+        user="postgres",
+        load=lambda folder: (
+            f"export PGHOST={folder} PGDATABASE=postgres; until psql -qc 'select 1'; do sleep 0.2; done;"
+            " pgbench -i -q; exec pgbench -c 2 -T 3600 -R 200"
+        ),
+    ),
     "php": Server(
         "php", lambda _: ["php", "-r", 'while(1){$a=str_repeat("x",100000); usleep(1000);}']
     ),
@@ -106,7 +138,13 @@ SERVERS = {
         short=True,
     ),
     "java": Server("javac", _java),
-    "nginx": Server("nginx", _nginx),
+    "nginx": Server(
+        "nginx",
+        _nginx,
+        load=lambda folder: (
+            f"while :; do curl -s --unix-socket {folder}/socket http://x/; sleep 0.02; done"
+        ),
+    ),
     "redis": Server(
         "redis-server",
         lambda folder: [
@@ -118,7 +156,19 @@ SERVERS = {
             "--dir",
             str(folder),
         ],
+        load=lambda folder: (
+            f"while :; do redis-benchmark -s {folder}/s -n 2000 -r 5000 -q; sleep 0.1; done"
+        ),
     ),
+    "memcached": Server(
+        "memcached",
+        lambda folder: ["memcached", "-u", "root", "-s", f"{folder}/s", "-a", "777"],
+        load=lambda folder: f"exec {sys.executable} -c '{_SET.format(folder=folder)}'",
+    ),
+    "ruby": Server(
+        "ruby", lambda _: ["ruby", "-e", "loop { Array.new(1000) { |i| i.to_s }; sleep 0.001 }"]
+    ),
+    "chromium": Server("chromium", _chromium),
     "bash": Server("bash", lambda _: ["bash", "--norc", "-i"], terminal=True, short=True),
     "perl": Server(
         "perl",
@@ -145,10 +195,21 @@ def _running(server: Server) -> Iterator[int]:
             cwd=name,
             start_new_session=True,
         )
+        load = server.load(Path(name)) if server.load else ""
+        loading = subprocess.Popen(
+            ["bash", "-c", load],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=server.user,
+            start_new_session=True,
+        )
         try:
             time.sleep(1.5)
             yield process.pid
         finally:
+            with suppress(ProcessLookupError):
+                os.killpg(loading.pid, signal.SIGKILL)
+            loading.wait()
             for sent in (signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL):
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, sent)
@@ -205,6 +266,73 @@ def _try(name: str, server: Server, times: int) -> bool:
     return alive and not reasons and recorded == "recorded"
 
 
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What attaching could make grow."""
+
+    address_space: int
+    mappings: int
+
+    @classmethod
+    def of(cls, pid: int) -> _Size | None:
+        """Read the sizes of a process; None: it has ended."""
+        try:
+            found = re.search(r"VmSize:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+            maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        return cls(int(found[1]) << 10, len(maps)) if found else None
+
+
+def _cycle(name: str, server: Server, times: int) -> bool:
+    """Attach to a server and detach from it again and again; print a line. True: as it should be."""
+    with _running(server) as pid, tempfile.TemporaryDirectory() as folder, StopSignals() as stop:
+        time.sleep(_SETTLE_S)
+        chosen = _busiest(ProcessTree(pid).read())
+        took: list[float] = []
+        sizes: list[_Size] = []
+        failures: list[str] = []
+        for _ in range(times):
+            begun = time.monotonic()
+            try:
+                attach(
+                    chosen,
+                    TraceSettings(),
+                    f"{folder}/a.atlas",
+                    stop,
+                    duration_s=_ATTACHED_S,
+                    on_attached=lambda begun=begun: took.append(time.monotonic() - begun),  # type: ignore[misc]
+                ).close()
+            except MematlasError as error:
+                failures.append(str(error))
+            if not (size := _Size.of(chosen)):
+                break
+            sizes.append(size)
+        alive = chosen in ProcessTree(pid).read() and len(sizes) == times
+    late = sum(each > _WITHIN_S for each in took)
+    text = f"{name}: attached {len(took)} of {times} times"
+    if took:
+        text += (
+            f" in {statistics.median(took):.2f} s (at most {max(took):.2f} s, {late} over a second)"
+        )
+    if sizes:
+        space = (sizes[-1].address_space - sizes[0].address_space) / 2**20
+        text += f"; since the first {space:+.1f} MiB of address space, {sizes[-1].mappings - sizes[0].mappings:+d} mappings"
+    print(f"{text}; {'alive' if alive else 'DEAD'}", flush=True)
+    for failure, count in Counter(failures).items():
+        print(f"  not attached {count} times: {failure}", flush=True)
+    return alive and not failures
+
+
+def _busiest(pids: Sequence[int]) -> int:
+    """Return the process that has used the most CPU time."""
+    times = {}
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        times[pid] = int(fields[11]) + int(fields[12])
+    return max(times, key=lambda pid: times[pid])
+
+
 def _record(pid: int) -> str:
     """Record the tree of a process once."""
     with tempfile.TemporaryDirectory() as folder:
@@ -221,6 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/attach-servers", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(SERVERS)}; default all")
     parser.add_argument("--times", type=int, default=50, help="default 50")
+    parser.add_argument("--cycles", type=int, help="attach and detach so many times")
     parser.add_argument("--short", action="store_true", help="a few servers, a few times")
     options = parser.parse_args(arguments)
     failed = 0
@@ -229,6 +358,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         if not shutil.which(server.needs):
             print(f"{name}: skipped: {server.needs} is not installed")
+            continue
+        if options.cycles:
+            failed += not _cycle(name, server, options.cycles)
             continue
         failed += not _try(name, server, _SHORT_TIMES if options.short else options.times)
     return 1 if failed else 0

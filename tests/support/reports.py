@@ -11,7 +11,7 @@ from mematlas.recording.model import BadFreeReason, Frame, Part, PartKind, Sampl
 from mematlas.report.analyse.lines import lines
 from mematlas.report.html import render_html
 from mematlas.report.model.diff import Diff, Moment, StackChange
-from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
+from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict, VerdictSum
 from mematlas.report.model.report import (
     Account,
     BadFree,
@@ -361,6 +361,8 @@ def leaky() -> Leaks:
         report.command, report.started, report.sampling, True, 12.4,
         sum(leak.live_bytes for leak in found), sum(leak.live_bytes for leak in found[:2]),
         found, report.bad_frees, report.notes,
+        {each.verdict: VerdictSum(1, each.live_bytes, each.error_bytes) for each in found},
+        round(1.2 * MIB), 192 * 1024,
     )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from mematlas._core.syscalls.mapping import (
     advise,
     buffer_at,
     create_memfd,
+    create_secret_memfd,
     lock_all,
     lock_memory,
     map_memory,
@@ -40,6 +41,7 @@ from mematlas._core.syscalls.mapping import (
     protect_memory,
     unlock_memory,
     unmap_memory,
+    wipe_memory,
 )
 from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
 from mematlas._core.syscalls.perf import (
@@ -48,7 +50,13 @@ from mematlas._core.syscalls.perf import (
     open_perf_counter,
     open_perf_sampler,
 )
-from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
+from mematlas._core.syscalls.process import (
+    add_personality,
+    disable_thp,
+    same_address_space,
+    trace_me,
+    trace_run_to,
+)
 
 __all__ = [
     "ABSENT",
@@ -87,6 +95,7 @@ __all__ = [
     "cachestat",
     "compile_flags",
     "create_memfd",
+    "create_secret_memfd",
     "disable_thp",
     "fork_timed",
     "gather_sum",
@@ -119,9 +128,12 @@ __all__ = [
     "stream_vectors",
     "swap_handler",
     "touch_pages",
+    "trace_me",
+    "trace_run_to",
     "trim_heap",
     "unlock_memory",
     "unmap_memory",
     "unmap_timed",
     "walk_heap",
+    "wipe_memory",
 ]

@@ -234,7 +234,7 @@ class Recording:
         format: Format,
         output: None = None,
         *,
-        by: Metric = "resident",
+        by: Metric | None = None,
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
@@ -247,7 +247,7 @@ class Recording:
         format: Format,
         output: str | os.PathLike[str],
         *,
-        by: Metric = "resident",
+        by: Metric | None = None,
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
@@ -259,7 +259,7 @@ class Recording:
         format: Format,  # noqa: A002
         output: str | os.PathLike[str] | None = None,
         *,
-        by: Metric = "resident",
+        by: Metric | None = None,
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
@@ -273,7 +273,8 @@ class Recording:
         Arguments:
             format: html, pprof, speedscope, collapsed, dhat, chrome, parquet or csv.
             output: the file to write.
-            by: the metric, for formats that hold one; the first one shown, for the others.
+            by: the metric, for formats that hold one; the first one shown, for the others. None: resident,
+                and pss for several processes that share memory.
             pid: convert this process alone.
             unit: of collapsed stacks: bytes, KiB or pages.
             table: of csv and parquet: stacks, lines or timeline.
@@ -303,7 +304,7 @@ class Recording:
         return Path(output)
 
     def _render_export(
-        self, form: str, by: str, pid: int | None, unit: str, table: str
+        self, form: str, by: str | None, pid: int | None, unit: str, table: str
     ) -> Iterator[bytes]:
         from mematlas.report.export import FORMATS, render_export
 
@@ -401,13 +402,14 @@ def with_symbol_note(data: model.RecordingData, report: Report) -> Report:
 
 
 def export_source(
-    recording: Recording, *, by: str, pid: int | None, unit: str, table: str
+    recording: Recording, *, by: str | None, pid: int | None, unit: str, table: str
 ) -> ExportSource:
-    """Return what the exporters write from; UsageError if the metric is unknown."""
+    """Return what the exporters write from; UsageError if the metric is unknown. `by` None: the main one."""
     from mematlas.report.analyse.export import export_table
     from mematlas.report.export.source import ExportSource
 
     report = recording.report(pid=pid)
+    by = by or report.main_metric
     if why := report.why_unknown(by):
         raise UsageError(f"{by} is unknown: {why}; choose another metric")
     rows = export_table(recording._data, report)  # noqa: SLF001 - a function of the same module

@@ -56,6 +56,7 @@ COMMANDS: tuple[Command, ...] = (
         ("doctor", "diagnose a machine, process or recording"),
         ("tune", "change the memory settings of the machine"),
         ("exec", "run a program with memory settings of its own"),
+        ("migrate", "move the memory of a process to another node"),
     ),
     *_rows(
         "help",

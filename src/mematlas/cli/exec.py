@@ -16,6 +16,7 @@ from mematlas.cli.blas_threads import restore_environment
 from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
+    from mematlas._core import LeftKind
     from mematlas.control.exec.model import LaunchPlan
     from mematlas.control.exec.steps import Step
 
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument(
         "--verify",
         action="store_true",
-        help="verify the settings in a child process first, and print them",
+        help="run the program up to its entry point first, and print what took effect",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the settings as JSON (mematlas/exec/1)"
@@ -96,9 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.control.exec import preflight
 
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    program = _find(command)
+    program, left = _find(command)
     steps = _steps(arguments)
-    plan = preflight.plan(command, steps)
+    plan = preflight.plan(command, steps, left)
     refused = [setting for setting in plan.settings if setting.refusal]
     if arguments.dry_run:
         _show(plan, arguments)
@@ -106,18 +107,20 @@ def run(arguments: argparse.Namespace) -> int:
     if refused:
         raise AccessError(f"nothing was run: {refused[0].refusal}")
     if arguments.verify:
-        plan = preflight.verify(plan, steps)
+        plan = preflight.verify(plan, steps, program)
         _show(plan, arguments)
         wrong = [each.name for each in plan.settings if each.found != each.wanted]
         if wrong:
-            raise MematlasError(f"nothing was run: {', '.join(wrong)} did not take effect")
+            raise MematlasError(
+                f"nothing was run: {', '.join(wrong)} did not take effect, as far as can be seen"
+            )
     for step in steps:
         step.apply()
     return _execute(program, command)
 
 
 def _steps(arguments: argparse.Namespace) -> list[Step]:
-    from mematlas.control.exec import steps
+    from mematlas.control.exec import after_exec, steps
 
     chosen = [
         steps.policy(kind, getattr(arguments, kind))
@@ -132,7 +135,7 @@ def _steps(arguments: argparse.Namespace) -> list[Step]:
         chosen.append(steps.no_aslr())
     if arguments.oom_score is not None:
         chosen.append(steps.oom_score(arguments.oom_score))
-    for name in steps.LIMITS:  # "as" last: later steps must fit into it
+    for name in after_exec.LIMITS:  # "as" last: later steps must fit into it
         value = getattr(arguments, name)
         if value is not None:
             chosen.append(steps.limit(name, None if value == "unlimited" else value))
@@ -156,12 +159,13 @@ def _show(plan: LaunchPlan, arguments: argparse.Namespace) -> None:
     render_launch(plan, console=Console(stderr=not arguments.dry_run))
 
 
-def _find(command: list[str]) -> str:
-    from mematlas.tracing.program import find_program
+def _find(command: list[str]) -> tuple[str, LeftKind]:
+    from mematlas.tracing.program import check_program, find_program
 
     if not command:
         raise UsageError("name a command after `--`, as in: mematlas exec -- ls -l")
-    return find_program(command)
+    program = find_program(command)
+    return program, check_program(program)
 
 
 def _execute(program: str, command: list[str]) -> NoReturn:

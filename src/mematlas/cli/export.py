@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         choices=METRICS,
-        default="resident",
-        help="the metric, or the first one shown if the format holds all (default resident)",
+        help="the metric, or the first one shown if the format holds all "
+        "(default resident; of several processes that share memory pss)",
     )
     parser.add_argument("--pid", metavar="PID", type=positive, help="export this process only")
     add_wrappers(parser)
@@ -117,9 +117,9 @@ def _print_result(
             "file": path,
             "format": form.name,
             "bytes": size,
-            "by": arguments.by,
+            "by": source.by,
             "stacks": len(source.table),
-            "total_bytes": int(source.table.metric(arguments.by).sum()),
+            "total_bytes": int(source.table.metric(source.by).sum()),
             "complete": source.report.complete,
             "notes": list(source.report.notes),
         }

@@ -1,22 +1,32 @@
-"""Count page faults of a running process, by thread and second, or of a command, to its end."""
+"""Count page faults of a running process, by thread and second, or of a command, to its end.
+
+--demo shows on new memory of its own how pages become resident, and which touch takes a fault.
+"""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
+from contextlib import suppress
 from itertools import islice
 
 from mematlas.cli.arguments import add_json, duration, interval, positive
 from mematlas.errors import UsageError
 from mematlas.observe.page_faults.model import PERIOD
 
-EXAMPLES = ("faults --duration 10s --interval 1s 4242", "faults -- make -j8")
+EXAMPLES = ("faults --follow 4242", "faults -- make -j8")
+
+
+_MOST_PAGES = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `mematlas faults`."""
-    parser.usage = "mematlas faults [options] PID\n       mematlas faults [options] -- COMMAND ..."
+    parser.usage = (
+        "mematlas faults [options] PID\n       mematlas faults [options] -- COMMAND ...\n"
+        "       mematlas faults --demo [--pages N] [--every N]"
+    )
     parser.add_argument(
         "--duration",
         metavar="TIME",
@@ -29,6 +39,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=interval,
         help="print the rates of a process this often (default once, at the end)",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="print a line with rates and totals every interval (default 1s) until Ctrl-C or its end",
+    )
+    parser.add_argument(
+        "--demo", action="store_true", help="show how new memory becomes resident, and the faults"
+    )
+    parser.add_argument(
+        "--pages", metavar="N", type=_pages, default=300, help="new pages of --demo (default 300)"
+    )
+    parser.add_argument(
+        "--every",
+        metavar="N",
+        type=positive,
+        default=3,
+        help="touch one page of --demo in N (default 3)",
     )
     parser.add_argument(
         "--where",
@@ -58,9 +86,21 @@ def _period(text: str) -> int:
     return 0 if text == "0" else positive(text)
 
 
+def _pages(text: str) -> int:
+    pages = positive(text)
+    if pages > _MOST_PAGES:
+        message = f"at most {_MOST_PAGES:,} pages"
+        raise argparse.ArgumentTypeError(message)
+    return pages
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Watch a process or run a command."""
+    """Watch a process, run a command, or show demand paging."""
     target = arguments.target
+    if arguments.demo:
+        if target:
+            raise UsageError("--demo takes no process and no command: it shows memory of its own")
+        return _demonstrate(arguments)
     if target[:1] == ["--"]:
         if not target[1:]:
             raise UsageError("no command after --")
@@ -105,6 +145,8 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
     pid = parse_pid(text)
     if arguments.where:
         return _sample(pid, arguments)
+    if arguments.follow:
+        return _live(pid, arguments)
     interval_s = arguments.interval or arguments.duration
     count = max(1, math.ceil(arguments.duration / interval_s - 1e-9)) if interval_s else 1
     for rates in islice(observe.fault_rates(pid, interval_s), count):
@@ -117,6 +159,57 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
 
             render_rates(rates, console=Console())
         sys.stdout.flush()
+    return 0
+
+
+def _live(pid: int, arguments: argparse.Namespace) -> int:
+    """Print a line every interval until the process ends or the user interrupts."""
+    from time import localtime, strftime
+
+    from rich.console import Console
+
+    from mematlas import observe
+    from mematlas.errors import TargetError
+    from mematlas.linux.process import open_process
+    from mematlas.linux.status import read_status
+    from mematlas.observe.page_faults.text import render_live, render_live_heading
+    from mematlas.present import json_writer
+
+    console = Console()
+    readings = observe.fault_rates(pid, arguments.interval or 1.0)
+    if not arguments.json:
+        with open_process(pid) as process:
+            render_live_heading(pid, read_status(process).lines["Name"], console=console)
+    seen = False
+    with suppress(KeyboardInterrupt):
+        try:
+            for rates in readings:
+                seen = True
+                if arguments.json:
+                    sys.stdout.write(json_writer.render("faults", rates))
+                else:
+                    render_live(rates, strftime("%H:%M:%S", localtime()), console=console)
+                sys.stdout.flush()
+        except TargetError:  # it ended, which is no error once it was seen
+            if not seen:
+                raise
+    return 0
+
+
+def _demonstrate(arguments: argparse.Namespace) -> int:
+    from mematlas.observe.page_faults.demonstrate import demonstrate
+
+    found = demonstrate(arguments.pages, arguments.every)
+    if arguments.json:
+        from mematlas.present import json_writer
+
+        sys.stdout.write(json_writer.render("faults", found))
+        return 0
+    from rich.console import Console
+
+    from mematlas.observe.page_faults.text import render_demonstration
+
+    render_demonstration(found, console=Console())
     return 0
 
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from mematlas.cli.arguments import add_json, add_recording, add_wrappers, positive, size
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import DEFAULT_STACKS as DEFAULT_JSON_STACKS
+from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
+
+    from mematlas.report.model.leaks import Leaks
 
 DEFAULT_STACKS = 20
 EXAMPLES = ("leaks app.atlas", "leaks app.atlas --fail-over 1M")
@@ -31,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-over",
         metavar="SIZE",
         type=size,
-        help="exit with 1 if likely leaks (growing, or many blocks and none freed) exceed SIZE",
+        help="exit with 1 if memory that grew to the end or was never freed exceeds SIZE by two standard"
+        " errors, and with 2 if the recording's sampling cannot see leaks of SIZE",
     )
 
 
@@ -49,5 +53,15 @@ def run(arguments: argparse.Namespace) -> int:
         from mematlas.report.text.leaks import render_leaks
 
         render_leaks(leaks, top=arguments.top or DEFAULT_STACKS, console=Console())
-    limit = arguments.fail_over
-    return 1 if limit is not None and leaks.likely_bytes > limit else 0
+    return 0 if arguments.fail_over is None else _check(leaks, arguments.fail_over)
+
+
+def _check(leaks: Leaks, limit: int) -> int:
+    """Return the exit code for --fail-over. Raises UsageError if this sampling cannot tell."""
+    from mematlas.report import leaks as words
+    from mematlas.report.analyse.leaks import exceeds
+
+    found = exceeds(leaks, limit)
+    if found is None:
+        raise UsageError(words.cannot_tell(leaks, limit))
+    return int(found)

@@ -31,7 +31,6 @@ DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
 _NO_EDITOR = frozenset(("javascript", "data", "vbscript", "blob", "file", "about"))
 EXAMPLES = (
-    "report app.atlas --by live --top 10",
     "report app.atlas --tree --by-package",
     "report app.atlas -o report.html",
 )
@@ -148,7 +147,8 @@ def run(arguments: argparse.Namespace) -> int:
         top = arguments.top or DEFAULT_LINES
         by = arguments.by or report.main_metric
         ranked = lines(report.stacks, by)
-        render_report(report, ranked, top=top, by=by, console=Console())
+        leaks = None if arguments.pid else recording.leaks()  # which are of all processes together
+        render_report(report, ranked, top=top, by=by, console=Console(), leaks=leaks)
     return 0
 
 

@@ -128,6 +128,7 @@ def print_summary(recording: RecordingData, path: str, asked: Patterns) -> None:
     from rich.console import Console
 
     from mematlas.api.recording import with_symbol_note
+    from mematlas.report.analyse.leaks import find_leaks
     from mematlas.report.analyse.lines import lines
     from mematlas.report.analyse.report import make_report
     from mematlas.report.analyse.wrappers import mark_wrappers
@@ -137,4 +138,5 @@ def print_summary(recording: RecordingData, path: str, asked: Patterns) -> None:
     console = Console(stderr=True)
     only = "resident" if len(recording.processes) == 1 else None  # what others had is told, too
     report = with_symbol_note(recording, make_report(recording, only=only))
-    render_summary(report, lines(report.stacks, report.main_metric), path, console=console)
+    ranked = lines(report.stacks, report.main_metric)
+    render_summary(report, ranked, path, console=console, leaks=find_leaks(recording))

@@ -114,7 +114,7 @@ def _plan(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def _apply(arguments: argparse.Namespace, root: Path) -> int:
-    from mematlas.control.tune import apply
+    from mematlas.control.tune import apply, journal
     from mematlas.control.tune.model import WriteOutcome
 
     if arguments.profile == "list":
@@ -130,7 +130,10 @@ def _apply(arguments: argparse.Namespace, root: Path) -> int:
         _json(arguments, Answer(number, tuple(results)))
     else:
         _print(arguments, results, "render_results", f"Change {number}")
-        _say(arguments, f"undo it with: mematlas tune undo {number} --yes")
+        if journal.can_be_undone(plan.changes):
+            _say(arguments, f"undo it with: mematlas tune undo {number} --yes")
+        else:
+            _say(arguments, "it has no undo: a one-shot action leaves no value to restore")
     return int(any(each.outcome is not WriteOutcome.DONE for each in results))
 
 
@@ -149,7 +152,7 @@ def _undo(arguments: argparse.Namespace, root: Path) -> int:
     from mematlas.control.tune import apply, journal
     from mematlas.control.tune.model import WriteOutcome
 
-    found = journal.find_applied(root, arguments.number)
+    found = journal.find_undoable(root, arguments.number)
     results = apply.undo(root, found, write=arguments.yes)
     heading = f"Undo of change {found.number} ({found.state})"
     _results(arguments, found.number if arguments.yes else None, results, heading)

@@ -22,6 +22,7 @@ class MemfdFlag(IntFlag):
     """MFD_*."""
 
     CLOEXEC = 1
+    ALLOW_SEALING = 2
     HUGETLB = 4
 
 

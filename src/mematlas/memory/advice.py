@@ -5,21 +5,30 @@ from __future__ import annotations
 import errno
 import os
 from abc import abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
+from mematlas.linux import machine
 from mematlas.linux.hugepages import (
+    THP,
+    Mechanism,
     PagesUnavailableError,
     check_available,
+    folder_size,
+    is_enabled,
     parse_kind,
     pmd_size,
 )
 from mematlas.linux.mman import Advice
-from mematlas.units import format_bytes
+from mematlas.linux.status import read_status_of
+from mematlas.units import format_bytes, format_page_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mematlas.linux.mappings import Mapping
 
 AdviceName = Literal[
     "normal", "random", "sequential", "willneed", "dontneed", "free", "remove", "dontfork", "dofork",
@@ -43,11 +52,12 @@ SINCE = {
     "guard_install": "6.13",
     "guard_remove": "6.13",
 }
-_PRIVATE_ONLY = ("free", "wipeonfork", "keeponfork")
+_PRIVATE_ONLY = ("free", "wipeonfork", "keeponfork", "mergeable")
 _SHARED_ONLY = ("remove",)
 _NOT_HUGETLB = (
     "cold", "pageout", "free", "mergeable", "hugepage", "nohugepage", "collapse", "guard_install",
 )  # fmt: skip
+_KSM = Path("/sys/kernel/mm/ksm/run")
 _NOT_LOCKED = ("dontneed", "free", "remove", "pageout", "cold", "guard_install")
 
 
@@ -63,22 +73,58 @@ def check_advice(name: str, *, shared: bool) -> None:
         raise UsageError(message)
 
 
-def apply(address: int, length: int, name: str, *, shared: bool, hugetlb: bool = False) -> None:
-    """Advise whole pages. What the kernel refuses, or would accept and ignore, is an error with the reason."""
+def apply(
+    address: int,
+    length: int,
+    name: str,
+    *,
+    shared: bool,
+    hugetlb: bool = False,
+    swapped: bool = True,
+) -> None:
+    """Advise whole pages. What the kernel refuses, or would accept and ignore, is an error with the reason.
+
+    swapped: pages go to swap rather than to a file, if they go.
+    """
     check_advice(name, shared=shared)
-    if hugetlb and name in _NOT_HUGETLB:  # the kernel accepts and ignores some
-        message = f"{name}() does not work on hugetlb memory"
-        raise UsageError(message)
-    if name == "hugepage":
-        _check_huge(shared=shared)
+    _check_kind(name, shared=shared, hugetlb=hugetlb)
+    resident = _resident(address, length) if name == "pageout" else 0
     try:
         _core.advise(address, length, ADVICE[name])
     except OSError as error:
         raise _refusal(error, address, length, name) from None
-    if name == "collapse" and not _holds_huge(
-        address, length
-    ):  # the kernel accepts a range that ends on a boundary
+    # MADV_COLLAPSE accepts a range that ends on a boundary.
+    if name == "collapse" and not _holds_huge(address, length):
         raise _refusal(OSError(errno.EINVAL, ""), address, length, name)
+    if name == "hugepage":
+        _check_room_for_huge(address, length)
+    if resident:
+        _check_paged_out(address, length, resident, swapped=swapped)
+
+
+def _check_kind(name: str, *, shared: bool, hugetlb: bool) -> None:
+    """Raise MematlasError where a setting, or the kind of memory, makes the kernel ignore the advice."""
+    if hugetlb and name in _NOT_HUGETLB:
+        message = f"{name}() does not work on hugetlb memory"
+        raise UsageError(message)
+    if name == "hugepage":
+        _check_huge(shared=shared)
+    if name == "mergeable":
+        _check_merging()
+
+
+def _check_paged_out(address: int, length: int, resident: int, *, swapped: bool) -> None:
+    """Raise MematlasError where the kernel accepted pageout() and kept all of the `resident` bytes."""
+    if _resident(address, length) < resident:
+        return
+    info = machine.parse_meminfo(machine.Tree("/").text("proc/meminfo"))
+    if swapped and not info.get("SwapFree"):
+        why = "its swap is full" if info.get("SwapTotal") else "it has no swap; see swapon(8)"
+        raise MematlasError(f"pageout() did nothing on this machine: {why}")
+    raise MematlasError(
+        f"pageout() had no effect: all {format_bytes(resident)} are still resident; pages that other "
+        "processes map, that are pinned, or whose cgroup may not swap stay"
+    )
 
 
 def advise(buffer: Any, name: AdviceName) -> None:
@@ -96,8 +142,20 @@ def advise(buffer: Any, name: AdviceName) -> None:
     from mematlas.memory.numa import inner_pages
 
     address, length = inner_pages(buffer)
-    shared, hugetlb = _kind_at(address)
-    apply(address, length, name, shared=shared, hugetlb=hugetlb)
+    mapping = _mapping_at(address)
+    if mapping is None:
+        raise UsageError("this buffer is not mapped any more")
+    hugetlb = "ht" in mapping.flags
+    if hugetlb:
+        address, length = _inner_huge(address, length, mapping.fields["KernelPageSize"])
+    apply(
+        address,
+        length,
+        name,
+        shared=bool(mapping.permissions & 8),
+        hugetlb=hugetlb,
+        swapped=_goes_to_swap(mapping),
+    )
 
 
 def collapse(buffer: Any) -> None:
@@ -127,15 +185,29 @@ def is_known(name: str) -> bool:
     return True
 
 
-def _kind_at(address: int) -> tuple[bool, bool]:
-    """Return whether the mapping at an address is shared, and whether it is hugetlb."""
-    mapping = _mapping_at(address)
-    if mapping is None:
-        return False, False
-    return bool(mapping.permissions & 8), "ht" in mapping.flags
+def _inner_huge(address: int, length: int, page: int) -> tuple[int, int]:
+    """Return the whole hugetlb pages of a range. The kernel accepts and ignores advice for a part of one."""
+    start = -(-address // page) * page
+    end = (address + length) // page * page
+    if end <= start:
+        raise UsageError(f"there is no whole page of {format_bytes(page)} in these bytes")
+    return start, end - start
 
 
-def _mapping_at(address: int) -> Any:
+def _goes_to_swap(mapping: Mapping) -> bool:
+    """Return whether the pages of a mapping are anonymous or of a file in memory."""
+    in_memory = (b"/memfd:", b"/dev/zero (deleted)", b"/SYSV", b"/dev/shm/")
+    return not mapping.inode or mapping.name.startswith(in_memory)
+
+
+def _resident(address: int, length: int) -> int:
+    """Return the bytes of a range that are in memory, by pagemap."""
+    from mematlas.memory.placement import placement_of
+
+    return placement_of(address, length, nodes=False).resident
+
+
+def _mapping_at(address: int) -> Mapping | None:
     from mematlas.linux import smaps
 
     mappings, _ = smaps.read(os.getpid())
@@ -148,8 +220,43 @@ def _holds_huge(address: int, length: int) -> bool:
     return -(-address // page) * page + page <= address + length
 
 
+def _check_merging() -> None:
+    """Raise MematlasError where the kernel would accept the advice and nobody would merge: ksmd is off."""
+    try:
+        running = _KSM.read_text().strip()
+    except OSError:
+        return  # a kernel without KSM refuses by itself
+    if running != "1":
+        raise MematlasError(
+            f"mergeable() would do nothing: KSM is off ({_KSM}: {running}); write 1 to it"
+        )
+
+
+def _check_room_for_huge(address: int, length: int) -> None:
+    """Raise MematlasError if no huge page fits into the advised mapping, which may hold more than the range."""
+    mapping = _mapping_at(address)
+    if mapping is None or _holds_huge(mapping.start, mapping.size) or _has_smaller_sizes():
+        return
+    raise MematlasError(
+        f"hugepage() does nothing: there is no whole, aligned {format_bytes(pmd_size())} in these "
+        f"{length:,} bytes"
+    )
+
+
+def _has_smaller_sizes() -> bool:
+    """Return whether the kernel gives transparent pages of any size below a PMD."""
+    folders = THP.glob("hugepages-*kB")
+    kinds = (parse_kind(format_page_size(folder_size(each))) for each in folders)
+    return any(is_enabled(kind) for kind in kinds if kind.mechanism is Mechanism.MTHP)
+
+
 def _check_huge(*, shared: bool) -> None:
     """Raise MematlasError where the kernel would accept the advice and ignore it: THP is off."""
+    if read_status_of().lines.get("THP_enabled") == "0":
+        raise MematlasError(
+            "hugepage() would do nothing: transparent huge pages are off in this process "
+            "(PR_SET_THP_DISABLE)"
+        )
     try:
         check_available(parse_kind("thp"), shared=shared)
     except PagesUnavailableError as reason:

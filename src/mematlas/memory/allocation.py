@@ -11,7 +11,7 @@ from mematlas.errors import UsageError
 from mematlas.memory.export import Export
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from numpy.typing import DTypeLike, NDArray
@@ -169,6 +169,21 @@ def end_allocation(allocation: Allocation, piece: str) -> None:
         allocation._export.end()  # noqa: SLF001 - of this module
     except UsageError:
         raise UsageError(f"the {piece} at {allocation.address:#x} is free already") from None
+
+
+def end_exports(allocations: Sequence[Allocation]) -> None:
+    """End the access to all allocations, or, where one has a live view or array, to none: BufferError."""
+    ended = list[Export]()
+    for each in allocations:
+        try:
+            each._export.end()  # noqa: SLF001 - of this module
+        except BufferError:
+            for export in ended:
+                export.reopen()
+            raise
+        except UsageError:  # being freed
+            continue
+        ended.append(each._export)  # noqa: SLF001 - of this module
 
 
 def move_allocation(allocation: Allocation, address: int, size: int) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
-from mematlas.linux.hugepages import Mechanism, parse_kind
-from mematlas.linux.mman import Advice
+from mematlas.linux.hugepages import Mechanism, check_available, parse_kind
 from mematlas.memory import numa
 from mematlas.memory.allocation import (
     Allocation,
@@ -18,7 +18,8 @@ from mematlas.memory.allocation import (
     explain_mistake,
     move_allocation,
 )
-from mematlas.units import parse_bytes
+from mematlas.memory.gate import Gate
+from mematlas.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,16 +36,18 @@ _ALIGNMENT = 16
 class Arena(Closable):
     """A general-purpose allocator in address space of its own.
 
-    capacity: address space for allocations below 2 MiB, as bytes or text, up to "64G". Memory is
-    committed as it is touched. Larger allocations, and those beyond the capacity, are mapped apart.
+    capacity: the most that allocations can take, as bytes or text, up to "64G", rounded up to 4 MiB.
+    Allocations count with their pages, so less fits where many are small or have been freed in part.
+    That much address space is reserved, and memory is committed as it is touched.
     huge: "thp" for transparent huge pages. node, policy: where pages are placed, as for a Region.
+    Both hold for allocations of every size. Those of 2 MiB and more have a mapping of their own.
 
     No header is stored beside an allocation, so writing past its end damages other allocations but
     never the arena. Freeing twice, or an address that is not an allocation of this arena, raises
     UsageError and changes nothing.
 
     UsageError: an argument is out of range. UnsupportedError: the kernel denies membarrier(2).
-    MematlasError: no address space. See docs/memory/allocators.md.
+    MematlasError: no address space, or transparent huge pages are off. See docs/memory/allocators.md.
 
     >>> from mematlas.memory import Arena
     >>> with Arena("64M") as arena:
@@ -68,34 +71,34 @@ class Arena(Closable):
         if huge is not None and parse_kind(huge).mechanism is not Mechanism.THP:
             message = f"an arena's huge pages are transparent: huge is None or 'thp', not {huge!r}"
             raise UsageError(message)
+        mode, nodes = -1, list[int]()
+        if node is not None or policy != "bind":
+            mode, nodes = numa.check_policy(policy, numa.as_list(node))
+        if huge is not None:
+            check_available(parse_kind(huge))
         try:
             self._handle = _core.ArenaHandle(size)
         except OSError as error:
             raise _no_arena(error, size) from None
-        self._is_open = True
-        start, length = self._handle.range()
+        self._gate, self._is_open = Gate(self._name), True
         try:
-            if node is not None or policy != "bind":
-                numa.set_range(start, length, policy, numa.as_list(node), move=False)
-            if huge:
-                _core.advise(start, length, Advice.HUGEPAGE)
-        except BaseException:
+            self._handle.place(huge=huge is not None, mode=mode, nodes=nodes)
+        except OSError as error:
             self.close()
-            raise
+            raise numa.refusal(error, policy, nodes) from None
 
     def alloc(
         self, size: int | str, *, alignment: int = _ALIGNMENT, zero: bool = False
     ) -> Allocation:
         """Allocate `size` bytes, aligned to a power of two; with `zero`, filled with zeros.
 
-        MemoryError if there is no memory, UsageError if an argument is out of range.
+        MemoryError: no memory, or the capacity is used up. UsageError: an argument is out of range.
 
         >>> from mematlas.memory import Arena
         >>> with Arena("16M") as arena, arena.alloc("1K", zero=True) as allocation:
         ...     max(allocation.view)
         0
         """
-        self._check_open()
         wanted = parse_bytes(size) if isinstance(size, str) else size
         if alignment <= 0 or alignment & (alignment - 1):
             message = f"an alignment is a power of two, not {alignment}"
@@ -103,11 +106,19 @@ class Arena(Closable):
         if wanted < 0:
             message = f"the size of an allocation is not negative: {wanted}"
             raise UsageError(message)
-        address = self._handle.alloc(wanted, alignment, zero=zero) if wanted >> 62 == 0 else 0
-        if not address:
-            message = f"no memory for {wanted} bytes"
-            raise MemoryError(message)
+        with self._gate:
+            address = self._handle.alloc(wanted, alignment, zero=zero) if wanted >> 62 == 0 else 0
+            if not address:
+                raise self._no_memory(wanted)
         return Allocation(self, address, wanted)
+
+    def _no_memory(self, size: int) -> MemoryError:
+        stats = self._handle.stats()
+        taken = stats.span_bytes + stats.page_bytes + stats.large_bytes
+        return MemoryError(
+            f"no memory for {size} bytes: {format_bytes(taken)} of the arena's "
+            f"{format_bytes(stats.capacity)} are taken"
+        )
 
     def free(self, allocation: Allocation) -> None:
         """Free an allocation, from any thread.
@@ -121,37 +132,45 @@ class Arena(Closable):
         ...     arena.stats().frees
         1
         """
-        self._check_open()
-        check_owner(allocation, self, "arena", "allocation")
-        end_allocation(allocation, "allocation")
-        try:
-            self._handle.free(allocation.address)
-        except OSError as error:
-            raise explain_mistake(error, allocation.address, "arena", "allocation") from None
+        with self._gate:
+            check_owner(allocation, self, "arena", "allocation")
+            end_allocation(allocation, "allocation")
+            try:
+                self._handle.free(allocation.address)
+            except OSError as error:
+                raise explain_mistake(error, allocation.address, "arena", "allocation") from None
 
-    def resize(self, allocation: Allocation, size: int | str) -> None:
-        """Resize an allocation as realloc(3) does: it may move, and keeps its contents.
+    def resize(self, allocation: Allocation, size: int | str) -> Allocation:
+        """Resize an allocation as realloc(3) does: it may move, and keeps its contents and placement.
 
+        Returns the same allocation, with its new `address` and `size`. If it moves, its alignment is 16.
         BufferError while arrays or views of it live. MemoryError leaves it unchanged.
 
         >>> from mematlas.memory import Arena
         >>> with Arena("16M") as arena, arena.alloc(3) as allocation:
         ...     allocation.view[:] = b"abc"
-        ...     arena.resize(allocation, 3000)
+        ...     arena.resize(allocation, 3000) is allocation
         ...     allocation.size, bytes(allocation.view[:3])
+        True
         (3000, b'abc')
         """
-        self._check_open()
         wanted = parse_bytes(size) if isinstance(size, str) else size
-        check_owner(allocation, self, "arena", "allocation")
-        end_allocation(allocation, "allocation")
-        address, kept = allocation.address, allocation.size
-        try:
-            address, kept = self._handle.resize(allocation.address, wanted), wanted
-        except OSError as error:
-            raise explain_mistake(error, allocation.address, "arena", "allocation") from None
-        finally:
-            move_allocation(allocation, address, kept)
+        if wanted < 0:
+            message = f"the size of an allocation is not negative: {wanted}"
+            raise UsageError(message)
+        with self._gate:
+            check_owner(allocation, self, "arena", "allocation")
+            end_allocation(allocation, "allocation")
+            address, kept = allocation.address, allocation.size
+            try:
+                address, kept = self._handle.resize(allocation.address, wanted), wanted
+            except MemoryError:
+                raise self._no_memory(wanted) from None
+            except OSError as error:
+                raise explain_mistake(error, allocation.address, "arena", "allocation") from None
+            finally:
+                move_allocation(allocation, address, kept)
+        return allocation
 
     def array(self, shape: int | tuple[int, ...], dtype: DTypeLike = "f8") -> NDArray[Any]:
         """Return an uninitialised array in an allocation of its own, freed with the array's last view.
@@ -173,7 +192,7 @@ class Arena(Closable):
         return array
 
     def _free_address(self, address: int) -> None:
-        if self._is_open:
+        with suppress(UsageError), self._gate:
             self._handle.free(address)
 
     def usable_size(self, allocation: Allocation) -> int:
@@ -186,12 +205,12 @@ class Arena(Closable):
         ...     arena.usable_size(allocation) >= 100
         True
         """
-        self._check_open()
-        check_owner(allocation, self, "arena", "allocation")
-        try:
-            return self._handle.usable_size(allocation.address)
-        except OSError as error:
-            raise explain_mistake(error, allocation.address, "arena", "allocation") from None
+        with self._gate:
+            check_owner(allocation, self, "arena", "allocation")
+            try:
+                return self._handle.usable_size(allocation.address)
+            except OSError as error:
+                raise explain_mistake(error, allocation.address, "arena", "allocation") from None
 
     def stats(self) -> ArenaStats:
         """Return bytes and blocks in use, cached by threads, free, and returned to the kernel.
@@ -201,8 +220,8 @@ class Arena(Closable):
         ...     arena.stats().blocks, arena.stats().capacity
         (1, 16777216)
         """
-        self._check_open()
-        return self._handle.stats()
+        with self._gate:
+            return self._handle.stats()
 
     def check(self) -> bool:
         """Return whether every byte is accounted for. No other thread may use the arena meanwhile.
@@ -212,8 +231,8 @@ class Arena(Closable):
         ...     arena.check()
         True
         """
-        self._check_open()
-        return self._handle.is_consistent()
+        with self._gate:
+            return self._handle.is_consistent()
 
     def trim(self) -> int:
         """Return the memory of free pages to the kernel; returns the bytes.
@@ -223,11 +242,11 @@ class Arena(Closable):
         ...     arena.trim() >= 0
         True
         """
-        self._check_open()
-        return self._handle.trim()
+        with self._gate:
+            return self._handle.trim()
 
     def close(self) -> None:
-        """Unmap the arena. BufferError while allocations are in use.
+        """Unmap the arena, after calls of other threads have ended. BufferError while allocations are in use.
 
         >>> from mematlas.memory import Arena
         >>> arena = Arena("16M")
@@ -238,8 +257,9 @@ class Arena(Closable):
         >>> allocation.free()
         >>> arena.close()
         """
-        if not self._is_open:
-            return
+        self._gate.close(self._release)
+
+    def _release(self) -> None:
         in_use = self._handle.stats().blocks
         if in_use:
             message = f"{in_use} allocations of the arena are in use"

@@ -17,8 +17,12 @@ class Export:
     """`length` bytes at `address`. All views and arrays keep one buffer object alive."""
 
     def __init__(self, address: int, length: int) -> None:
-        self._buffer: Any = _core.buffer_at(address, length)
-        self.length = length
+        self._address, self.length = address, length
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Begin the export, also after end()."""
+        self._buffer: Any = _core.buffer_at(self._address, self.length)
 
     def view(self) -> memoryview:
         """Return the bytes as a memoryview."""

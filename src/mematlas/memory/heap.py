@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mematlas import _core
 from mematlas.errors import UnsupportedError
-from mematlas.linux.status import read_status_of
+from mematlas.linux import smaps
+from mematlas.linux.mappings import Permission
 from mematlas.units import format_bytes
 
+_HEAP_MAX = 64 << 20  # HEAP_MAX_SIZE of malloc/arena.c
 _ARENA = re.compile(r'<heap nr="(\d+)">(.*?)</heap>', re.DOTALL)
 _TOTAL = re.compile(r'<total type="(\w+)" count="\d+" size="(\d+)"/>')
 _SYSTEM = re.compile(r'<system type="(\w+)" size="(\d+)"/>')
@@ -46,36 +49,37 @@ class HeapArena:
 class HeapStats:
     """All arenas of malloc, and mmapped blocks, which are unmapped when freed; in bytes.
 
-    Chunks in thread caches (tcache) count as used, as glibc counts them. `anonymous` is all resident
-    anonymous memory of the process (RssAnon).
+    Chunks in thread caches (tcache) count as used, as glibc counts them. `resident` is what is resident
+    of the arenas, used or free.
 
     >>> from mematlas.memory import HeapArena, HeapStats
-    >>> HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396).used
+    >>> HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, resident=250).used
     4296
     """
 
     arenas: tuple[HeapArena, ...]
     mapped_blocks: int
     mapped_bytes: int
-    anonymous: int  # of all the process, resident
+    resident: int  # of the arenas
 
     @property
     def reclaimable(self) -> int:
-        """The most that trim() could return: free bytes, as far as they are resident.
+        """The most that trim() could return: the free bytes, or what is resident of the arenas.
 
         >>> from mematlas.memory import HeapArena, HeapStats
-        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396)
+        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, resident=250)
         >>> stats.reclaimable
         100
         """
-        return min(self.free, max(0, self.anonymous - self.used))
+        # Nothing is subtracted for bytes in use: a program may never have touched them.
+        return min(self.free, self.resident)
 
     @property
     def free(self) -> int:
         """Free bytes in arenas, resident or not.
 
         >>> from mematlas.memory import HeapArena, HeapStats
-        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396)
+        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, resident=250)
         >>> stats.free
         100
         """
@@ -86,7 +90,7 @@ class HeapStats:
         """Bytes in use, in arenas and in mappings.
 
         >>> from mematlas.memory import HeapArena, HeapStats
-        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396)
+        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, resident=250)
         >>> stats.used
         4296
         """
@@ -96,7 +100,7 @@ class HeapStats:
         """Return lines of text: each arena, mmapped blocks, and what trim() could return.
 
         >>> from mematlas.memory import HeapArena, HeapStats
-        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396)
+        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, resident=250)
         >>> print(stats.explain())
         arena 0: 200 B used, 100 B free, 300 B at most
         4.00 KiB in 1 mmapped blocks
@@ -126,7 +130,7 @@ def heap_stats() -> HeapStats:
     except OSError as error:
         raise _unsupported(error) from None
     arenas = tuple(_arena(int(number), part) for number, part in _ARENA.findall(text))
-    return HeapStats(arenas, blocks, size, read_status_of().sizes["RssAnon"])
+    return HeapStats(arenas, blocks, size, _resident_in_arenas(sum(each.system for each in arenas)))
 
 
 def trim() -> int:
@@ -144,6 +148,28 @@ def trim() -> int:
     except OSError as error:
         raise _unsupported(error) from None
     return max(0, before - _resident())
+
+
+def _resident_in_arenas(system: int) -> int:
+    """Return what is resident of all mappings that may be arenas, or more; `system` is the size of these.
+
+    The main arena is [heap]. The others begin at a multiple of HEAP_MAX_SIZE in anonymous mappings, which
+    the kernel merges with their neighbours.
+    """
+    size = resident = anonymous = 0
+    for mapping in smaps.read(os.getpid())[0]:
+        writable = (
+            mapping.permissions & Permission.WRITE and not mapping.permissions & Permission.SHARED
+        )
+        if mapping.inode or not writable:
+            continue
+        anonymous += mapping.fields["Rss"]
+        aligned = -(-mapping.start // _HEAP_MAX) * _HEAP_MAX
+        if mapping.name == b"[heap]" or aligned < mapping.end:
+            size += mapping.size
+            resident += mapping.fields["Rss"]
+    # Where brk(2) failed, the main arena has other mappings; a tunable makes heaps of another size.
+    return resident if size >= system else anonymous
 
 
 def _arena(number: int, text: str) -> HeapArena:

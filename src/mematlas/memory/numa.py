@@ -129,7 +129,7 @@ def set_range(
         _core.bind_memory(address, length, mode, wanted, _MOVE if move else 0)
     except OSError as error:
         if not (move and error.errno == errno.EIO):  # EIO: some pages stayed where they were
-            raise _refusal(error, policy, wanted) from None
+            raise refusal(error, policy, wanted) from None
 
 
 def move_pages(buffer: Any, node: int) -> Counts:
@@ -160,7 +160,12 @@ def move_range(address: int, length: int, node: int, step: int = _core.PAGE) -> 
     try:
         status = _in_parts(pages, node)
     except OSError as error:
-        raise _refusal(error, "move_pages", [node]) from None
+        raise refusal(error, "move_pages", [node]) from None
+    return count_outcomes(before, status, node)
+
+
+def count_outcomes(before: list[int], status: list[int], node: int) -> Counts:
+    """Count pages by what move_pages(2) did: their node before, and their status after."""
     return _count(
         one
         if one < 0
@@ -195,7 +200,7 @@ def migrate_pages(pid: int, source: int | Sequence[int], target: int | Sequence[
     except OSError as error:
         if error.errno == errno.ESRCH:
             raise TargetError(f"there is no process {pid}") from None
-        raise _refusal(error, "migrate_pages", target) from None
+        raise refusal(error, "migrate_pages", target) from None
     counts = {"moved": max(0, before - _count_on(number, source)), "not moved": left}
     return {name: count for name, count in counts.items() if count}
 
@@ -217,7 +222,7 @@ def mempolicy(policy: PolicyName, node: int | Sequence[int] | None = None) -> It
     try:
         _core.set_policy(mode, nodes)
     except OSError as error:
-        raise _refusal(error, policy, nodes) from None
+        raise refusal(error, policy, nodes) from None
     try:
         yield
     finally:
@@ -280,9 +285,10 @@ def _count_on(pid: int, nodes: Sequence[int]) -> int:
     return sum(line.nodes.get(node, 0) for line in lines for node in nodes) // _core.PAGE
 
 
-def _refusal(
+def refusal(
     error: OSError, what: str, nodes: Sequence[int]
 ) -> AccessError | UnsupportedError | UsageError:
+    """Return the exception, with the reason, for a policy or a migration that the kernel refuses."""
     listed = ", ".join(map(str, nodes))
     if error.errno == errno.EPERM:
         return AccessError(

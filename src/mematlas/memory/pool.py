@@ -14,8 +14,10 @@ from mematlas.memory.allocation import (
     Closable,
     check_owner,
     end_allocation,
+    end_exports,
     explain_mistake,
 )
+from mematlas.memory.gate import Gate
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -37,7 +39,10 @@ class Pool(Closable):
 
     object_size: bytes, or text such as "2M". count: 1 to 16,777,214. alignment: a power of two up to
     4096, in bytes.
-    shared: in a memfd, `descriptor`, that other processes map by Pool.open(descriptor).
+    shared: in a memfd, `descriptor`, that other processes map by Pool.open(descriptor). Nobody can
+    resize it. Slots of a process that has ended, was killed, or has closed the pool are allocated again
+    once no other slot is free. A forked child holds the slots that it allocates; what the parent
+    allocated before is the parent's.
     require: raise MemoryError when all objects are in use; with False, alloc() returns None.
 
     Threads cache some free slots (none where the pool is small or shared), so alloc() and free() take
@@ -67,7 +72,7 @@ class Pool(Closable):
         require: bool = True,
     ) -> None:
         size = parse_bytes(object_size) if isinstance(object_size, str) else object_size
-        descriptor = _core.create_memfd("mematlas-pool", MemfdFlag.CLOEXEC) if shared else -1
+        descriptor = _create_memfd() if shared else -1
         try:
             handle = _core.PoolHandle.create(size, count, alignment, descriptor)
         except OSError as error:
@@ -102,6 +107,8 @@ class Pool(Closable):
         self.object_size, self.count = stats.object_size, stats.count
         self.descriptor = descriptor
         self._handle, self._require, self._is_open = handle, require, True
+        self._gate = Gate(self._name)
+        self._slots: dict[int, Slot] = {}  # of a shared pool, which closes while slots are in use
 
     def alloc(self) -> Slot | None:
         """Allocate a slot. MemoryError if all are in use; None with `require=False`.
@@ -113,10 +120,13 @@ class Pool(Closable):
         ...     pool.alloc() is None
         True
         """
-        self._check_open()
-        address = self._handle.alloc()
-        if address:
-            return Slot(self, address, self.object_size)
+        with self._gate:
+            address = self._handle.alloc()
+            if address:
+                slot = Slot(self, address, self.object_size)
+                if self.descriptor >= 0:
+                    self._slots[address] = slot
+                return slot
         if self._require:
             message = f"all {self.count} slots of the pool are in use"
             raise MemoryError(message)
@@ -132,13 +142,14 @@ class Pool(Closable):
         ...     pool.stats().in_use
         0
         """
-        self._check_open()
-        check_owner(slot, self, "pool", "slot")
-        end_allocation(slot, "slot")
-        try:
-            self._handle.free(slot.address)
-        except OSError as error:
-            raise explain_mistake(error, slot.address, "pool", "slot") from None
+        with self._gate:
+            check_owner(slot, self, "pool", "slot")
+            end_allocation(slot, "slot")
+            try:
+                self._handle.free(slot.address)
+            except OSError as error:
+                raise explain_mistake(error, slot.address, "pool", "slot") from None
+            self._slots.pop(slot.address, None)
 
     def stats(self) -> PoolStats:
         """Return slots in use and cached by threads, calls since the start, and bytes mapped.
@@ -148,8 +159,8 @@ class Pool(Closable):
         ...     pool.stats().in_use, pool.stats().count
         (1, 8)
         """
-        self._check_open()
-        return self._handle.stats()
+        with self._gate:
+            return self._handle.stats()
 
     def check(self) -> bool:
         """Return whether every slot is accounted for. No other thread may use the pool meanwhile.
@@ -159,11 +170,13 @@ class Pool(Closable):
         ...     pool.check()
         True
         """
-        self._check_open()
-        return self._handle.is_consistent()
+        with self._gate:
+            return self._handle.is_consistent()
 
     def close(self) -> None:
-        """Unmap the pool. BufferError while slots of a private pool are in use.
+        """Unmap the pool, after calls of other threads have ended.
+
+        BufferError while slots of a private pool are in use, or arrays or views of a shared one are alive.
 
         >>> from mematlas.memory import Pool
         >>> pool = Pool(64, 8)
@@ -172,17 +185,23 @@ class Pool(Closable):
         Traceback (most recent call last):
         mematlas.UsageError: the pool is closed
         """
-        if not self._is_open:
-            return
+        self._gate.close(self._release)
+
+    def _release(self) -> None:
         in_use = 0 if self.descriptor >= 0 else self._handle.stats().in_use
         if in_use:
             message = f"{in_use} slots of the pool are in use"
             raise BufferError(message)
+        end_exports(list(self._slots.values()))
         self._is_open = False
         self._handle.close()
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def _create_memfd() -> int:
+    return _core.create_memfd("mematlas-pool", MemfdFlag.CLOEXEC | MemfdFlag.ALLOW_SEALING)
 
 
 def _no_pool(error: OSError, size: int, count: int, alignment: int) -> MematlasError:

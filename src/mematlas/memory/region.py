@@ -9,6 +9,7 @@ from mematlas.errors import MematlasError, UsageError
 from mematlas.linux.hugepages import BASE, Mechanism, PageKind, PagesUnavailableError, parse_kind
 from mematlas.linux.mman import Advice
 from mematlas.memory import advice, headroom, numa, page_mapping
+from mematlas.memory import secret as secret_memory
 from mematlas.memory.advice import Advisable
 from mematlas.memory.allocation import Closable
 from mematlas.memory.export import Export
@@ -49,6 +50,10 @@ class Region(Advisable, Closable):
     guard: leave an inaccessible page on each side. name: shown in /proc/PID/maps.
     fork: what a child gets: "copy", "dont" (no mapping) or "wipe" (zeros). Private hugetlb: "dont".
     share: map a memfd, `descriptor`, that other processes can map.
+    secret: for keys and passwords. Other processes, even of root, cannot read the memory where the
+        kernel has memfd_secret(2); else, and without `require`, it is locked, which `reasons` say. In
+        both cases it is never swapped, in no core dump and in no child, and it is overwritten with zeros
+        by close(), when its last view is gone, or at the end of Python. Takes `guard` and `require` only.
 
     `address` and `length` are those of the mapping, in whole pages. `requested` and `granted` name
     kinds of pages; `reasons` say why they differ. close(), or the end of a `with` block, unmaps the
@@ -83,7 +88,9 @@ class Region(Advisable, Closable):
         name: str | None = None,
         fork: ForkMode | None = None,
         share: bool = False,
+        secret: bool = False,
     ) -> None:
+        self._protection: secret_memory.Protection | None = None
         self.size = parse_bytes(size) if isinstance(size, str) else size
         kinds = _kinds(huge, fallback)
         self.requested = kinds[0].name
@@ -93,6 +100,14 @@ class Region(Advisable, Closable):
         nodes = numa.as_list(node)
         self._check_options(lock, fork, policy, nodes)
         self._guard = _core.PAGE if guard else 0
+        if secret:
+            others = (huge, fallback, name, fork, node)
+            if any(each is not None for each in others) or share or advise or policy != "bind":
+                raise UsageError(
+                    "secret takes no other option than guard, require, lock and populate"
+                )
+            self._open_secret(require=require)
+            return
         for kind in kinds[:1] if require else kinds:
             try:
                 self._open(kind, nodes, policy, populate=populate or kind.is_hugetlb)
@@ -119,6 +134,21 @@ class Region(Advisable, Closable):
         if nodes or policy not in ("bind", "local"):
             numa.check_policy(policy, nodes)
         check_lock_mode(lock)
+
+    def _open_secret(self, *, require: bool) -> None:
+        self._mapping, self._protection, reason = secret_memory.map_secret(
+            self.size, self._guard, require=require
+        )
+        self._kind, self.requested = BASE, "secret"
+        self.address, self.granted = self._mapping.start, BASE.name
+        self.length = BASE.round_up(self.size)
+        self.reasons += [reason] if reason else []
+        self._share = self._protection == "memfd_secret"  # a shared mapping, for madvise(2)
+        self._export = Export(self.address, self.size)
+        self._wipe = secret_memory.wipe_at_end(self._export.buffer(), self._mapping, self.length)
+        self._is_open = True
+        if self._guard:
+            self._install_guards()
 
     def _open(
         self, kind: PageKind, nodes: list[int], policy: PolicyName, *, populate: bool
@@ -226,7 +256,21 @@ class Region(Advisable, Closable):
             lines.append(f"on {nodes}")
         if placement.locked:
             lines.append(f"{format_bytes(placement.locked)} locked")
+        if self._protection:
+            lines.append(secret_memory.EXPLANATIONS[self._protection])
         return "\n".join(lines)
+
+    @property
+    def protection(self) -> secret_memory.Protection | None:
+        """What protects a secret region: "memfd_secret" or "locked"; None: it is not secret.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("4K", secret=True) as region:
+        ...     region.protection in ("memfd_secret", "locked")
+        True
+        """
+        self._check_open()
+        return self._protection
 
     @property
     def descriptor(self) -> int:
@@ -384,9 +428,17 @@ class Region(Advisable, Closable):
         """
         if not self._is_open:
             return
+        if self._protection:
+            self._wipe_and_unmap()
+            return
         self._export.end()
         self._is_open = False
         self._mapping.unmap()
+
+    def _wipe_and_unmap(self) -> None:
+        self._export.end()
+        self._wipe()  # unless the end of the buffer did
+        self._is_open = False
 
     def __repr__(self) -> str:
         state = f"at {self.address:#x}" if self._is_open else "closed"

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from mematlas.present.printable import shorten
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
+_LONGEST = 8000  # letters of a name in a file or pipe
 _NARROWEST = 16  # columns; narrower text is unreadable
 _ASCII_SPARKS = "_.:-=+*#"
 _AFTER_NUMBER = re.compile(r"(?<=\d) (?=[^\W\d])")
@@ -36,6 +39,21 @@ PART_INK: dict[str, tuple[str, str, str]] = {
 def plain(console: Console) -> bool:
     """Return whether the console is limited to ASCII."""
     return console.options.ascii_only
+
+
+def wraps(console: Console) -> bool:
+    """Return whether text is fitted to the console: never in a file or pipe, which is searched and cut by others."""
+    return console.is_terminal
+
+
+def is_wide(console: Console, columns: int) -> bool:
+    """Return whether the console has room for so many columns; files and pipes always have."""
+    return not wraps(console) or console.width >= columns
+
+
+def limited(text: str, width: int, console: Console) -> str:
+    """Cut the middle out of a long name; in a file or pipe only out of an absurd one."""
+    return shorten(text, width if wraps(console) else _LONGEST)
 
 
 def in_ascii(text: Text) -> Text:
@@ -101,7 +119,7 @@ def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:
 
     On narrow consoles `body` starts on a line of its own.
     """
-    inline = console.width - indent >= _NARROWEST
+    inline = not wraps(console) or console.width - indent >= _NARROWEST
     indent = indent if inline else min(4, indent)
     result = Text() if inline else first.copy()
     for number, line in enumerate(wrapped(body, max(8, console.width - indent), console)):
@@ -112,7 +130,15 @@ def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:
 
 
 def wrapped(text: Text, width: int, console: Console) -> list[Text]:
-    """Divide text into lines. A number stays with the unit or noun after it."""
+    """Divide text into lines, at its own line ends alone if the console does not wrap.
+
+    A number stays with the unit or noun after it.
+    """
+    if not wraps(console):
+        lines = list(text.split("\n", allow_blank=True))
+        for line in lines:
+            line.rstrip()
+        return lines
     glued = text.copy()
     glued.plain = _AFTER_NUMBER.sub(_GLUE, text.plain)
     lines = list(glued.wrap(console, width, overflow="fold"))

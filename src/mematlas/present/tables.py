@@ -33,6 +33,9 @@ def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[obje
     """
     from rich.table import Table
 
+    if not drawing.wraps(console):
+        _write_columns(console, [heading.lstrip("~<") for heading in headings], rows)
+        return
     if headings[-1][:1] in {"~", "<"}:
         headings, rows = _fill(console, headings, [list(row) for row in rows])
 
@@ -48,6 +51,25 @@ def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[obje
         cells = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in row]
         table.add_row(*cells)
     console.print(table)
+
+
+def _write_columns(
+    console: Console, headings: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Write a table with one line for each row, as wide as its cells, without trailing blanks."""
+    heads = [Text(heading.lstrip("=>"), "dim") for heading in headings]
+    whole = [heads] if any(head.plain for head in heads) else []
+    whole += [
+        [cell.copy() if isinstance(cell, Text) else Text(str(cell)) for cell in row] for row in rows
+    ]
+    widths = [max((row[at].cell_len for row in whole), default=0) for at in range(len(heads))]
+    for row in whole:
+        text = Text()
+        for cell, width, heading in zip(row, widths, headings, strict=True):
+            cell.align("right" if heading.startswith(">") else "left", width)
+            text.append_text(cell).append("  ")
+        text.rstrip()
+        write(console, text)
 
 
 def _fill(
@@ -72,7 +94,7 @@ def _width(cell: object) -> int:
 def fit(name: str, width: int, console: Console) -> str:
     """Cut a path at its start: its end identifies the file."""
     name = clean(name)
-    if len(name) <= max(width, 8):
+    if len(name) <= max(width, 8) or not drawing.wraps(console):
         return name
     mark = "..." if drawing.plain(console) else "…"
     return mark + name[len(name) - max(width, 8) + len(mark) :]
@@ -81,7 +103,7 @@ def fit(name: str, width: int, console: Console) -> str:
 def cut(text: str, width: int, console: Console) -> str:
     """Cut a command line at its end."""
     text = clean(text)
-    if len(text) <= width:
+    if len(text) <= width or not drawing.wraps(console):
         return text
     mark = "..." if drawing.plain(console) else "…"
     return text[: max(width - len(mark), 1)] + mark
@@ -109,7 +131,8 @@ def write(console: Console, text: Text) -> None:
     """Print text without markup or highlighting, in ASCII if necessary."""
     if drawing.plain(console):
         text = drawing.in_ascii(text)
-    console.print(text, soft_wrap=False, highlight=False, markup=False, emoji=False)
+    soft = not drawing.wraps(console)
+    console.print(text, soft_wrap=soft, highlight=False, markup=False, emoji=False)
 
 
 def share_bar(part: int, whole: int, width: int, console: Console) -> Text:

@@ -80,6 +80,11 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
         r"M?Array<.*std::allocator<.*>::(M?Array|clear|resize\w*|make_unique|ArrayRep::\w+)",
     ),
     (
+        "jemalloc in programs",
+        r"(os_)?pages_map|ehooks_default_\w+|(pa|pac|hpa|ecache|base)_alloc\w*|base_(block_alloc|new)|extent_(alloc|grow)\w*|arena_(extent_alloc|malloc|slab_alloc|palloc|ralloc|tcache_fill)\w*|tcache_(alloc|create)\w*|large_(m|p)alloc|malloc_default|do_rallocx",
+    ),
+    ("memmap2, LLVM", r"<?memmap2::.*|getOpenFileImpl<.*|llvm::MemoryBuffer::\w+"),
+    (
         "Graphviz",
         r"g(m|c|re)alloc|(gv|ag)_?(re)?c?alloc",
     ),
@@ -225,7 +230,7 @@ DISPATCHERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "runtimes",
-        r"GOMP_\w+|(call|_dl)_init|_dl_\w+|__libc_\w+|__pthread_\w+|dlopen\w*|dl_open_worker\w*|CRYPTO_THREAD_run_once|runtime\.(main|goexit\w*|rt0_go|mstart\w*|schedule|gcBgMarkWorker\w*|bgsweep\w*)",
+        r"GOMP_\w+|lt_dl\w+|(call|_dl)_init|_dl_\w+|__libc_\w+|__pthread_\w+|dlopen\w*|dl_open_worker\w*|CRYPTO_THREAD_run_once|runtime\.(main|goexit\w*|rt0_go|mstart\w*|schedule|gcBgMarkWorker\w*|bgsweep\w*)",
     ),
 )
 """Functions that run other code: never named as owners while another function is on the stack."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import bad_frees, timeline
+from mematlas.report import leaks as words
 from mematlas.report.frame_names import owner_name
 from mematlas.report.model.report import END, PEAK
 from mematlas.report.run_facts import is_known, part_totals
@@ -15,50 +16,62 @@ from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import Report
 
 _HELD: dict[str, str] = {PartKind.LIVE: "held by", PartKind.BEFORE: "allocated"}
 _NEAR = 1.02  # ratio of two RSS values that count as the same peak
 
 
-def answer(report: Report, ranked: list[LineStats], directory: str) -> str:
+def answer(
+    report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None = None
+) -> str:
     """Return the answer as text; `ranked` are the lines by the main metric."""
-    return "".join(text for text, _ in answer_spans(report, ranked, directory))
+    return "".join(text for text, _ in answer_spans(report, ranked, directory, leaks))
 
 
-def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
+def answer_spans(
+    report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None = None
+) -> list[tuple[str, str]]:
     """Return the answer as pairs of text and role: "figure", "code", "warning", or "" for plain words."""
-    spans = _memory(report, ranked, directory)
+    spans, owner = _memory(report, ranked, directory)
+    leaked = leaks and words.sentence(leaks, report.account.total_bytes, directory)
+    if leaked:
+        spans.append((leaked, "warning"))
+    spans += owner
     if bad := bad_frees.sentence(report.bad_frees, directory):
         spans.append((bad, "warning"))
     return spans
 
 
-def _memory(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
-    """Return where the resident memory is."""
+def _memory(
+    report: Report, ranked: list[LineStats], directory: str
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return where the resident memory is, and who owns most of it."""
     account = report.account
     if account.total_bytes <= 0:
-        return [("Resident memory is unknown: the program's pages could not be read.", "")]
+        return [("Resident memory is unknown: the program's pages could not be read.", "")], []
     if not is_known(account):
         return [
             (format_bytes(account.rss_bytes), "figure"),
             (" resident. Its parts are unknown: the program's pages could not be read.", ""),
-        ]
+        ], []
     spans = [(format_bytes(account.total_bytes), "figure"), (f" resident {_when(report)}: ", "")]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
         spans.append((" and " if number else "", ""))
         spans.append((f"{100 * size / account.total_bytes:.0f} %", "figure"))
         spans.append((f" {_HELD.get(kind, 'in')} {PART_TITLES[kind]}", ""))
     spans.append((".", ""))
+    owner: list[tuple[str, str]] = []
     by = report.main_metric
     if ranked and ranked[0].bytes[by] > 0:
-        spans.append((" The largest owner is ", ""))
-        spans.append((owner_name(ranked[0], directory), "code"))
-        spans.append((" with ", ""))
-        spans.append((format_bytes(ranked[0].bytes[by]), "figure"))
+        owner.append((" The largest owner is ", ""))
+        owner.append((owner_name(ranked[0], directory), "code"))
+        owner.append((" with ", ""))
+        owner.append((format_bytes(ranked[0].bytes[by]), "figure"))
         error = ranked[0].error_bytes
-        spans.append((f" ± {format_bytes(error)}." if error else ".", ""))
-    return spans
+        owner.append((f" ± {format_bytes(error)}." if error else ".", ""))
+    return spans, owner
 
 
 def _when(report: Report) -> str:

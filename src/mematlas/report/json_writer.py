@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from mematlas.report import leaks as words
 from mematlas.report.analyse.table import StackTable
+from mematlas.report.model.leaks import LeakVerdict
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -97,6 +99,10 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
             "time_s": leaks.time_s,
             "live_bytes": leaks.live_bytes,
             "likely_bytes": leaks.likely_bytes,
+            "likely_error_bytes": leaks.likely_error_bytes,
+            "resolution_bytes": leaks.resolution_bytes,
+            "verdicts": {str(each): leaks.sum_of(each)._asdict() for each in LeakVerdict},
+            "headline": words.sentence(leaks, 0, "").strip(),
             "bad_frees": [_bad_free(each) for each in leaks.bad_frees],
             "notes": list(leaks.notes),
             "leaks_total": len(leaks.leaks),

@@ -26,7 +26,9 @@ DATA = Path(__file__).parents[2] / "data"
 
 def drawn(report: Report, width: int, by: str = "resident") -> str:
     """Return the report and its summary as written to something that is no terminal."""
-    console = Console(width=width, record=True, file=io.StringIO())
+    console = Console(
+        width=width, record=True, file=io.StringIO(), force_terminal=True, color_system=None
+    )
     render_report(report, lines(report.stacks, by), top=5, by=by, console=console)
     console.rule(characters="=")
     render_summary(report, lines(report.stacks, "resident"), "my run.atlas", console=console)
@@ -52,6 +54,8 @@ def test_the_text_is_as_it_was(name: str, width: int) -> None:
 @pytest.mark.parametrize("width", [80, 132])
 def test_the_leaks_are_as_they_were(width: int) -> None:
     """Likely leaks come first, with their evidence."""
-    console = Console(width=width, record=True, file=io.StringIO())
+    console = Console(
+        width=width, record=True, file=io.StringIO(), force_terminal=True, color_system=None
+    )
     render_leaks(reports.leaky(), top=3, console=console)
     check(console.export_text(), "leaks", width)

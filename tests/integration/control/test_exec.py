@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from machine_state import as_nobody, hugepages, written
+from machine_state import NOBODY, as_nobody, hugepages, written
 from mematlas.cli.main import main
+from mematlas.control.exec import after_exec, steps
+from mematlas.errors import MematlasError
+from mematlas.linux.hugepages import is_enabled, parse_kind
 
 EXEC = (sys.executable, "-m", "mematlas", "exec")
 THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -181,3 +185,127 @@ def test_environment_is_kept() -> None:
             [*EXEC, "--huge", "thp", "--", "printenv", "GLIBC_TUNABLES"], env=environment, text=True
         )
     assert text == "glibc.malloc.check=0:glibc.malloc.hugetlb=1\n"
+
+
+STATUS = r"""
+#include <stdio.h>
+int main(void)
+{
+	char line[256];
+	FILE *file = fopen("/proc/self/status", "r");
+	while (file && fgets(line, sizeof line, file))
+		fputs(line, stdout);
+	return 0;
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile one program in several ways, with scripts beside it."""
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "status.c").write_text(STATUS)
+    for name, flags in (
+        ("dynamic", []),
+        ("static", ["-static"]),
+        ("static-pie", ["-static-pie"]),
+        ("asan", ["-fsanitize=address"]),
+    ):
+        command = ["gcc", *flags, "-o", str(folder / name), str(folder / "status.c")]
+        subprocess.run(command, check=True)
+    shutil.copy(folder / "dynamic", folder / "privileged")
+    if os.geteuid() == 0:
+        os.chown(folder / "privileged", NOBODY, NOBODY)
+    (folder / "privileged").chmod(0o4755)
+    for name, line in (("script", "#!/bin/sh"), ("by-env", "#!/usr/bin/env sh")):
+        (folder / name).write_text(f"{line}\ngrep -a . /proc/$$/status\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def field(text: str, name: str) -> str:
+    """Return one line of a status file."""
+    return next(
+        line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(name)
+    )
+
+
+@pytest.mark.parametrize("name", ["dynamic", "script", "by-env"])
+@pytest.mark.parametrize("verify", [[], ["--verify"]])
+def test_locked_programs(programs: Path, name: str, verify: list[str]) -> None:
+    """Where --lock-all is said to have taken effect, the program finds its memory locked."""
+    text = run("--lock-all", *verify, "--", str(programs / name))
+    assert int(field(text, "VmLck").split()[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("static", "it is static"),
+        ("static-pie", "it is static"),
+        ("asan", "built with a sanitizer"),
+        ("privileged", "gains privileges"),
+    ],
+)
+@pytest.mark.parametrize("verify", [[], ["--verify"]])
+def test_programs_that_cannot_be_locked(
+    programs: Path, name: str, words: str, verify: list[str]
+) -> None:
+    """A program that loads no library is refused before it runs, with the reason."""
+    text = run("--lock-all", *verify, "--", str(programs / name), status=4)
+    assert words in text
+    assert "nothing was run" in text
+    assert "VmLck" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["dynamic", "static", "static-pie", "privileged", "script", "asan"]
+)
+def test_settings_are_verified_in_the_program(programs: Path, name: str) -> None:
+    """The settings that any program keeps over exec are read from the program itself."""
+    own = [] if name == "privileged" else ["--no-aslr"]
+    words = ("--membind", "0", "--oom-score", "7", "--memlock", "2M", "--huge", "never", *own)
+    text = run(*words, "--verify", "--", str(programs / name))
+    assert text.count("as requested") == 4 + len(own)
+    assert field(text, "THP_enabled") == "0"
+
+
+def test_a_privileged_program_has_its_addresses_randomised(programs: Path) -> None:
+    """The kernel drops ADDR_NO_RANDOMIZE from a program that gains privileges."""
+    text = run("--no-aslr", "--", str(programs / "privileged"), status=4)
+    assert "--no-aslr has no effect on a program that gains privileges" in text
+
+
+def test_malloc_that_cannot_be_seen_is_unknown(programs: Path) -> None:
+    """Nobody sees from outside what malloc of a static program does, and --verify says so."""
+    if not is_enabled(parse_kind("thp")):
+        pytest.skip("no transparent huge pages here")
+    text = run("--huge", "thp", "--verify", "--", str(programs / "static"), status=1)
+    assert "unknown: the program does not load glibc" in text
+    assert "thp, as requested" in run("--huge", "thp", "--verify", "--", str(programs / "dynamic"))
+
+
+def test_verification_reads_the_process(programs: Path) -> None:
+    """A setting that is not made is found missing, whatever the program is."""
+    for name in ("dynamic", "static", "script"):
+        path = str(programs / name)
+        found = after_exec.look(path, [path], lambda: None)
+        assert (found["locked"], found["aslr"], found["thp"]) == ("nothing", "on", "on")
+        found = after_exec.look(path, [path], steps.no_aslr().apply)
+        assert found["aslr"] == "off"
+
+
+def test_a_program_that_never_gets_to_its_entry(tmp_path: Path) -> None:
+    """A library whose constructor ends the process, or waits for ever, is an error, not a hang."""
+    for name, body in (("ends", "_exit(0)"), ("waits", "for (;;) pause()")):
+        source, library = tmp_path / f"{name}.c", tmp_path / f"{name}.so"
+        source.write_text(
+            "#include <unistd.h>\n"
+            f"__attribute__((constructor)) static void begin(void) {{ {body}; }}\n"
+        )
+        subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(after_exec, "_PATIENCE_S", 1.0)
+            patch.setenv("LD_PRELOAD", str(library))
+            with pytest.raises(MematlasError, match="before its entry point"):
+                after_exec.look("/bin/true", ["true"], lambda: None)

@@ -6,15 +6,21 @@ import mmap
 import re
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from machine_state import hugepages, in_child, written
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
+from mematlas.linux import machine
 from mematlas.memory import Region, advice, collapse, where
 from mematlas.memory import advise as advise_array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MIB = 1 << 20
 PAGE = 4096
@@ -132,3 +138,130 @@ def test_kinds_of_mappings_are_told_apart_for_arrays() -> None:
     with pytest.raises(UsageError, match="this region is shared"):
         advise_array(shared, "free")
     advise_array(shared, "remove")
+
+
+ADVICE_FLAGS = {  # of VmFlags, set and cleared
+    "random": ("rr", True), "sequential": ("sr", True), "normal": ("rr", False),
+    "dontfork": ("dc", True), "dofork": ("dc", False), "dontdump": ("dd", True),
+    "dodump": ("dd", False), "wipeonfork": ("wf", True), "keeponfork": ("wf", False),
+    "hugepage": ("hg", True), "nohugepage": ("nh", True), "mergeable": ("mg", True),
+    "unmergeable": ("mg", False),
+}  # fmt: skip
+ADVICE_RESIDENT = {"dontneed": 0, "remove": 0, "pageout": 0, "populate_write": 4 * MIB}
+
+
+def refused(act: Callable[[], None]) -> str:
+    """Return the message of the error that a call raises; "": it raises none."""
+    try:
+        act()
+    except MematlasError as error:
+        return str(error)
+    return ""
+
+
+def flags_of(region: Region) -> set[str]:
+    """Return the VmFlags of the mapping that holds a region."""
+    mapping = advice._mapping_at(region.address)
+    assert mapping is not None
+    return set(mapping.flags)
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("name", [*ADVICE_FLAGS, *ADVICE_RESIDENT])
+def test_advice_takes_effect_or_is_refused(name: str, *, share: bool) -> None:
+    """Whatever advice is accepted for a kind of memory has the effect that smaps and pagemap show."""
+    with Region("4M", share=share, populate=True) as region:
+        refusal = refused(getattr(region, name))
+        if refusal:
+            assert re.search(
+                "would do nothing|did nothing|had no effect|is for|has no MADV", refusal
+            )
+            return
+        if name in ADVICE_FLAGS:
+            flag, expected = ADVICE_FLAGS[name]
+            assert (flag in flags_of(region)) is expected
+        else:
+            assert region.placement.resident == ADVICE_RESIDENT[name]
+
+
+def test_merging_of_shared_memory_is_refused() -> None:
+    """The kernel accepts MADV_MERGEABLE for shared memory and merges nothing."""
+    with (
+        Region("4M", share=True) as region,
+        pytest.raises(UsageError, match="is for private memory"),
+    ):
+        region.mergeable()
+
+
+@pytest.mark.machine
+def test_merging_speaks_while_nobody_merges() -> None:
+    """mergeable() is an error while ksmd is off, and sets the flag while it is on."""
+    run = Path("/sys/kernel/mm/ksm/run")
+    if not run.exists():
+        pytest.skip("a kernel without KSM")
+    with Region("4M") as region:
+        with written(run, "0"), pytest.raises(MematlasError, match=r"KSM is off.*ksm/run: 0"):
+            region.mergeable()
+        with written(run, "1"):
+            region.mergeable()
+            assert "mg" in flags_of(region)
+            region.unmergeable()
+
+
+@pytest.mark.parametrize(
+    ("swap", "words"),
+    [
+        ({"SwapTotal": 0, "SwapFree": 0}, "it has no swap"),
+        ({"SwapTotal": 9, "SwapFree": 0}, "its swap is full"),
+        ({"SwapTotal": 9, "SwapFree": 9}, "had no effect"),
+    ],
+)
+def test_pageout_that_has_no_effect_is_told(
+    monkeypatch: pytest.MonkeyPatch, swap: dict[str, int], words: str
+) -> None:
+    """The kernel accepts pageout() and keeps every page, without swap above all: an error with the reason."""
+    monkeypatch.setattr(machine, "parse_meminfo", lambda _: swap)
+    with Region("4M", populate=True) as region:
+        refusal = refused(region.pageout)
+        assert words in refusal or not refusal
+        assert (region.placement.resident == 4 * MIB) is bool(refusal)
+
+
+def test_pageout_of_a_file_needs_no_swap(tmp_path: Path) -> None:
+    """Pages of a mapped file leave memory without swap."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * MIB)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), MIB) as area:
+        area.flush()
+        array = np.frombuffer(area, np.uint8)
+        assert array.sum()
+        before = where(array).resident
+        refusal = refused(partial(advise_array, array, "pageout"))
+        assert re.search("did nothing|no effect", refusal) or not refusal  # tmpfs is memory, too
+        assert (where(array).resident == before) is bool(refusal)
+        del array
+
+
+def test_hugepage_without_room_is_told() -> None:
+    """The kernel accepts MADV_HUGEPAGE for a mapping that is too small for a huge page."""
+    if advice._has_smaller_sizes():
+        pytest.skip("the kernel gives smaller transparent pages")
+    with (
+        Region("64K", guard=True) as region,
+        pytest.raises(MematlasError, match="no whole, aligned"),
+    ):
+        region.hugepage()
+
+
+@pytest.mark.machine
+def test_a_part_of_a_hugetlb_page_is_refused() -> None:
+    """The kernel accepts MADV_DONTNEED for 4 KiB of a hugetlb page and drops nothing."""
+    with hugepages(2), Region("4M", huge="2M", require=True) as region:
+        array = region.array()
+        array[:] = 1
+        with pytest.raises(UsageError, match=r"no whole page of 2\.00 MiB"):
+            advise_array(array[4096:12288], "dontneed")
+        assert array[4096] == 1
+        advise_array(array[4096:], "dontneed")
+        assert (array[4096], array[2 * MIB]) == (1, 0)
+        del array

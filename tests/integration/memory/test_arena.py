@@ -6,6 +6,7 @@ import gc
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from random import Random
@@ -25,8 +26,9 @@ from hypothesis.stateful import (
 )
 
 from machine_state import in_child
-from mematlas.errors import UsageError
-from mematlas.memory import Allocation, Arena, Pool, Slot
+from mematlas.errors import MematlasError, UsageError
+from mematlas.linux.hugepages import is_enabled, parse_kind, pmd_size
+from mematlas.memory import Allocation, Arena, Pool, Slot, where
 
 COUNT, KEPT = 130, 2  # slots, of them what a thread that gives others' back may hold on to
 SIZES = st.one_of(st.integers(0, 300), st.integers(0, 70_000), st.integers(1 << 21, 5 << 20))
@@ -345,3 +347,166 @@ def test_spans_come_and_go_beside_each_other() -> None:
             for each in running:
                 each.kill()
                 each.wait()
+
+
+PLACED_SIZES = ("512K", "1M", "2M", "3M", "8M", "64M")
+HAS_THP = is_enabled(parse_kind("thp")) and pmd_size() == 2 << 20
+
+
+def page_sizes(block: Allocation) -> list[int]:
+    """Touch an allocation and return the sizes of its pages, as the kernel reports them."""
+    array = block.array()
+    array[:] = 1
+    return list(where(array).by_page_size)
+
+
+def policy_at(address: int) -> str:
+    """Return the policy that numa_maps has for the mapping around an address."""
+    lines = [line.split() for line in Path("/proc/self/numa_maps").read_text().splitlines()]
+    return [fields[1] for fields in lines if int(fields[0], 16) <= address][-1]
+
+
+@pytest.mark.skipif(not HAS_THP, reason="no transparent huge pages of 2 MiB here")
+@pytest.mark.parametrize("size", PLACED_SIZES)
+def test_blocks_of_every_size_are_in_huge_pages(size: str) -> None:
+    """Small and large allocations lie in huge pages wholly, also after a resize that moves them."""
+    with Arena("512M", huge="thp") as arena, arena.alloc(size) as block, arena.alloc(size):
+        assert page_sizes(block) == [2 << 20]
+        for other in ("300K", "5M", "65M", "3M"):
+            assert arena.resize(block, other) is block
+            assert page_sizes(block) == [2 << 20]
+        assert arena.check()
+
+
+@pytest.mark.skipif(not HAS_THP, reason="no transparent huge pages of 2 MiB here")
+def test_arrays_and_recycled_blocks_are_in_huge_pages() -> None:
+    """An array lies in huge pages, and so does a block in memory that trim() returned before."""
+    with Arena("512M", huge="thp") as arena:
+        matrix = arena.array((1000, 1000))
+        matrix[:] = 1
+        assert list(where(matrix).by_page_size) == [2 << 20]
+        del matrix
+        blocks = [arena.alloc("300K") for _ in range(20)]
+        assert all(page_sizes(block) == [2 << 20] for block in blocks)
+        for block in blocks[::2]:
+            block.free()
+        arena.trim()
+        blocks[::2] = [arena.alloc("300K") for _ in blocks[::2]]
+        assert all(page_sizes(block) == [2 << 20] for block in blocks)
+        for block in blocks:
+            block.free()
+
+
+@pytest.mark.skipif(not Path("/proc/self/numa_maps").exists(), reason="a kernel without NUMA")
+@pytest.mark.parametrize("size", PLACED_SIZES)
+def test_blocks_of_every_size_have_the_policy(size: str) -> None:
+    """Small and large allocations have the arena's policy, also after a resize that moves them."""
+    with Arena("512M", node=0) as arena, arena.alloc(size) as block, arena.alloc(size):
+        assert page_sizes(block)
+        assert policy_at(block.address) == "bind:0"
+        for other in ("300K", "5M", "65M"):
+            arena.resize(block, other)
+            assert policy_at(block.address) == "bind:0"
+
+
+def test_huge_pages_that_are_off_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An arena of huge pages is an error where the kernel would give none."""
+    (tmp_path / "enabled").write_text("always madvise [never]")
+    monkeypatch.setattr("mematlas.linux.hugepages.THP", tmp_path)
+    with pytest.raises(MematlasError, match="transparent huge pages are off"):
+        Arena("64M", huge="thp")
+
+
+@pytest.mark.parametrize("size", ["100", "20K", "1M", "3M"])
+def test_the_capacity_is_the_most_that_is_taken(size: str) -> None:
+    """Allocations of any size end with a MemoryError at the capacity, and can all be had again."""
+    with Arena("16M") as arena:
+        for _ in range(2):
+            blocks = list[Allocation]()
+
+            def fill(blocks: list[Allocation] = blocks) -> None:
+                while True:
+                    blocks.append(arena.alloc(size))
+
+            with pytest.raises(MemoryError, match=r"of the arena's 16.0 MiB are taken"):
+                fill()
+            taken = sum(block.size for block in blocks)
+            assert 10 << 20 < taken <= 16 << 20
+            for block in blocks:
+                block.free()
+        with pytest.raises(MemoryError):
+            arena.alloc("17M")
+        with arena.alloc("15M") as block:
+            with pytest.raises(MemoryError):
+                arena.resize(block, "17M")
+            block.view[:3] = b"abc"
+        assert arena.check()
+
+
+def test_resize_refuses_a_negative_size() -> None:
+    """A negative size is a UsageError that leaves the allocation as it was."""
+    with Arena("16M") as arena, arena.alloc(10) as block:
+        with pytest.raises(UsageError, match="negative"):
+            arena.resize(block, -1)
+        block.view[:] = bytes(10)
+
+
+def test_closing_waits_for_other_threads() -> None:
+    """Threads that allocate while the arena is closed get a UsageError, and none crashes."""
+
+    def work(arena: Arena) -> int:
+        done = 0
+        while True:
+            try:
+                arena.alloc(500).free()
+            except UsageError:
+                return done
+            done += 1
+
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            arena = Arena("64M")
+            workers = [threads.submit(work, arena) for _ in range(4)]
+            while not arena.closed:
+                with suppress(BufferError):  # a block is in use just now
+                    arena.close()
+            assert all(worker.result() >= 0 for worker in workers)
+
+
+def test_a_refused_close_leaves_the_arena_open() -> None:
+    """While close() finds a block in use, calls of other threads wait and then succeed."""
+    with Arena("64M") as arena, arena.alloc(10), ThreadPoolExecutor(1) as threads:
+
+        def work() -> None:
+            for _ in range(3000):
+                arena.alloc(500).free()
+
+        worker = threads.submit(work)
+        while not worker.done():
+            with pytest.raises(BufferError):
+                arena.close()
+        worker.result()
+
+
+def test_an_array_that_dies_while_its_arena_closes() -> None:
+    """A finalizer that runs inside close() frees its memory, and does not wait for itself."""
+    arena = Arena("64M")
+    arena.array(100)
+    held = arena.alloc(10)
+    loop: list[object] = [arena.array(100)]
+    loop.append(loop)
+    del loop
+    original = arena._handle.stats
+
+    def collect() -> object:
+        gc.collect()
+        return original()
+
+    arena._handle.stats = collect  # type: ignore[method-assign,assignment]
+    with pytest.raises(BufferError):
+        arena.close()
+    held.free()
+    arena.close()
+    assert arena.closed

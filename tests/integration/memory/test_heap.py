@@ -192,3 +192,38 @@ def test_counters_are_lines_apart() -> None:
             PaddedCounters(8, buffer)
     with pytest.raises(UsageError, match="multiple of 8"):
         PaddedCounters(7, memory[4:])
+
+
+BOUND = """
+import ctypes, json, threading
+from mematlas.memory import heap_stats, trim
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+blocks = [libc.malloc(4000) for _ in range(20000)]
+untouched = libc.malloc(50 << 20)
+plug = libc.malloc(3000)
+for block in blocks:
+    libc.free(block)
+def work():
+    own = [libc.malloc(2000) for _ in range(3000)]
+    for block in own[:-1]:
+        libc.free(block)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+before = heap_stats()
+given = trim()
+after = heap_stats()
+print(json.dumps([before.reclaimable, before.free, given, after.reclaimable, trim()]))
+"""
+
+
+def test_the_bound_of_trim_holds() -> None:
+    """With memory in use that was never touched, trim() returns at most what was foretold."""
+    bound, free, given, bound_after, given_after = json.loads(
+        subprocess.check_output([sys.executable, "-c", BOUND])
+    )
+    assert 10_000_000 < given <= bound <= free
+    assert given_after <= bound_after < bound

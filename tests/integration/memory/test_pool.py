@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from hypothesis import strategies as st
 from machine_state import in_child
 from mematlas.errors import UsageError
 from mematlas.memory import Pool, Slot
+from waiting import wait_until
 
 
 def test_slots_are_separate() -> None:
@@ -159,11 +164,22 @@ def test_shared_between_processes() -> None:
             f"pool = Pool.open({pool.descriptor}, require=False)\n"
             "held = [pool.alloc() for _ in range(300)]\n"
             "for slot in held: slot.view[:5] = b'other'\n"
+            "print('held', flush=True)\n"
+            "input()\n"
         )
-        subprocess.run([sys.executable, "-c", script], pass_fds=[pool.descriptor], check=True)
-        mine = []
-        while (slot := pool.alloc()) is not None:
-            mine.append(slot)
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            pass_fds=[pool.descriptor],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as other:
+            assert other.stdout
+            assert other.stdout.readline() == "held\n"
+            mine = []
+            while (slot := pool.alloc()) is not None:
+                mine.append(slot)
+            other.communicate("\n")
         assert len(mine) == 700
         assert not any(bytes(slot.view[:5]) == b"other" for slot in mine)
         assert pool.stats().in_use == 1000
@@ -182,3 +198,160 @@ def test_a_file_that_is_no_pool() -> None:
     with pytest.raises(UsageError, match="holds no pool"):
         Pool.open(descriptor)
     os.close(descriptor)
+
+
+def hold_until_killed(pool: Pool) -> None:
+    """Allocate and free slots for ever."""
+    slots: list[Slot] = []
+    while True:
+        slot = pool.alloc()
+        if slot and len(slots) < 60:
+            slots.append(slot)
+            continue
+        for each in [slot, *slots]:
+            if each:
+                each.free()
+        slots.clear()
+
+
+def test_slots_of_killed_processes_go_back() -> None:
+    """Wherever in an operation its holders are killed, a shared pool has all of its slots again."""
+    with Pool(64, 300, shared=True, require=False) as pool:
+        own = [slot for slot in (pool.alloc() for _ in range(10)) if slot]
+        for number in range(20):
+            child = os.fork()
+            if child == 0:
+                hold_until_killed(pool)
+            time.sleep(0.002 * (number % 7))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        assert pool.check()
+        rest = []
+        while slot := pool.alloc():
+            rest.append(slot)
+        assert len({slot.address for slot in rest + own}) == len(rest) + len(own) == 300
+        for slot in rest + own:
+            slot.free()
+        assert pool.stats().in_use == 0
+        assert pool.check()
+
+
+def test_slots_of_live_processes_stay() -> None:
+    """A pool that runs short never takes the slots of a process that lives, nor those of its parent."""
+    with Pool(64, 20, shared=True, require=False) as pool:
+        own = [slot for slot in (pool.alloc() for _ in range(5)) if slot]
+        ready, told = os.pipe()
+        child = os.fork()
+        if child == 0:
+            held = [pool.alloc() for _ in range(7)]
+            os.write(told, bytes([len([slot for slot in held if slot])]))
+            time.sleep(600)
+        assert os.read(ready, 1) == b"\x07"
+        rest = [slot for slot in (pool.alloc() for _ in range(20)) if slot]
+        assert len(rest) == 8
+        assert pool.stats().reclaimed == 0
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        more = [slot for slot in (pool.alloc() for _ in range(20)) if slot]
+        assert (len(more), pool.stats().reclaimed) == (7, 7)
+        for slot in own + rest + more:
+            slot.free()
+        os.close(ready)
+        os.close(told)
+
+
+def test_slots_of_a_closed_pool_go_back() -> None:
+    """What a process held when it closed the pool, or executed another program, is free again."""
+    with Pool(64, 4, shared=True, require=False) as pool:
+        with Pool.open(pool.descriptor, require=False) as same:
+            assert [same.alloc() is not None for _ in range(4)] == [True] * 4
+            assert pool.alloc() is None
+        slots = [pool.alloc() for _ in range(4)]
+        assert None not in slots
+        for slot in slots:
+            assert slot
+            slot.free()
+        child = os.fork()
+        if child == 0:
+            for _ in range(4):
+                pool.alloc()
+            os.execv("/bin/sleep", ["sleep", "600"])
+        wait_until(lambda: Path(f"/proc/{child}/comm").read_text() == "sleep\n", "executed")
+        assert [pool.alloc() is not None for _ in range(4)] == [True] * 4
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_nobody_can_resize_a_shared_pool() -> None:
+    """The memfd is sealed, so that no process can end the others by SIGBUS."""
+    with Pool(64, 8, shared=True) as pool:
+        for size in (0, 1 << 20):
+            with pytest.raises(PermissionError):
+                os.ftruncate(pool.descriptor, size)
+        slot = pool.alloc()
+        assert slot
+        slot.view[:] = bytes(64)
+        slot.free()
+
+
+def test_the_size_of_objects_is_read_once() -> None:
+    """Another process that writes a larger size into the shared header changes nothing here."""
+    with Pool(64, 8, shared=True) as pool:
+        os.pwrite(pool.descriptor, (1 << 20).to_bytes(8, "little"), 8)
+        slot = pool.alloc()
+        assert slot
+        assert (slot.size, len(slot.view), pool.stats().object_size) == (64, 64, 64)
+        slot.free()
+        with pytest.raises(UsageError, match="holds no pool"):
+            Pool.open(pool.descriptor)
+
+
+def test_a_foreign_file_is_left_alone() -> None:
+    """A memfd that holds no pool is refused, and not sealed."""
+    descriptor = os.memfd_create("other", os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, 1 << 16)
+    with pytest.raises(UsageError, match="holds no pool"):
+        Pool.open(descriptor)
+    os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
+def test_a_shared_pool_stays_open_under_arrays() -> None:
+    """While an array or view is alive, close() is refused and changes nothing."""
+    pool = Pool(64, 8, shared=True)
+    first, second = pool.alloc(), pool.alloc()
+    assert first
+    assert second
+    view = second.view
+    with pytest.raises(BufferError):
+        pool.close()
+    first.view[:2] = view[:2] = b"ab"
+    assert bytes(first.view[:2]) == b"ab"
+    del second
+    with pytest.raises(BufferError):
+        pool.close()
+    view.release()
+    del view
+    pool.close()
+    assert pool.closed
+
+
+def test_a_pool_closes_under_running_threads() -> None:
+    """Threads that allocate while the pool is closed get a UsageError, and none crashes."""
+
+    def work(pool: Pool) -> None:
+        with suppress(UsageError):
+            while True:
+                slot = pool.alloc()
+                if slot:
+                    slot.free()
+
+    with ThreadPoolExecutor(3) as threads:
+        for shared in (False, True):
+            pool = Pool(64, 1000, shared=shared)
+            workers = [threads.submit(work, pool) for _ in range(3)]
+            while not pool.closed:
+                with suppress(BufferError):
+                    pool.close()
+            for worker in workers:
+                worker.result()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mematlas.cli.main import main
 from mematlas.observe.page_faults import read
 from mematlas.observe.page_faults.analyse import fault_rates
 from mematlas.observe.page_faults.model import FaultSnapshot, ThreadFaults
@@ -158,3 +160,76 @@ def test_usage() -> None:
     for arguments in ([], ["--"], [str(os.getpid()), "extra"]):
         done = subprocess.run([*FAULTS, *arguments], capture_output=True, check=False)
         assert done.returncode == 2
+
+
+def test_the_demonstration_counts_what_the_kernel_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """Reads map the page of zeros, first writes take a fault each, and later writes none."""
+    assert main(["faults", "--demo", "--pages", "1000", "--every", "10", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["schema"] == "mematlas/faults/1"
+    steps = answer["data"]["steps"]
+    assert [each["resident"] for each in steps] == [0, 0, 100, 100, 1000, 0]
+    assert [each["zero"] for each in steps] == [0, 100, 0, 0, 0, 0]
+    for step, faults in zip(steps, (0, 100, 100, 0, 900, 0), strict=True):
+        assert faults <= step["faults"] <= faults + 20  # Python's own, seldom
+    assert main(["faults", "--demo"]) == 0
+    assert "read 1 page in 3" in capsys.readouterr().out
+    for words in (["--demo", "1"], ["--demo", "--pages", "9999999"], ["--demo", "--every", "0"]):
+        assert main(["faults", *words]) == 2
+
+
+def test_live_lines_have_totals_and_end_with_the_process() -> None:
+    """--follow prints a line with totals for every interval, until the process ends."""
+    script = (
+        "import mmap\nwhile 1:\n    area = mmap.mmap(-1, 1 << 20)\n    area[::4096] = bytes(256)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as child:
+        command = [
+            sys.executable, "-m", "mematlas", "faults", "--follow", "--json", "--interval", "200ms",
+            str(child.pid),
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as live:
+            assert live.stdout
+            decoder, text, found = json.JSONDecoder(), "", list[dict[str, int]]()
+            for line in live.stdout:
+                text += line
+                if line == "}\n":
+                    found.append(decoder.decode(text)["data"])
+                    text = ""
+                if len(found) == 3:
+                    child.kill()
+            assert live.wait() == 0
+    totals = [each["minor_total"] for each in found]
+    assert len(totals) >= 3
+    assert totals == sorted(totals)
+    assert totals[-1] > totals[0] > 0
+
+
+def test_live_ends_by_an_interrupt() -> None:
+    """Ctrl-C ends --follow with status 0 and no traceback."""
+    command = [
+        sys.executable,
+        "-m",
+        "mematlas",
+        "faults",
+        "--follow",
+        "--interval",
+        "100ms",
+        str(os.getpid()),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as live:
+        assert live.stdout
+        for line in live.stdout:
+            if line[:2].isdigit():
+                break
+        live.send_signal(signal.SIGINT)
+        _, error = live.communicate()
+        assert (live.returncode, error) == (0, "")
+
+
+def test_live_of_no_process(capsys: pytest.CaptureFixture[str]) -> None:
+    """A process that does not exist is told before any heading."""
+    assert main(["faults", "--follow", "4194304"]) in (2, 3)
+    assert capsys.readouterr().out == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,6 @@ import pytest
 from traced_runs import named
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Build, Run
     from traced_runs import Traced
 
@@ -200,3 +199,29 @@ def test_off_is_off(build: Build, traced: Run) -> None:
     """`--faults off` samples no faults."""
     run = traced(build("allocate_here_touch_there"), options=("--faults", "off"))
     assert run.report["page_faults"] is None
+
+
+def test_huge_faults_are_sampled_more_often(build: Build, traced: Run) -> None:
+    """A fault of 2 MiB counts once, and few of them make much memory resident."""
+    modes = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not modes.exists() or "[never]" in modes.read_text():
+        pytest.skip("transparent huge pages are off")
+    run = sampled(traced(build("asks_for_huge", "-pthread")))
+    faults = {
+        name: sum(site["faults"] for site in run.fault_sites(name))
+        for name in ("touch_here", "touch_there")
+    }
+    if not any(each["huge_bytes"] for each in run.report["stacks"]):
+        pytest.skip("no huge page was to be had")
+    assert 66 <= faults["touch_here"] <= 94  # one in 7 of 80
+    assert faults["touch_there"] in {61, 122}  # the thread was there before
+
+
+def test_huge_faults_are_sampled_after_all_descriptors_are_closed(
+    build: Build, traced: Run
+) -> None:
+    """The collector holds the event for a program that closes everything."""
+    run = sampled(traced(build("asks_for_huge", "-pthread"), "close"))
+    if not any(each["huge_bytes"] for each in run.report["stacks"]):
+        pytest.skip("no huge page was to be had")
+    assert 66 <= sum(site["faults"] for site in run.fault_sites("touch_here")) <= 94

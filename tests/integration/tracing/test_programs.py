@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -202,3 +203,20 @@ def test_a_library_preloaded_beneath(tmp_path: Path, traced: Run) -> None:
     subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True)
     run = traced("id", "-ru", environment={"LD_PRELOAD": str(library)})
     assert run.outcome.stdout == b"4242\n"
+
+
+def test_the_example_ends_at_ctrl_c() -> None:
+    """Its second thread does not keep the program alive."""
+    code = "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += f"runpy.run_path({str(EXAMPLES / 'orders.py')!r}, run_name='__main__')"
+    program = subprocess.Popen(
+        [PYTHON, "-u", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert program.stdout is not None
+    program.stdout.readline()
+    program.send_signal(signal.SIGINT)
+    try:
+        program.communicate(timeout=60)
+    finally:
+        program.kill()
+    assert program.returncode == -signal.SIGINT

@@ -83,7 +83,7 @@ def survive(data: Iterable[tuple[bytes, dict[str, Any], bytes]]) -> None:
 
 def show(whole: bytes) -> None:
     """Read and render a recording of these bytes."""
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "a.atlas"
         path.write_bytes(whole)

@@ -27,7 +27,7 @@ from mematlas.recording.model import (
     Snapshot,
     Totals,
 )
-from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
+from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict
 from mematlas.report.model.report import Account, BadFree, ProcessSummary, Report, StackStats
 
 FRAMES = (Frame("load", "/srv/orders.py", 10, None, "python"),)
@@ -91,7 +91,7 @@ def run(  # noqa: PLR0913 - the facts that rules ask for
     )  # fmt: skip
     kept = Leaks(
         command=recording.command, started="now", sampling=SAMPLING, complete=complete, time_s=5.0,
-        live_bytes=0, likely_bytes=0, leaks=leaks, bad_frees=bad_frees, notes=(),
+        live_bytes=0, likely_bytes=sum(each.live_bytes for each in leaks if each.verdict in LIKELY), leaks=leaks, bad_frees=bad_frees, notes=(),
     )  # fmt: skip
     return RecordingState("run.atlas", recording, report, kept)
 

@@ -31,7 +31,11 @@ def page(
     """Render on a console of some width."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii" if ascii_only else "utf-8")
-    render_checkup(checkup, everything=everything, console=Console(file=stream, width=width))
+    render_checkup(
+        checkup,
+        everything=everything,
+        console=Console(file=stream, width=width, force_terminal=True, color_system=None),
+    )
     stream.flush()
     return raw.getvalue().decode()
 

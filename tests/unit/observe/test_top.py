@@ -205,7 +205,7 @@ def test_text_fits(width: int) -> None:
     odd = process(3, command="a\x1b[31m\n" + "long " * 100)
     entries = build_lines(None, snapshot(10, odd), ListOptions(), user)
     file = io.StringIO()
-    console = Console(file=file, width=width)
+    console = Console(file=file, width=width, force_terminal=True, color_system=None)
     render_snapshot(None, snapshot(10, odd), entries, ListOptions(), console=console)
     assert max(map(len, file.getvalue().splitlines())) <= width
     assert "\x1b" not in file.getvalue()

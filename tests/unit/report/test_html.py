@@ -134,9 +134,9 @@ def test_leaks_are_told_with_their_stacks() -> None:
     """Likely leaks are expanded with their evidence; the others are collapsed."""
     page = Page(reports.page_of(reports.python_service(), reports.leaky()))
     text = "".join(page.text)
-    assert "25.9 MiB likely leaked" in text
+    assert "22.8 MiB ± 1.14 MiB grew to the end" in text
     assert "grew in 9 of 10 snapshots" in text
-    assert "Unlikely to be leaks" in text
+    assert "Caches, buffers, start-up" in text
     assert "leaks" in [attrs.get("id") for _, attrs in page.elements]
 
 

@@ -14,12 +14,13 @@ import synthetic_recording
 from mematlas.cli import main
 from mematlas.recording import Writer, read
 from mematlas.recording.model import AGE_MATRIX_DTYPE, ALIVE, AgeMatrix, Frame, Sampling
+from mematlas.report import leaks as words
 from mematlas.report.analyse import leaks as leaks_module
-from mematlas.report.analyse.leak_table import add_up, largest
-from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.leak_table import LeakTable
+from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.analyse.trend import find_trend, sample_times
 from mematlas.report.json_writer import schema
-from mematlas.report.model.leaks import LeakVerdict
+from mematlas.report.model.leaks import LIKELY, LeakVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -221,7 +222,7 @@ def test_the_text_sums_up_what_it_leaves_out(
     record(path, SNAPSHOTS)
     assert main(["leaks", str(path), "--top", "3"]) == 0
     out = capsys.readouterr().out
-    assert "and in 5 more stacks (--top N)" in out
+    assert "and in 5 more places (--top N)" in out
 
 
 def test_a_cut_recording_says_what_it_means(tmp_path: Path) -> None:
@@ -247,20 +248,19 @@ def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:
 
 
 def test_leaks_are_a_sequence_however_they_are_cut(tmp_path: Path) -> None:
-    """Sums by verdict, the largest of a verdict, and slices equal those of a list of leaks."""
+    """Sums by verdict and slices equal those of a list of leaks."""
     found = find_leaks(record(tmp_path / "a.atlas", SNAPSHOTS)).leaks
+    assert isinstance(found, LeakTable)
     every = list(found)
     assert len(found) == len(every) > 5
     assert [found[at] for at in range(len(found))] == every
     assert list(found[2:5]) == every[2:5]
     assert found[-1] == every[-1]
-    assert add_up(found) == add_up(every)
-    assert add_up(found[3:]) == add_up(every[3:])
-    for verdict in LeakVerdict:
-        assert list(largest(found, verdict, 2)) == list(largest(every, verdict, 2))
-    assert every == sorted(
-        every, key=lambda leak: (list(LeakVerdict).index(leak.verdict), -leak.live_bytes)
-    )
+    for some in (slice(None), slice(3, None)):
+        for verdict, (leaks, size, _) in found[some].add_up().items():
+            mine = [each.live_bytes for each in every[some] if each.verdict == verdict]
+            assert (leaks, size) == (len(mine), sum(mine))
+    assert every == sorted(every, key=lambda leak: (leak.verdict not in LIKELY, -leak.live_bytes))
 
 
 def committed(end_s: float, cell_s: float, rows: list[tuple[int, int, int]]) -> AgeMatrix:
@@ -354,3 +354,69 @@ def test_commands_survive_hostile_cells(
         written = capsys.readouterr().err
         assert status in {0, 2}
         assert len(written.splitlines()) <= 1
+
+
+def test_one_sample_is_no_verdict(tmp_path: Path) -> None:
+    """What is within two standard errors of nothing is unclear, and counts for no limit."""
+    noisy = record(tmp_path / "a.atlas", SNAPSHOTS, noise=500.0)
+    leaks = find_leaks(noisy)
+    assert leaks.sum_of(LeakVerdict.UNCLEAR).leaks > 0
+    for leak in leaks.leaks:
+        within = leak.live_bytes <= 2 * leak.error_bytes
+        assert (leak.verdict == LeakVerdict.UNCLEAR) == within, leak
+
+
+def test_a_limit_below_the_sampling_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sampled recording cannot pass a limit that it could not see exceeded."""
+    path = tmp_path / "a.atlas"
+    recording = record(path, SNAPSHOTS)
+    recording.sampling = Sampling("sampled", 512 << 10, 1.0)
+    leaks = find_leaks(recording)
+    assert leaks.resolution_bytes == pytest.approx(3 * (512 << 10), rel=0.01)
+    assert [exceeds(leaks, limit) for limit in (1 << 20, 2 << 20, 3 << 20)] == [True, True, False]
+    small = replace(leaks, likely_bytes=0, likely_error_bytes=0)
+    assert exceeds(small, 1 << 20) is None
+    assert "--sample-bytes 256K or --exact" in words.cannot_tell(small, 1 << 20)
+    assert "record with --exact" in words.cannot_tell(small, 100)
+    uncertain = replace(leaks, likely_bytes=3 << 20, likely_error_bytes=1 << 20)
+    assert exceeds(uncertain, 2 << 20) is False
+
+
+def test_a_leak_is_listed_once_whatever_its_owner_calls(tmp_path: Path) -> None:
+    """Rows of one owner and callers are one leak; other callers are another."""
+    path = tmp_path / "a.atlas"
+    writer = Writer(
+        path, command=["a"], started="now", machine={}, sampling=Sampling("exact", 0, 1.0)
+    )
+    writer.process(replace(synthetic_recording.PARENT, end_s=RUN_S))
+    # main calls one and two, which both call keep; keep calls list and string
+    names = ["main", "one", "two", "keep", "list", "string"]
+    parents, words_ = [0, 0, 1, 1, 2, 3, 4, 4, 5], [0, 1, 2, 3, 4, 4, 5, 6, 5]
+    writer.nodes(0, synthetic_recording.nodes(parents, words_))
+    writer.frames(
+        0,
+        {
+            number + 1: (
+                Frame(name, f"/srv/{name}.c", 1, "/srv/app", "native")
+                if number < 4
+                else Frame(name, None, None, "/usr/lib/libc.so.6", "native"),
+            )
+            for number, name in enumerate(names)
+        },
+    )
+    rows: list[dict[str, float]] = [
+        {"stack": stack, "kind": 1, "live_bytes": size, "live_count": 100, "allocations": 100}
+        for stack, size in ((6, 5000), (7, 3000), (8, 1000))
+    ]
+    writer.totals(
+        0,
+        time_s=RUN_S,
+        peak_time_s=1,
+        peak_live_bytes=1,
+        rows=synthetic_recording.totals_rows(*rows),
+    )
+    writer.end()
+    found = [(leak.live_bytes, leak.stacks) for leak in find_leaks(read(path)).leaks]
+    assert found == [(8000, 2), (1000, 1)]

@@ -14,6 +14,7 @@ from rich.text import Text
 import reports
 from mematlas.present import drawing
 from mematlas.present.printable import shorten
+from mematlas.present.tables import show
 from mematlas.recording.model import Frame
 from mematlas.report import quantities
 from mematlas.report.analyse.lines import LIBRARY, OWN, RUNTIME, lines, owner, tier
@@ -26,7 +27,9 @@ def text_of(report: Report, by: str = "resident", width: int = 100, encoding: st
     """Return the report as a file of this encoding gets it."""
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
-    console = Console(file=file, width=width, legacy_windows=False)
+    console = Console(
+        file=file, width=width, legacy_windows=False, force_terminal=True, color_system=None
+    )
     render_report(report, lines(report.stacks, by), top=10, by=by, console=console)
     render_summary(report, lines(report.stacks, "resident"), "x.atlas", console=console)
     file.flush()
@@ -153,8 +156,39 @@ def test_lifetimes_are_put_in_words(blocks: tuple[int, ...], said: str) -> None:
 def test_a_number_stays_with_its_noun(width: int) -> None:
     """Lines break neither within `1 major` nor within `4 KiB`, and nothing else changes."""
     text = Text("12.0 MiB made resident by 12,345 page faults, 1 major (1 in 61 sampled)", "dim")
-    console = Console(width=width, file=io.StringIO())
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     found = drawing.wrapped(text, width, console)
     assert " ".join(line.plain for line in found) == text.plain
     assert all(len(line) <= width for line in found)
     assert not any(line.plain[-1].isdigit() for line in found)
+
+
+def test_files_and_pipes_get_whole_lines() -> None:
+    """Without a terminal nothing is wrapped or cut to a width, and no line ends with blanks."""
+    file = io.StringIO()
+    console = Console(file=file, width=40)
+    report = reports.native_program()
+    render_report(report, lines(report.stacks, "resident"), top=5, by="resident", console=console)
+    show(console, ("=name", ">size", "<path"), [["a" * 60, "1", "/long/" * 30], ["b", "22", "/x"]])
+    text = file.getvalue()
+    answer = next(line for line in text.splitlines() if "resident at" in line)
+    assert "The largest owner is" in answer
+    assert f"{'a' * 60}     1  {'/long/' * 30}\n" in text
+    assert not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_totals_are_told() -> None:
+    """Allocated, freed and outstanding memory with their counts; freed only where the account is of the end."""
+    report = reports.native_program()
+    file = io.StringIO()
+    console = Console(file=file)
+    ranked = lines(report.stacks, "resident")
+    render_report(report, ranked, top=5, by="resident", console=console)
+    whole = sum(each.allocations for each in report.stacks)
+    assert f"allocated in {whole:,} allocations" in file.getvalue()
+    assert "freed in" not in file.getvalue()
+    ended = replace(report, account=replace(report.account, trigger="exit"))
+    render_report(ended, ranked, top=5, by="resident", console=console)
+    blocks = sum(each.live_count for each in report.stacks)
+    assert f"freed in {whole - blocks:,} frees" in file.getvalue()
+    assert f"outstanding in {blocks:,} blocks, at the end" in file.getvalue()

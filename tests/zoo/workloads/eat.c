@@ -1,4 +1,4 @@
-/* Keep 60 MB for a second. Exit status 12. */
+/* Keep 60 MB for four seconds. Exit status 12. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@ int main(void)
 		keep[i] = malloc(1000000);
 		memset(keep[i], i, 1000000);
 	}
-	sleep(1);
+	sleep(4);
 	long sum = 0;
 	for (int i = 0; i < 60; i++)
 		sum += *(char *)keep[i];

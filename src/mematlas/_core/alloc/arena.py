@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mematlas._core.binding import check, ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,14 @@ class ArenaHandle:
         lib.mematlas_arena_destroy(self._handle)
         self._handle = ffi.NULL
 
+    def place(self, *, huge: bool, mode: int, nodes: Sequence[int]) -> None:
+        """Place the pages of all blocks, before the first one. mode: of mbind(2), -1: none. OSError: refused."""
+        placement = ffi.new("struct mematlas_arena_placement *")
+        placement.huge, placement.mode = huge, mode
+        for node in nodes:
+            placement.nodes[node // 64] |= 1 << node % 64
+        check(lib.mematlas_arena_place(self._handle, placement))
+
     def range(self) -> tuple[int, int]:
         """Return start and length of the reserved address space."""
         start, length = ffi.new("uint64_t *"), ffi.new("uint64_t *")
@@ -93,7 +104,7 @@ class ArenaHandle:
         else:
             block = lib.mematlas_arena_alloc(self._handle, size, alignment)
             if zero and block:
-                ffi.memmove(block, bytes(size), size)
+                ffi.buffer(block, size)[:] = bytes(size)
         return int(ffi.cast("uintptr_t", block))
 
     def free(self, address: int) -> None:

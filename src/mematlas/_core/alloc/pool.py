@@ -14,7 +14,7 @@ class PoolStats:
 
     `stride`: bytes from one object to the next. `cached`: free objects in thread caches.
     `failed_allocs`: calls that found no free object. `late_double_frees`: objects that two threads
-    freed at once with success.
+    freed at once with success. `reclaimed`: objects of dead processes that went back to a shared pool.
 
     >>> from mematlas.memory import Pool
     >>> with Pool(100, 8) as pool:
@@ -32,6 +32,7 @@ class PoolStats:
     failed_allocs: int
     late_double_frees: int
     mapping_bytes: int
+    reclaimed: int
 
 
 class PoolHandle:

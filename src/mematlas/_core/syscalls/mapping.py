@@ -54,6 +54,16 @@ def create_memfd(name: str, flags: int) -> int:
     return check(lib.mematlas_memfd(name.encode(), flags))
 
 
+def create_secret_memfd() -> int:
+    """Open a file in memory that only mappings of it can reach (memfd_secret)."""
+    return check(lib.mematlas_memfd_secret(1 << 19))  # O_CLOEXEC
+
+
+def wipe_memory(address: int, length: int) -> None:
+    """Overwrite memory with zeros."""
+    lib.mematlas_wipe(address, length)
+
+
 def buffer_at(address: int, length: int) -> Any:
     """Return a writable buffer over memory, which must stay mapped. It supports weak references."""
     return ffi.buffer(ffi.cast("char *", address), length)

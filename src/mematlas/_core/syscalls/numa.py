@@ -39,11 +39,16 @@ def bind_memory(address: int, length: int, mode: int, nodes: Sequence[int], flag
     check(lib.mematlas_bind(address, length, mode, mask if nodes else ffi.NULL, bits, flags))
 
 
-def move_pages(pid: int, pages: Sequence[int], nodes: Sequence[int] | None) -> list[int]:
-    """Move pages to nodes, or query them with nodes None; return each page's node or -errno (move_pages)."""
+def move_pages(
+    pid: int, pages: Sequence[int], nodes: Sequence[int] | None, *, shared: bool = False
+) -> list[int]:
+    """Move pages to nodes, or query them with nodes None; return each page's node or -errno (move_pages).
+
+    shared: move pages that other processes map, too (MPOL_MF_MOVE_ALL).
+    """
     status = ffi.new("int[]", [-errno.EIO] * len(pages))
     wanted = ffi.NULL if nodes is None else ffi.new("int[]", nodes)
-    addresses, flags = ffi.new("uint64_t[]", pages), 0 if nodes is None else 2
+    addresses, flags = ffi.new("uint64_t[]", pages), 0 if nodes is None else 4 if shared else 2
     check(lib.mematlas_move_pages(pid, len(pages), addresses, wanted, status, flags))
     return list(status)
 

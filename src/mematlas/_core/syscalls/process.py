@@ -18,3 +18,13 @@ def add_personality(flags: int) -> None:
 def disable_thp(*, disable: bool) -> None:
     """Disable or enable transparent huge pages for this process and what it execs."""
     check(lib.mematlas_thp_disable(disable))
+
+
+def trace_me() -> None:
+    """Make the parent stop this process at its next exec, by ptrace(2)."""
+    check(lib.mematlas_trace_me())
+
+
+def trace_run_to(pid: int, address: int) -> None:
+    """Continue a stopped child until it executes an address. OSError ESRCH: it ended before."""
+    check(lib.mematlas_trace_run_to(pid, address))

@@ -10,23 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas import _core
+from mematlas._core import LeftKind
+from mematlas.control.exec.after_exec import LIMITS, NO_ASLR, format_limit, list_numbers
 from mematlas.errors import AccessError, MematlasError, UnsupportedError, UsageError
-from mematlas.linux import hugepages, status
+from mematlas.linux import hugepages
 from mematlas.linux.cpulist import parse_list
-from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NODES = Path("/sys/devices/system/node")
 POLICIES = {"preferred": 1, "membind": 2, "interleave": 3, "weighted": 6}
-LIMITS = {
-    "memlock": (resource.RLIMIT_MEMLOCK, "limit of locked memory"),
-    "stack": (resource.RLIMIT_STACK, "limit of the main thread's stack"),
-    "as": (resource.RLIMIT_AS, "limit of the address space; mappings beyond it fail"),
+_LIMIT_MEANINGS = {
+    "memlock": "limit of locked memory",
+    "stack": "limit of the main thread's stack",
+    "as": "limit of the address space; mappings beyond it fail",
 }
-_NO_ASLR = 0x0040000  # ADDR_NO_RANDOMIZE of <sys/personality.h>
-_POLICY_NAMES = {0: "default", 4: "local", **{mode: name for name, mode in POLICIES.items()}}
 _MEANINGS = {
     "membind": "pages come from these nodes only, or allocation fails",
     "preferred": "pages come from this node while it has free ones",
@@ -34,11 +33,18 @@ _MEANINGS = {
     "weighted": "pages are spread by the weights in /sys/kernel/mm/mempolicy",
 }
 _LIBRARY = "libmematlas_lock.so"
+_OPTIONS = {"aslr": "--no-aslr", "locked": "--lock-all", "malloc": "--huge"}
+_NOT_PRELOADED = {
+    LeftKind.STATIC: "static",
+    LeftKind.OTHER_LIBC: "built for another C library than glibc",
+    LeftKind.FOREIGN: "for 32 bits or another processor",
+    LeftKind.SANITIZED: "built with a sanitizer, whose runtime must come first",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One property of the process: the wanted value, as read_current() formats it, and how to set it."""
+    """One property of the process: the wanted value, as after_exec.read() formats it, and how to set it."""
 
     name: str
     wanted: str
@@ -56,7 +62,7 @@ def policy(kind: str, nodes: list[int]) -> Step:
     absent = sorted(set(nodes) - set(present))
     if absent:
         raise UsageError(
-            f"node {_list(absent)} has no memory here; nodes with memory: {_list(present)}"
+            f"node {list_numbers(absent)} has no memory here; nodes with memory: {list_numbers(present)}"
         )
     if kind == "preferred" and len(nodes) != 1:
         raise UsageError("--preferred takes one node; use --interleave for several")
@@ -68,7 +74,7 @@ def policy(kind: str, nodes: list[int]) -> Step:
             hint = "; it needs kernel 6.9" if kind == "weighted" else ""
             raise UnsupportedError(f"--{kind} is refused: {error.strerror}{hint}") from None
 
-    wanted = f"{kind} {_list(nodes)}"
+    wanted = f"{kind} {list_numbers(nodes)}"
     return Step("policy", wanted, "set_mempolicy(2)", _MEANINGS[kind], apply)
 
 
@@ -85,12 +91,12 @@ def cpu_nodes(nodes: list[int]) -> Step:
             raise UsageError(f"there is no node {node}; see {NODES}") from None
     allowed = sorted(cpus & os.sched_getaffinity(0))
     if not allowed:
-        raise UsageError(f"node {_list(nodes)} has no CPU that this process may use")
+        raise UsageError(f"node {list_numbers(nodes)} has no CPU that this process may use")
     return Step(
         "cpus",
-        _list(allowed),
+        list_numbers(allowed),
         "sched_setaffinity(2)",
-        f"the program runs on the CPUs of node {_list(nodes)}",
+        f"the program runs on the CPUs of node {list_numbers(nodes)}",
         lambda: os.sched_setaffinity(0, allowed),
     )
 
@@ -142,7 +148,7 @@ def no_aslr() -> Step:
         "off",
         "personality(2)",
         "the same addresses on every run, which helps attackers too",
-        lambda: _core.add_personality(_NO_ASLR),
+        lambda: _core.add_personality(NO_ASLR),
     )
 
 
@@ -172,7 +178,7 @@ def limit(name: str, size: int | None) -> Step:
 
     `size` is in bytes; None: unlimited. setrlimit(2).
     """
-    number, meaning = LIMITS[name]
+    number, meaning = LIMITS[name], _LIMIT_MEANINGS[name]
     value = resource.RLIM_INFINITY if size is None else size
     _, hard = resource.getrlimit(number)
     above = hard != resource.RLIM_INFINITY and (size is None or size > hard)
@@ -182,11 +188,11 @@ def limit(name: str, size: int | None) -> Step:
             resource.setrlimit(number, (value, value if above else hard))
         except (ValueError, PermissionError):
             raise AccessError(
-                f"--{name} {_size(value)} is above the hard limit, {_size(hard)}; raising it needs "
+                f"--{name} {format_limit(value)} is above the hard limit, {format_limit(hard)}; raising it needs "
                 "CAP_SYS_RESOURCE, or an entry in /etc/security/limits.conf"
             ) from None
 
-    return Step(name, _size(value), "setrlimit(2)", meaning, apply)
+    return Step(name, format_limit(value), "setrlimit(2)", meaning, apply)
 
 
 def lock_all() -> Step:
@@ -207,28 +213,11 @@ def lock_all() -> Step:
         os.environ["LD_PRELOAD"] = f"{found}:{preloaded}" if preloaded else str(found)
         os.environ["MEMATLAS_LOCK_ALL"] = str(os.getpid())
 
-    meaning = "pages stay in memory once touched; dynamically linked programs only"
+    meaning = "pages stay in memory once touched"
     return Step("locked", "all", "LD_PRELOAD, mlockall(2)", meaning, apply)
 
 
-def read_current() -> dict[str, str]:
-    """Read this process's current values, by step name, in the format of Step.wanted."""
-    mode, nodes = _core.policy()
-    name = _POLICY_NAMES.get(mode & 0xFFF, str(mode))
-    own = status.read_status_of()
-    return {
-        "policy": f"{name} {_list(nodes)}" if nodes else name,
-        "cpus": _list(sorted(os.sched_getaffinity(0))),
-        "thp": "on" if own.lines.get("THP_enabled") != "0" else "off",
-        "malloc": _malloc_pages(),
-        "aslr": "off" if _personality() & _NO_ASLR else "on",
-        "oom-score": Path("/proc/self/oom_score_adj").read_text().strip(),
-        "locked": "all" if own.sizes.get("VmLck") else "nothing",
-        **{name: _size(resource.getrlimit(number)[0]) for name, (number, _) in LIMITS.items()},
-    }
-
-
-def _malloc_pages() -> str:
+def read_malloc() -> str:
     """Allocate a large block and return the kind of pages that hold it, from smaps."""
     from mematlas.linux import smaps
 
@@ -248,10 +237,6 @@ def _malloc_pages() -> str:
     return "unknown"
 
 
-def _personality() -> int:
-    return int(Path("/proc/self/personality").read_text(), 16)
-
-
 def _check_glibc() -> None:
     try:
         name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
@@ -264,15 +249,13 @@ def _check_glibc() -> None:
         )
 
 
-def _list(numbers: list[int]) -> str:
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
-
-
-def _size(value: int) -> str:
-    return "unlimited" if value == resource.RLIM_INFINITY else format_bytes(value)
+def refusal(name: str, left: LeftKind) -> str:
+    """Return why a setting cannot take effect in a program of a kind; "": it can, or nobody knows."""
+    if left is LeftKind.PRIVILEGED and name in ("aslr", "locked", "malloc"):
+        return f"{_OPTIONS[name]} has no effect on a program that gains privileges (set-user-ID or file capabilities)"
+    if name == "locked" and left in _NOT_PRELOADED:
+        return (
+            "--lock-all works by a preloaded library, and the program loads none: it is "
+            f"{_NOT_PRELOADED[left]}; it must call mlockall(2) itself"
+        )
+    return ""

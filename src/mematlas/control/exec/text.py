@@ -40,4 +40,6 @@ def render_launch(plan: LaunchPlan, *, console: Console) -> None:
 def _format_found(setting: Setting) -> Text:
     if setting.found == setting.wanted:
         return Text(f"{setting.found}, as requested", "green")
+    if setting.found and setting.found.startswith("unknown"):
+        return Text(setting.found, "yellow")
     return Text(f"{setting.found}: NOT as requested", "red")

@@ -18,7 +18,7 @@ from mematlas.control.tune.model import KnobChange, KnobKind, KnobState, Transac
 from mematlas.errors import AccessError, MematlasError, TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FOLDER = "var/lib/mematlas/tune"
@@ -107,6 +107,35 @@ def find_applied(root: Path, number: int | None = None) -> Transaction:
             return each
     what = "no change is applied" if number is None else f"there is no change {number}"
     raise TargetError(f"{what}; see `mematlas tune history`")
+
+
+def find_undoable(root: Path, number: int | None = None) -> Transaction:
+    """Return the set of changes with a number, or the last one that has a value to restore.
+
+    Raises:
+        TargetError: there is none.
+        MematlasError: it was restored, undone or lost already, or consists of one-shot actions.
+    """
+    if number is None:
+        undoable = [
+            each.number
+            for each in read_all(root)
+            if each.state is KnobState.INTERRUPTED
+            or (each.state is KnobState.APPLIED and can_be_undone(each.changes))
+        ]
+        number = max(undoable, default=None)
+    found = find_applied(root, number)
+    if found.state is KnobState.APPLIED and not can_be_undone(found.changes):
+        actions = ", ".join(change.key for change in found.changes)
+        if number is None:
+            raise TargetError(f"no change has a value to restore; the last one was {actions}")
+        raise MematlasError(f"change {number} cannot be undone: {actions} has no value to restore")
+    return found
+
+
+def can_be_undone(changes: Iterable[KnobChange]) -> bool:
+    """Return whether any of the changes has a value to restore: one-shot actions have none."""
+    return any(change.kind is not KnobKind.ONE_SHOT for change in changes)
 
 
 def _boot(root: Path) -> str:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mematlas.control.tune.model import Knob, KnobKind, Reading
+from mematlas.control.tune.sysctls import action_of, find_sysctl, other_keys
 from mematlas.control.tune.table import FIXED
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
 from mematlas.linux.hugepages import folder_size
@@ -26,16 +27,23 @@ _NO_KNOB = "this kernel has no such knob"
 
 
 def find(key: str) -> Knob:
-    """Return the knob with a key; `vm.` may be left out. UsageError if there is none."""
-    known = _BY_KEY.get(key) or _BY_KEY.get(f"vm.{key}") or _family(key)
+    """Return the knob with a key; `vm.` may be left out if its meaning is known.
+
+    Any other vm.NAME is a sysctl without a meaning. UsageError if there is none.
+    """
+    key = action_of(key)
+    known = _BY_KEY.get(key) or _BY_KEY.get(f"vm.{key}") or _family(key) or find_sysctl(key)
     if known is None:
         raise UsageError(f"there is no knob {key!r}; `mematlas tune show` lists them")
     return known
 
 
 def all_of(root: Path) -> Iterator[Knob]:
-    """List the fixed knobs and those of this machine's huge page sizes and nodes; not those of processes."""
+    """List the fixed knobs and those of this machine's sysctls, huge page sizes and nodes; not those of processes."""
     yield from FIXED
+    fixed = {knob.path for knob in FIXED}
+    names = (f"vm.{path.name}" for path in sorted((root / "proc/sys/vm").glob("*")))
+    yield from (knob for key in (*names, *other_keys()) if (knob := find(key)).path not in fixed)
     for folder in sorted((root / _MM / "hugepages").glob("hugepages-*kB"), key=folder_size):
         yield find(f"hugepages.{format_page_size(folder_size(folder))}")
         yield find(f"hugepages.{format_page_size(folder_size(folder))}.overcommit")
@@ -64,9 +72,9 @@ def read(root: Path, knob: Knob) -> Reading:
 
 
 def value_of(text: str) -> str:
-    """Return the value in a file's text: the word in brackets, or the whole text if it has none."""
+    """Return the value in a file's text: the word in brackets, or all words if it has none."""
     inside = re.search(r"\[(.*?)\]", text)
-    return inside[1] if inside else text.strip()
+    return inside[1] if inside else " ".join(text.split())
 
 
 def write(root: Path, path: str, value: str) -> None:
@@ -97,11 +105,9 @@ def check_value(root: Path, knob: Knob, text: str) -> str:
     if knob.kind is KnobKind.CHOICE:
         return _check_word(root, knob, text)
     if knob.kind is KnobKind.NAME:
-        if not re.fullmatch(r"[\w-]+", text):
-            raise UsageError(f"{knob.key}: {text!r} is not a name, such as zstd")
-        if knob.key == "zswap.compressor":
-            _check_compressor(root, text)
-        return text
+        return _check_name(root, knob, text)
+    if knob.kind is KnobKind.TEXT:
+        return _check_text(root, knob, text)
     from mematlas.units import parse_bytes
 
     sized = knob.path.endswith("bytes")  # _bytes, _kbytes
@@ -115,6 +121,29 @@ def check_value(root: Path, knob: Knob, text: str) -> str:
         top = "" if knob.high > 1 << 62 else f" to {knob.high}"
         raise UsageError(f"{knob.key}: {number} is out of range, {knob.low}{top or ' and up'}")
     return str(number)
+
+
+def _check_name(root: Path, knob: Knob, text: str) -> str:
+    if not re.fullmatch(r"[\w-]+", text):
+        raise UsageError(f"{knob.key}: {text!r} is not a name, such as zstd")
+    if knob.key == "zswap.compressor":
+        _check_compressor(root, text)
+    return text
+
+
+def _check_text(root: Path, knob: Knob, text: str) -> str:
+    """Return the words of a value. Where the file holds numbers, as many numbers are wanted."""
+    words, now = text.split(), (root / knob.path).read_text().split()
+    if not words:
+        raise UsageError(f"{knob.key}: the value is empty")
+    numbers = [each for each in now if each.lstrip("-").isdigit()]
+    if numbers and len(numbers) == len(now):
+        wrong = [each for each in words if not each.lstrip("-").isdigit()]
+        if wrong:
+            raise UsageError(f"{knob.key}: {wrong[0]!r} is not a whole number")
+        if len(words) != len(now):
+            raise UsageError(f"{knob.key}: {len(now)} numbers are wanted, not {len(words)}")
+    return " ".join(words)
 
 
 def _check_compressor(root: Path, name: str) -> None:

@@ -14,6 +14,7 @@ class KnobKind(StrEnum):
     NAME = "name"  # a word that the kernel checks
     PAIRED = "paired"  # writing one of two files sets the other one to zero
     PARTIAL = "partial"  # the kernel does what it can, which may be less
+    TEXT = "text"  # numbers or words that the kernel checks
     ONE_SHOT = "one-shot"  # writing triggers an action: no value to read back or to undo
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.control.tune.model import KnobKind, KnobState, WriteOutcome
+from mematlas.present import drawing
 from mematlas.present.tables import line, note, show, title
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _BAD = {WriteOutcome.FAILED, WriteOutcome.CHANGED}
 
 def render_knobs(readings: Iterable[Reading], *, console: Console) -> None:
     """Write a table of knobs: value, meaning and, from 120 columns on, risk."""
-    wide = console.width >= 120
+    wide = drawing.is_wide(console, 120)
     rows = (
         [
             each.knob.key,

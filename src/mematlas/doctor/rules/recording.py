@@ -9,7 +9,6 @@ import numpy as np
 
 from mematlas.doctor.model import Fix, FixKind, Found, RecordingState, Rule, Severity, Unknown
 from mematlas.doctor.rules.fixes import command_line, inspect
-from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.analyse.lines import owning_frame
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.frame_names import directory_of, function_name, location
@@ -43,18 +42,16 @@ def _command(state: RecordingState) -> str:
 
 
 def _leaks(state: RecordingState) -> Answer:
-    sums = add_up(state.leaks.leaks)
-    size = sum(sums[each].live_bytes for each in LIKELY if each in sums)
+    size = state.leaks.likely_bytes
     if size < _MIB or size < state.report.peak_live_bytes // 50:
         return None
-    found = [leak for each in LIKELY for leak in largest(state.leaks.leaks, each, 3)]
-    found.sort(key=lambda each: -each.live_bytes)
+    found = [each for each in state.leaks.leaks[:3] if each.verdict in LIKELY]
     return Found(
         _CRITICAL,
-        f"{format_bytes(size)} were likely leaked",
+        f"{format_bytes(size)} grew to the end or were never freed",
         tuple(
             f"{format_bytes(each.live_bytes)} by {_at(state, each.frames)}: {each.evidence}"
-            for each in found[:3]
+            for each in found
         ),
         (inspect(f"mematlas leaks {shlex.quote(state.path)}", "all stacks, with their callers"),),
         size,
@@ -222,7 +219,7 @@ def _unrecorded(state: RecordingState) -> Answer:
 
 
 RULES: tuple[Rule[RecordingState], ...] = (
-    Rule("leaks", "no memory was likely leaked",
+    Rule("leaks", "no memory grew to the end or was never freed",
          "Memory that only grows ends in an OOM kill.", _leaks),
     Rule("bad-frees", "every freed pointer was a live allocation",
          "A double or invalid free corrupts the heap; the crash comes later and elsewhere.", _bad_frees),

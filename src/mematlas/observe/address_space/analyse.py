@@ -47,6 +47,7 @@ def analyse_address_space(info: ProcessInfo) -> AddressSpace:
         kinds=group_vmas(vmas, lambda vma: (vma.kind, "")),
         groups=group_vmas(vmas, lambda vma: (vma.kind, vma.name)),
         permissions=_by_permission(vmas),
+        accesses=_by_access(vmas),
         guard_bytes=None if info.guards is None else sum(end - at for at, end in info.guards),
         guards=info.guards or (),
         threads=len(info.threads),
@@ -91,6 +92,15 @@ def group_vmas(vmas: Iterable[Vma], key: Callable[[Vma], tuple[str, str]]) -> tu
 def _by_permission(vmas: tuple[Vma, ...]) -> tuple[Group, ...]:
     """Group VMAs by permission, so that writable and executable mappings stand out."""
     return group_vmas(vmas, lambda vma: (vma.permissions.text()[:3], ""))
+
+
+def _by_access(vmas: tuple[Vma, ...]) -> tuple[Group, ...]:
+    """Sum the VMAs that can be read, written and executed; one VMA counts in each that it allows."""
+    groups = []
+    for letter, name in (("r", "readable"), ("w", "writable"), ("x", "executable")):
+        rows = [vma for vma in vmas if letter in vma.permissions.text()[:3]]
+        groups.append(Group(name, "", len(rows), sum_vmas(rows)))
+    return tuple(groups)
 
 
 def _shared_swap(vmas: tuple[Vma, ...]) -> int | None:

@@ -47,6 +47,7 @@ class AddressSpace:
     kinds: tuple[Group, ...]
     groups: tuple[Group, ...]
     permissions: tuple[Group, ...]
+    accesses: tuple[Group, ...]  # readable, writable, executable: one mapping counts in each
     guard_bytes: int | None
     guards: tuple[tuple[int, int], ...]
     threads: int

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.linux.vma_class import VmaClass
+from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.present.tables import UNKNOWN, amount, line, note, share_bar, show, title
 from mematlas.units import format_bytes
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _SHOWN_LIMITS = ("Max address space", "Max stack size", "Max locked memory", "Max data size")
 _BAR = 10
+_COLUMNS = ("size", "rss", "pss", "swap", "thp", "locked")
+_RANGED = (VmaClass.TEXT, VmaClass.DATA, VmaClass.BSS, VmaClass.HEAP, VmaClass.STACK)
 
 
 def render_address_space(
@@ -32,6 +35,7 @@ def render_address_space(
     """Render an address space: `top` names (None: all), and every mapping if `mappings` is set."""
     _header(space, console)
     _sums(space, console)
+    _ranges(space, console)
     _kinds(space, console)
     _groups(space, top, console)
     if mappings:
@@ -163,6 +167,22 @@ def _sizes(amounts: Amounts) -> list[str]:
     ]
 
 
+def _ranges(space: AddressSpace, console: Console) -> None:
+    """Write where the segments of the program, the heap and the stacks lie."""
+    rows = []
+    for kind in _RANGED:
+        vmas = [vma for vma in space.vmas if vma.kind is kind]
+        if not vmas:
+            continue
+        start, end = min(vma.start for vma in vmas), max(vma.end for vma in vmas)
+        whole = sum(vma.end - vma.start for vma in vmas)
+        parts = "" if len(vmas) == 1 else f"in {len(vmas)} mappings"
+        rows.append([str(kind), f"{start:#x}", f"{end:#x}", amount(whole), parts])
+    if rows:
+        title(console, "Address ranges")
+        show(console, ("=kind", ">from", ">to", ">size", ""), rows)
+
+
 def _kinds(space: AddressSpace, console: Console) -> None:
     title(console, "By kind")
     rows = (
@@ -186,7 +206,7 @@ def _groups(space: AddressSpace, top: int | None, console: Console) -> None:
         else f"first {len(shown)} of {len(named)}; list all with --all"
     )
     title(console, "By name", aside)
-    if console.width < 100:
+    if not drawing.is_wide(console, 100):
         narrow = ([*_sizes(group.amounts)[1:], group.name] for group in shown)
         show(console, (">RSS", ">PSS", ">USS", ">swap", "<name"), narrow)
         return
@@ -196,20 +216,18 @@ def _groups(space: AddressSpace, top: int | None, console: Console) -> None:
 
 def _mappings(space: AddressSpace, console: Console) -> None:
     title(console, "By address")
-    narrow = console.width < 100
-    for_width = slice(1, 2) if narrow else slice(0, 3)
+    narrow = not drawing.is_wide(console, 100)
+    for_width = slice(1, 2) if narrow else slice(0, 6)
     rows = (
         [
             f"{vma.start:x}-{vma.end:x}",
             vma.permissions.text(),
-            *[amount(value) for value in (vma.amounts.size, vma.amounts.rss, vma.amounts.swap)][
-                for_width
-            ],
+            *[amount(getattr(vma.amounts, name)) for name in _COLUMNS][for_width],
             _describe(vma),
         ]
         for vma in space.vmas
     )
-    headings = (">size", ">RSS", ">swap")[for_width]
+    headings = (">size", ">RSS", ">PSS", ">swap", ">THP", ">locked")[for_width]
     show(console, ("=address", "=perm", *headings, "<mapping"), rows)
 
 
@@ -226,7 +244,12 @@ def _permissions(space: AddressSpace, console: Console) -> None:
         [group.kind, str(group.mappings), *_sizes(group.amounts), _warning(group)]
         for group in space.permissions
     )
-    show(console, ("=perm", ">maps", ">size", ">RSS", ">PSS", ">USS", ">swap", ""), rows)
+    accesses = (
+        [each.kind, str(each.mappings), *_sizes(each.amounts), Text("in all", "dim")]
+        for each in space.accesses
+    )
+    headings = ("=perm", ">maps", ">size", ">RSS", ">PSS", ">USS", ">swap", "")
+    show(console, headings, [*rows, *accesses])
 
 
 def _warning(group: Group) -> Text:

@@ -60,10 +60,12 @@ def _grid(grid: Grid, console: Console) -> None:
     ):  # the last column is a command: cut it
         widths[-1] = _TEXT
         heads[-1] = f"~{grid.columns[-1]}"
-    if any("/" in row[0] for row in rows):  # paths: keep their end, cut their start
+    if drawing.wraps(console) and any(
+        "/" in row[0] for row in rows
+    ):  # paths: keep their end, cut their start
         widths[0] = min(widths[0], max(_TEXT, available - sum(widths[1:])))
         rows = [[fit(row[0], widths[0], console), *row[1:]] for row in rows]
-    if sum(widths) <= available:
+    if sum(widths) <= available or not drawing.wraps(console):
         show(console, heads, rows)
     else:
         _write_paragraphs(grid.columns[1:], rows, console)

@@ -39,6 +39,8 @@ def fault_rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
         minor=sum(row.minor for row in rows),
         major=sum(row.major for row in rows),
         threads=tuple(rows),
+        minor_total=after.minor,
+        major_total=after.major,
     )
 
 

@@ -96,12 +96,17 @@ class ThreadFaults:
 
 @dataclass(frozen=True, slots=True)
 class FaultSnapshot:
-    """The fault counters of all threads of a process at `time_s`. `rss` is that of the process in bytes."""
+    """The fault counters of all threads of a process at `time_s`. `rss` is that of the process in bytes.
+
+    minor, major: of the process since its start, threads that have ended included.
+    """
 
     pid: int
     time_s: float
     rss: int
     threads: tuple[ThreadFaults, ...]
+    minor: int = 0
+    major: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +121,10 @@ class ThreadRates:
 
 @dataclass(frozen=True, slots=True)
 class FaultRates:
-    """Faults per second of a process. Threads that ended before the second snapshot are left out."""
+    """Faults per second of a process. Threads that ended before the second snapshot are left out.
+
+    minor_total, major_total: of the process since its start, these threads included.
+    """
 
     pid: int
     seconds: float
@@ -125,3 +133,30 @@ class FaultRates:
     minor: float
     major: float
     threads: tuple[ThreadRates, ...]
+    minor_total: int = 0
+    major_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DemandStep:
+    """One step of the demonstration of demand paging, and what is resident after it, in pages.
+
+    zero: pages that are mapped to the kernel's page of zeros, which cost no memory. faults: minor faults
+    that this process took during the step.
+    """
+
+    action: str
+    resident: int
+    zero: int
+    faults: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DemandDemonstration:
+    """What happens to `pages` new pages of `page_size` bytes of which every `every`-th is touched."""
+
+    pages: int
+    every: int
+    page_size: int
+    steps: tuple[DemandStep, ...]

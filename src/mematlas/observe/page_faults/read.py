@@ -62,7 +62,14 @@ def read(pid: int, root: str = "/") -> FaultSnapshot:
             except OSError:
                 continue  # the thread ended
             threads.append(ThreadFaults(tid, stat.name, stat.minor_faults, stat.major_faults))
-        return FaultSnapshot(pid, time.monotonic(), own.rss, tuple(threads))
+        return FaultSnapshot(
+            pid,
+            time.monotonic(),
+            own.rss,
+            tuple(threads),
+            minor=own.minor_faults,
+            major=own.major_faults,
+        )
 
 
 def run(

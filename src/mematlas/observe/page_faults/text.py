@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from mematlas.present.printable import clean
 from mematlas.present.tables import cut, line, note, show, title
 from mematlas.units import format_bytes, format_duration
@@ -11,7 +13,13 @@ from mematlas.units import format_bytes, format_duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.observe.page_faults.model import FaultLine, FaultProfile, FaultRates, FaultTotals
+    from mematlas.observe.page_faults.model import (
+        DemandDemonstration,
+        FaultLine,
+        FaultProfile,
+        FaultRates,
+        FaultTotals,
+    )
 
 
 def render_totals(totals: FaultTotals, *, console: Console) -> None:
@@ -114,6 +122,38 @@ def render_rates(rates: FaultRates, *, console: Console) -> None:
             for thread in busy
         )
         show(console, (">thread", ">minor/s", ">major/s", "=name"), rows)
+
+
+def render_demonstration(found: DemandDemonstration, *, console: Console) -> None:
+    """Render the steps of the demonstration, and what each shows."""
+    size = format_bytes(found.pages * found.page_size)
+    title(console, f"{found.pages:,} new pages, {size}", "anonymous memory of this process")
+    rows = (
+        [each.action, f"{each.resident:,}", f"{each.zero:,}", f"{each.faults:,}"]
+        for each in found.steps
+    )
+    show(console, ("=step", ">resident", ">zero page", ">faults"), rows)
+    for each in found.steps:
+        note(console, f"{each.action}: {each.why}")
+
+
+def render_live_heading(pid: int, name: str, *, console: Console) -> None:
+    """Render the heading of the live lines."""
+    title(console, f"Page faults of {clean(name)} ({pid})", "Ctrl-C ends")
+    console.print(Text(LIVE_HEADING, "bold"))
+
+
+def render_live(rates: FaultRates, time_of_day: str, *, console: Console) -> None:
+    """Render one line: rates, totals since the start of the process, RSS and its growth."""
+    grown = f"{format_bytes(rates.growth)}/s" if rates.growth else "-"
+    console.print(
+        f"{time_of_day:<8} {rates.minor:>10,.0f} {rates.major:>8,.0f} {rates.minor_total:>13,}"
+        f" {rates.major_total:>9,} {format_bytes(rates.rss):>9} {grown:>11}",
+        highlight=False,
+    )
+
+
+LIVE_HEADING = f"{'time':<8} {'minor/s':>10} {'major/s':>8} {'minor, total':>13} {'major':>9} {'RSS':>9} {'growth':>11}"
 
 
 def _difference(whole: int | None, part: int | None) -> int | None:

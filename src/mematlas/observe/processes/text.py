@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.observe.address_space.text import user_name
 from mematlas.observe.processes.analyse import sum_processes
+from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, fit, note, show, title
 
@@ -25,7 +26,7 @@ def render_processes(
     table: ProcessTable, rows: Sequence[tuple[int, ProcessRow]], *, console: Console
 ) -> None:
     """Render rows of (depth in the tree, process), then the sums over all processes."""
-    wide = console.width >= 100
+    wide = drawing.is_wide(console, 100)
     cells = []
     for depth, row in rows:
         columns = [str(row.pid), fit(user_name(row.uid), 8, console)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from mematlas.observe.top.rates import memory_parts, memory_pressure
+from mematlas.present import drawing
 from mematlas.present.drawing import bar
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, line, note, show, title, write
@@ -94,7 +95,7 @@ def _or_zero(*values: float | None) -> list[float]:
 
 
 def _lines(lines: list[TopLine], *, grouped: bool, console: Console) -> None:
-    wide = console.width >= 110
+    wide = drawing.is_wide(console, 110)
     rows = []
     for each in lines:
         first = str(each.processes if grouped else each.pid)

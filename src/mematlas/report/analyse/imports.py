@@ -28,11 +28,14 @@ _ROOT = re.compile(
 )
 
 
-def find_imports(table: StackTable) -> tuple[Import, ...]:
-    """Sum the memory of stacks by the modules whose import they are in, largest first."""
+def find_imports(table: StackTable, by: str = "resident") -> tuple[Import, ...]:
+    """Sum the memory of stacks by the modules whose import they are in, largest first.
+
+    `by` is the metric of resident bytes: PSS for several processes that share memory.
+    """
     found: dict[str, list[int]] = {}  # by file
     for process in table.processes():
-        for file, sums in _of_process(table, process):
+        for file, sums in _of_process(table, process, by):
             whole = found.setdefault(file, [0, 0])
             whole[0] += sums[0]
             whole[1] += sums[1]
@@ -46,7 +49,7 @@ def find_imports(table: StackTable) -> tuple[Import, ...]:
     )
 
 
-def _of_process(table: StackTable, process: int) -> Iterator[tuple[str, list[int]]]:
+def _of_process(table: StackTable, process: int, by: str) -> Iterator[tuple[str, list[int]]]:
     paths = table.paths[process]
     kinds = np.array([*map(_kind, paths.frames_of_words), _OTHER], np.uint8)
     imports = list(_imports(paths, kinds))
@@ -54,7 +57,7 @@ def _of_process(table: StackTable, process: int) -> Iterator[tuple[str, list[int
         return
     nodes = np.array(sorted({node for _, node in imports}), np.uint32)
     nearest = trie_nearest(paths.parents, nodes)
-    sums = [_inclusive(table, process, nodes, nearest, name) for name in ("resident", "live")]
+    sums = [_inclusive(table, process, nodes, nearest, name) for name in (by, "live")]
     for file, node in imports:
         at = int(np.searchsorted(nodes, node))
         yield file, [int(column[at]) for column in sums]

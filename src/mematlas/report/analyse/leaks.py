@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -11,19 +12,27 @@ import numpy as np
 
 from mematlas.recording.model import ALIVE, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import is_import_system
-from mematlas.report.analyse import account, sums, trend
+from mematlas.report.analyse import account, leak_groups, sums, trend
+from mematlas.report.analyse.activity import activity, born_after
 from mematlas.report.analyse.bad_frees import find_bad_frees
-from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable, add_up
+from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import AgeMatrix, Process, RecordingData, Rows, Totals
+    from mematlas.recording.model import (
+        AgeMatrix,
+        Process,
+        RecordingData,
+        Rows,
+        Sampling,
+        Totals,
+    )
     from mematlas.report.analyse.trend import Trend
 
     Floats = NDArray[np.float64]
@@ -38,32 +47,39 @@ _COLUMNS = ("allocated_bytes", "allocations", "freed_bytes")
 _FEW = 2.5  # blocks; fewer show no pattern
 _NEVER_FREED = 0.999  # fraction of live blocks from which none counts as freed
 _MOSTLY_KEPT = 0.9  # fraction of live blocks below which memory is being freed
+_MOST = 0.5  # fraction of the bytes of a group that decides for all
 _EARLY = 0.9  # fraction live after the first third of the run from which memory is set-up
 _POINTS = 48  # times at which the committed memory of a process is compared
 _STEADY = "growth stopped or fluctuates"
+_UNSEEN = 0.05  # probability that a leak of the size of the resolution has no sample
+_LATE_BORN = 0.1  # fraction allocated after the start-up from which memory is no set-up
 _SURE_ONCE = 1.5  # estimated blocks below which there was one
 
 
 class _Reason(IntEnum):
     """Reason of a classification. The first that applies decides."""
 
-    GROWS = 0
-    HEAP_GROWS = 1
-    IMPORTS = 2
-    FEW_BLOCKS = 3
-    FEW_SNAPSHOTS_UNFREED = 4
-    FEW_SNAPSHOTS = 5
-    SET_UP = 6
-    UP_AND_DOWN = 7
+    FEW_SAMPLES = 0
+    GROWS = 1
+    HEAP_GROWS = 2
+    IMPORTS = 3
+    FEW_BLOCKS = 4
+    FEW_SNAPSHOTS_UNFREED = 5
+    FEW_SNAPSHOTS = 6
+    BURST = 7
+    SET_UP = 8
+    UP_AND_DOWN = 9
 
 
 _VERDICTS = {
+    _Reason.FEW_SAMPLES: LeakVerdict.UNCLEAR,
     _Reason.GROWS: LeakVerdict.GROWING,
     _Reason.HEAP_GROWS: LeakVerdict.GROWING,
     _Reason.IMPORTS: LeakVerdict.SETUP,
     _Reason.FEW_BLOCKS: LeakVerdict.SETUP,
     _Reason.FEW_SNAPSHOTS_UNFREED: LeakVerdict.UNFREED,
     _Reason.FEW_SNAPSHOTS: LeakVerdict.STEADY,
+    _Reason.BURST: LeakVerdict.UNFREED,
     _Reason.SET_UP: LeakVerdict.SETUP,
     _Reason.UP_AND_DOWN: LeakVerdict.STEADY,
 }
@@ -82,18 +98,21 @@ class _Heap:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Live rows at the end of one process, in columns."""
+    """Groups of live rows at the end of one process, in columns."""
 
     process: int
-    keys: sums.Numbers
+    keys: sums.Numbers  # of the row with most live bytes
+    stacks_in: sums.Numbers  # rows of each group
     columns: dict[str, Floats]  # those of _COLUMNS and _LIVE
     trend: Trend | None  # None: too few snapshots
     heap: _Heap | None  # None: no committed memory, or it did not grow
+    importing: NDArray[np.bool_]
+    burst: NDArray[np.bool_]  # allocated after the start-up, and nothing happened since
     duration_s: float
     stacks: Stacks
 
     def never_freed(self) -> NDArray[np.bool_]:
-        """Return the rows of which no block, or too few to count, was freed."""
+        """Return the groups of which no block, or too few to count, was freed."""
         found: NDArray[np.bool_] = (
             self.columns["live_count"] >= _NEVER_FREED * self.columns["allocations"]
         )
@@ -110,7 +129,8 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
         each for process in recording.processes for each in _of(process, recording, known)
     ]
     found = LeakTable.ranked(classified)
-    by_verdict = add_up(found)
+    by_verdict = found.add_up()
+    likely = [by_verdict[each] for each in LIKELY if each in by_verdict]
     totals = recording.totals.values()
     notes = list(recording.notes)
     if not (recording.complete or recording.lossy):
@@ -127,11 +147,31 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
         complete=recording.complete,
         time_s=max((each.time_s for each in totals), default=0.0),
         live_bytes=sum(each.live_bytes for each in by_verdict.values()),
-        likely_bytes=sum(by_verdict[each].live_bytes for each in LIKELY if each in by_verdict),
+        likely_bytes=sum(each.live_bytes for each in likely),
         leaks=found,
         bad_frees=tuple(find_bad_frees(recording, set(recording.totals), known)),
         notes=tuple(notes),
+        sums=by_verdict,
+        likely_error_bytes=round(math.hypot(*(each.error_bytes for each in likely))),
+        resolution_bytes=resolution(recording.sampling),
     )
+
+
+def resolution(sampling: Sampling) -> int:
+    """Return the bytes that have at least one sample with 95 %, whatever the sizes of their blocks; 0: exact.
+
+    A byte is sampled with 1 / mean, so that no sample of b bytes has the probability exp(-b / mean).
+    """
+    if sampling.mode == "exact":
+        return 0
+    return round(-math.log(_UNSEEN) * sampling.sample_bytes)
+
+
+def exceeds(leaks: Leaks, limit: int) -> bool | None:
+    """Return whether likely leaks exceed a limit by two standard errors; None: this sampling cannot tell."""
+    if leaks.least_bytes > limit:
+        return True
+    return None if leaks.resolution_bytes > limit else False
 
 
 def _of(
@@ -151,16 +191,58 @@ def _of(
     if len(heap):
         _as_of_the_peak(columns, keys, heap, totals)
     end_s = totals.peak_time_s if len(heap) else end.time_s
-    times, values, variances = _history(process, recording, end_s, keys, columns)
-    found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
     stacks = paths.get(index) or paths.setdefault(index, Stacks.of(recording, index))
-    whole = _growing_heap(recording.age_matrix.get(index), end_s, process.start_s)
-    rows = _Rows(index, keys, columns, found, whole, float(times[-1] - times[0]), stacks)
+    groups = leak_groups.group(
+        stacks, keys >> 8, _is_committed(keys), columns["live_bytes"], columns["live_variance"]
+    )
+    rows = _grouped(process, recording, end_s, keys, columns, groups, stacks)
     reasons = _classify(rows)
     yield ClassifiedRows(
         _VERDICT_NUMBERS[reasons],
-        sums.rounded(columns["live_bytes"]),
+        sums.rounded(rows.columns["live_bytes"]),
+        np.maximum(rows.columns["live_variance"], 0),
         partial(_leak, rows, reasons),
+    )
+
+
+def _grouped(
+    process: Process,
+    recording: RecordingData,
+    end_s: float,
+    keys: sums.Numbers,
+    columns: dict[str, Floats],
+    groups: sums.Numbers,
+    stacks: Stacks,
+) -> _Rows:
+    """Sum the live rows of each group, with the history of the sum."""
+    index, count = process.index, int(groups.max()) + 1
+
+    def added(column: Floats) -> Floats:
+        return np.bincount(groups, column, count).astype(np.float64)
+
+    live = columns["live_bytes"]
+    summed = {name: added(column) for name, column in columns.items()}
+    times, values, variances = _history(process, recording, end_s, keys, columns, added)
+    found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
+    order = np.lexsort((-live, groups))
+    first = order[np.searchsorted(groups[order], np.arange(count))]
+    importing = added(np.where(stacks.holding(is_import_system)[keys >> 8], live, 0.0))
+    now = activity(recording, process, end_s)
+    late = np.full(count, process.attached)
+    if now.started_s is not None and not process.attached:
+        born = added(born_after(recording, index, keys, now.started_s))
+        late = born > _LATE_BORN * summed["live_bytes"]
+    return _Rows(
+        index,
+        keys[first],
+        np.bincount(groups, minlength=count),
+        summed,
+        found,
+        _growing_heap(recording.age_matrix.get(index), end_s, process.start_s),
+        importing > _MOST * summed["live_bytes"],
+        late & (not now.busy),
+        float(times[-1] - times[0]),
+        stacks,
     )
 
 
@@ -242,18 +324,22 @@ def _history(
     end_s: float,
     keys: sums.Numbers,
     last: dict[str, Floats],
+    added: Callable[[Floats], Floats],
 ) -> tuple[Floats, Floats, Floats]:
     """Return times, live bytes and variances: 0 at the start, the snapshots, the end."""
     mine = [each for each in recording.snapshots if each.process == process.index]
     mine.sort(key=lambda each: each.time_s)
     chosen = trend.sample_times([each.time_s for each in mine], process.start_s, end_s)
+    names = ("live_bytes", "live_variance")
     sampled = [
-        sums.gather(mine[index].rows, keys, ("live_bytes", "live_variance")) for index in chosen
+        {name: added(column) for name, column in sums.gather(rows, keys, names).items()}
+        for rows in (mine[index].rows for index in chosen)
     ]
-    nothing = np.zeros(len(keys))
+    whole = {name: added(last[name]) for name in names}
+    nothing = np.zeros(len(whole["live_bytes"]))
     times = [process.start_s, *(mine[index].time_s for index in chosen), end_s]
-    values = [nothing, *(each["live_bytes"] for each in sampled), last["live_bytes"]]
-    variances = [nothing, *(each["live_variance"] for each in sampled), last["live_variance"]]
+    values = [nothing, *(each["live_bytes"] for each in sampled), whole["live_bytes"]]
+    variances = [nothing, *(each["live_variance"] for each in sampled), whole["live_variance"]]
     return np.array(times), np.stack(values, axis=1), np.stack(variances, axis=1)
 
 
@@ -261,16 +347,18 @@ def _classify(rows: _Rows) -> sums.Numbers:
     """Return the _Reason of each row."""
     allocations, count = rows.columns["allocations"], rows.columns["live_count"]
     seen, never_freed = rows.trend, rows.never_freed()
-    importing = rows.stacks.holding(is_import_system)
     few_snapshots = np.ones(len(rows.keys), bool) if seen is None else seen.late >= trend.LATE
     early = np.zeros(len(rows.keys), bool) if seen is None else seen.early >= _EARLY
+    error = np.sqrt(np.maximum(rows.columns["live_variance"], 0))
     tests = {
+        _Reason.FEW_SAMPLES: rows.columns["live_bytes"] <= leak_groups.ERRORS * error,
         _Reason.GROWS: (seen.growing if seen else False) & (allocations >= _FEW),
         _Reason.HEAP_GROWS: _is_committed(rows.keys) & (rows.heap is not None),
-        _Reason.IMPORTS: importing[rows.keys >> 8],
+        _Reason.IMPORTS: rows.importing,
         _Reason.FEW_BLOCKS: allocations < _FEW,
         _Reason.FEW_SNAPSHOTS_UNFREED: few_snapshots & never_freed,
         _Reason.FEW_SNAPSHOTS: few_snapshots & (seen is None),
+        _Reason.BURST: never_freed & rows.burst,
         _Reason.SET_UP: early & (count >= _MOSTLY_KEPT * allocations),
     }
     reasons: sums.Numbers = np.select(list(tests.values()), list(tests), _Reason.UP_AND_DOWN)
@@ -281,6 +369,7 @@ def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
     """Create the leak of one row."""
     stack, kind = sums.split(int(rows.keys[at]))
     values = {name: float(column[at]) for name, column in rows.columns.items()}
+    error = float(np.sqrt(max(values["live_variance"], 0.0)))
     reason = _Reason(reasons[at])
     return Leak(
         frames=rows.stacks.frames(stack),
@@ -290,39 +379,57 @@ def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
         evidence=_evidence(rows, reason, at),
         live_bytes=round(values["live_bytes"]),
         live_count=round(values["live_count"]),
-        error_bytes=round(float(np.sqrt(max(values["live_variance"], 0.0)))),
+        error_bytes=round(error),
         allocated_bytes=round(values["allocated_bytes"]),
         allocations=round(values["allocations"]),
         bytes_per_s=float(rows.trend.slope[at]) if rows.trend else None,
+        stacks=int(rows.stacks_in[at]),
+        count_error=_count_error(values["live_count"], values["live_bytes"], error),
     )
 
 
-def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
+def _count_error(count: float, live: float, error: float) -> int:
+    """Return one standard error of a count: blocks of one owner are mostly of one size."""
+    return round(count * error / live) if live else 0
+
+
+def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:  # noqa: PLR0911 - one for each reason
     """Format the evidence of a classification."""
     allocations = float(rows.columns["allocations"][at])
-    if reason is _Reason.FEW_BLOCKS:
-        return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'}, not freed"
     freed = _freed(rows, at)
-    if reason is _Reason.GROWS and rows.trend:
-        live = format_bytes(float(rows.columns["live_bytes"][at]))
-        return (
-            f"grew to the end by {format_bytes(float(rows.trend.slope[at]))}/s, now {live}; {freed}"
-        )
-    if reason is _Reason.HEAP_GROWS and rows.heap:
-        grown = f"{format_bytes(rows.heap.bytes_per_s)}/s, now {format_bytes(rows.heap.bytes)}"
-        return f"part of committed memory that grew to the end by {grown}; {freed}"
-    if reason in {_Reason.FEW_SNAPSHOTS_UNFREED, _Reason.FEW_SNAPSHOTS}:
-        return f"{freed}; too few {'blocks' if rows.trend else 'snapshots'} to tell growth"
-    if reason is _Reason.SET_UP:
-        return f"allocated within {format_duration(rows.duration_s / 3)}, no growth since; {freed}"
-    found = "allocated while importing" if reason is _Reason.IMPORTS else _STEADY
-    return f"{found}; {freed}"
+    match reason:
+        case _Reason.FEW_SAMPLES:
+            return "too few samples for a verdict"
+        case _Reason.FEW_BLOCKS:
+            return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'}, not freed"
+        case _Reason.GROWS if rows.trend:
+            grown = _grown(float(rows.trend.slope[at]), float(rows.columns["live_bytes"][at]))
+            return f"grew to the end by {grown}; {freed}"
+        case _Reason.HEAP_GROWS if rows.heap:
+            grown = _grown(rows.heap.bytes_per_s, rows.heap.bytes)
+            return f"part of committed memory that grew to the end by {grown}; {freed}"
+        case _Reason.FEW_SNAPSHOTS_UNFREED | _Reason.FEW_SNAPSHOTS:
+            few = "blocks" if rows.trend else "snapshots"
+            return f"{freed}; too few {few} to tell growth"
+        case _Reason.BURST:
+            return f"{freed}; came in a burst, and the program was idle since"
+        case _Reason.SET_UP:
+            within = format_duration(rows.duration_s / 3)
+            return f"allocated within {within}, no growth since; {freed}"
+    return f"{'allocated while importing' if reason is _Reason.IMPORTS else _STEADY}; {freed}"
+
+
+def _grown(bytes_per_s: float, size: float) -> str:
+    return f"{format_bytes(bytes_per_s)}/s, now {format_bytes(size)}"
 
 
 def _freed(rows: _Rows, at: int) -> str:
-    """Format the fraction of blocks freed."""
-    allocations, count = (float(rows.columns[name][at]) for name in ("allocations", "live_count"))
-    total = round(allocations)
+    """Format the fraction of blocks freed. An estimated count has its error."""
+    names = ("allocations", "live_count", "live_bytes", "live_variance")
+    allocations, count, live, variance = (float(rows.columns[name][at]) for name in names)
+    error = _count_error(allocations, live, math.sqrt(max(variance, 0.0)))
+    total = f"{round(allocations):,}"
+    blocks = f"about {total} ± {error:,} blocks" if error else f"{total} blocks"
     if count >= _NEVER_FREED * allocations:
-        return f"none of {total:,} blocks freed"
-    return f"{100 * (allocations - count) / allocations:.0f} % of {total:,} blocks freed"
+        return f"none of {blocks} freed"
+    return f"{100 * (allocations - count) / allocations:.0f} % of {blocks} freed"

@@ -67,6 +67,7 @@ def make_report(
     totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
     stacks = _all_stacks(recording, processes, paths, peak, only)
     highest = max(totals, key=lambda each: each.peak_live_bytes, default=None)
+    whole = account.account(peak, recording, wanted)
     return Report(
         command=recording.command,
         started=recording.started,
@@ -76,7 +77,7 @@ def make_report(
         processes=tuple(
             summarize_process(each, recording) for each in processes if not _only_forked(each, seen)
         ),
-        account=account.account(peak, recording, wanted),
+        account=whole,
         last=account.account(account.at_end(snapshots, processes), recording, wanted),
         peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
         peak_live_time_s=highest.peak_time_s if highest else 0.0,
@@ -89,7 +90,9 @@ def make_report(
         page_faults=page_faults(recording, paths),
         heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, paths),
-        imports=find_imports(stacks) if isinstance(stacks, StackTable) else (),
+        imports=find_imports(stacks, "pss" if whole.counted_once else "resident")
+        if isinstance(stacks, StackTable)
+        else (),
         at=at,
         marks=marked_moments(recording, wanted),
         sharing_known=bool(peak)

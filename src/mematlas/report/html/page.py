@@ -19,13 +19,13 @@ from mematlas.present.html.markup import (
 from mematlas.present.printable import clean, shorten
 from mematlas.report import bad_frees as bad_free_words
 from mematlas.report import frame_names, quantities, run_facts, titles
-from mematlas.report.analyse.leak_table import add_up, largest
+from mematlas.report import leaks as leak_words
 from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer_spans
 from mematlas.report.html import memory_sections
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
-from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.model.leaks import LIKELY
 from mematlas.report.model.report import END, PEAK
 from mematlas.report.process_list import Helpers, process_rows
 from mematlas.units import format_bytes, format_duration, format_percent
@@ -66,7 +66,7 @@ def render_html(
         filter(
             None,
             (
-                _head(report, ranked, directory),
+                _head(report, ranked, directory, leaks),
                 contents(),
                 _account_section(report, directory),
                 _bad_frees(report, directory),
@@ -94,9 +94,9 @@ def render_html(
     return page(title, body, packed, "application/octet-stream", bundle.REPORT)
 
 
-def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
+def _head(report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None) -> str:
     spans = "".join(
-        _answer_span(text, role) for text, role in answer_spans(report, ranked, directory)
+        _answer_span(text, role) for text, role in answer_spans(report, ranked, directory, leaks)
     )
     details = [run_facts.sampling(report.sampling), run_facts.start_time(report.started)]
     seconds = run_facts.duration_s(report)
@@ -146,7 +146,7 @@ def _account(account: Account, key: str, when: str, directory: str) -> str:
         _part(account, kind, size, directory) for kind, size in run_facts.part_totals(account)
     )
     total = (
-        '<div class="part total"><span></span><span>resident set</span>'
+        f'<div class="part total"><span></span><span>{"PSS" if account.counted_once else "resident set"}</span>'
         f"<b>{sized(account.total_bytes)}</b><span>100 %</span></div>"
     )
     bar = tag("div", "", class_="bar", role="group", aria_label="Shares of resident memory")
@@ -305,25 +305,23 @@ def _types_table(types: Sequence[ObjectType], directory: str) -> str:
 
 
 def _leaks(leaks: Leaks, directory: str) -> str:
-    sums = add_up(leaks.leaks)
-    likely, others = (
-        [leak for each in verdicts for leak in largest(leaks.leaks, each, _STACKS_SHOWN)]
-        for verdicts in (LIKELY, [each for each in LeakVerdict if each not in LIKELY])
+    shown = sum(leaks.sum_of(each).leaks for each in LIKELY)
+    likely = list(leaks.leaks[: min(shown, _STACKS_SHOWN)])
+    others = list(leaks.leaks[shown : shown + _STACKS_SHOWN])
+    phrase = "; ".join(
+        f'<b class="warning">{safe(text)}</b>' if warning else safe(text)
+        for text, warning in leak_words.outline(leaks)
     )
-    phrase = f"{sized(leaks.live_bytes)} live at the end, "
-    if leaks.likely_bytes:
-        phrase += f'<b class="warning">{sized(leaks.likely_bytes)} likely leaked</b>'
-    else:
-        phrase += "no likely leaks"
     inner = f"<p>{phrase}.</p>"
+    if unseen := leak_words.resolution(leaks):
+        inner += tag("p", safe(unseen + "."), class_="soft")
     if likely:
         inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
     if others:
-        held = sum(found.stacks for verdict, found in sums.items() if verdict not in LIKELY)
-        title = f"Unlikely to be leaks: caches, buffers, start-up ({held:,})"
+        title = f"Caches, buffers, start-up, and what has too few samples ({len(leaks.leaks) - shown:,})"
         items = _leak_items(others, directory)
         inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
-    return section("leaks", "Leaks", "live memory at the end, by stack", inner)
+    return section("leaks", "Leaks", "live memory at the end, by owner and callers", inner)
 
 
 def _leak_items(leaks: list[Leak], directory: str) -> str:
@@ -331,17 +329,14 @@ def _leak_items(leaks: list[Leak], directory: str) -> str:
         f'<li><b class="count {leak.verdict}">{sized(leak.live_bytes)}</b>'
         f"<div>{stack(leak.frames, directory, code=True)}"
         f'<p class="story">{safe(_leak_details(leak))}</p></div></li>'
-        for leak in leaks[:_STACKS_SHOWN]
+        for leak in leaks
     )
 
 
 def _leak_details(leak: Leak) -> str:
-    details = [
-        leak.evidence,
-        quantities.count(leak.live_count, "block"),
-        _error(leak.error_bytes)[2:],
-    ]
-    return " · ".join(filter(None, details))
+    stacks = f"{leak.stacks:,} stacks" if leak.stacks > 1 else ""
+    details = [str(leak.verdict), leak.evidence, leak_words.blocks(leak), stacks]
+    return " · ".join(filter(None, [*details, _error(leak.error_bytes)[2:]]))
 
 
 def _bad_frees(report: Report, directory: str) -> str:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mematlas.recording.model import Frame, Sampling
     from mematlas.report.model.report import BadFree
 
 
 class LeakVerdict(StrEnum):
-    """Classification of live memory by its course over the run. The first two are likely leaks."""
+    """Classification of live memory by its course over the run. The first two count as possible leaks."""
 
     GROWING = "growing"  # grew to the end
-    UNFREED = "unfreed"  # many blocks, none freed; too few snapshots to see growth
+    UNFREED = "unfreed"  # many blocks, none freed, and growth cannot be told from this run
     STEADY = "steady"  # blocks are allocated and freed, or growth has stopped: a cache, a buffer
     SETUP = "setup"  # allocated once and kept: start-up, imports, one block
+    UNCLEAR = "unclear"  # no more than two standard errors: too few samples for any verdict
 
 
 LIKELY = (LeakVerdict.GROWING, LeakVerdict.UNFREED)
@@ -27,10 +28,13 @@ LIKELY = (LeakVerdict.GROWING, LeakVerdict.UNFREED)
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Memory of one stack that was live at the end, with its classification and evidence."""
+    """Memory that was live at the end, of the stacks with one owner and callers, with the evidence of a verdict.
 
-    frames: tuple[Frame, ...]
-    kind: str  # model.recording.Kind
+    What is unclear caller by caller is one leak for each owner.
+    """
+
+    frames: tuple[Frame, ...]  # of the stack with most of it
+    kind: str  # model.recording.Kind, of the same stack
     process: int
     verdict: LeakVerdict
     evidence: str
@@ -40,11 +44,24 @@ class Leak:
     allocated_bytes: int
     allocations: int
     bytes_per_s: float | None  # growth rate over the run; None: too few snapshots
+    stacks: int = 1
+    count_error: int = 0  # one standard error of live_count
+
+
+class VerdictSum(NamedTuple):
+    """The leaks of one verdict: how many, their bytes, and one standard error of these."""
+
+    leaks: int
+    live_bytes: int
+    error_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Leaks:
-    """Everything `mematlas leaks` shows. `likely_bytes` sums the verdicts in LIKELY."""
+    """Everything `mematlas leaks` shows. `likely_bytes` sums the verdicts in LIKELY.
+
+    Of a sampled run, leaks of less than `resolution_bytes` in all may have no sample (5 %); 0: exact.
+    """
 
     command: tuple[str, ...]
     started: str
@@ -53,6 +70,18 @@ class Leaks:
     time_s: float  # time of the last sums
     live_bytes: int
     likely_bytes: int
-    leaks: Sequence[Leak]  # in the order of LeakVerdict; created at access
+    leaks: Sequence[Leak]  # those in LIKELY first, then by bytes; created at access
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]
+    sums: Mapping[LeakVerdict, VerdictSum] = field(default_factory=dict)
+    likely_error_bytes: int = 0  # one standard error
+    resolution_bytes: int = 0
+
+    def sum_of(self, verdict: LeakVerdict) -> VerdictSum:
+        """Return the sum of a verdict."""
+        return self.sums.get(verdict, VerdictSum(0, 0, 0))
+
+    @property
+    def least_bytes(self) -> int:
+        """Return the likely bytes less two standard errors."""
+        return max(0, self.likely_bytes - 2 * self.likely_error_bytes)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present.printable import clean, shorten
-from mematlas.report import frame_names, quantities, run_facts, titles
+from mematlas.report import bad_frees, frame_names, quantities, run_facts, titles
+from mematlas.report import leaks as words
 from mematlas.report.analyse.leak_table import add_up
 from mematlas.report.analyse.lines import owning_frame
 from mematlas.report.model.leaks import LIKELY, LeakVerdict
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 
 
 _NAMING = 1000  # leaks from which the common directory of paths is derived
-_TITLES = {
-    LeakVerdict.GROWING: "grew to the end",
-    LeakVerdict.UNFREED: "never freed",
-    LeakVerdict.STEADY: "allocated and freed, or growth stopped (caches, buffers)",
-    LeakVerdict.SETUP: "allocated once and kept (start-up, imports)",
-}
 
 
 def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
@@ -40,9 +35,9 @@ def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
     likely = [leak for leak in shown if leak.verdict in LIKELY]
     others = [leak for leak in shown if leak.verdict not in LIKELY]
     blocks = [
-        _header(leaks),
-        _list(page, "Likely leaks", "grew to the end, or many blocks with none freed", likely),
-        _list(page, "Live at the end", "caches, buffers, start-up: unlikely to be leaks", others),
+        _header(page, leaks),
+        _list(page, "Possible leaks", "grew to the end, or never freed; largest first", likely),
+        _list(page, "Other live memory", "caches, buffers, start-up, or too few samples", others),
         _rest(leaks.leaks[top:]),
         page.bad_frees(leaks.bad_frees),
         page.notes(leaks.notes),
@@ -53,17 +48,21 @@ def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
         write(block, console)
 
 
-def _header(leaks: Leaks) -> Text:
+def _header(page: FramePrinter, leaks: Leaks) -> Text:
     text = Text().append(shorten(clean(" ".join(leaks.command)), 400), "bold cyan")
     details = [run_facts.sampling(leaks.sampling), f"ran {format_duration(leaks.time_s)}"]
     text.append("\n" + " · ".join([*details, run_facts.start_time(leaks.started)]), "dim")
     if not leaks.complete:
         text.append("\n" + titles.CUT_SHORT, "yellow")
-    text.append("\n\n").append(format_bytes(leaks.live_bytes), "bold")
-    if not leaks.likely_bytes:
-        return text.append(" live at the end, no likely leaks.")
-    text.append(" live at the end, ")
-    return text.append(f"{format_bytes(leaks.likely_bytes)} likely leaked", "bold red") + "."
+    text.append("\n\n")
+    for number, (phrase, warning) in enumerate(words.outline(leaks)):
+        text.append("; " if number else "")
+        text.append(phrase, "bold red" if warning else "bold" if number else "")
+    text.append(".")
+    text.append_text(Text(bad_frees.sentence(leaks.bad_frees, page.directory), "bold red"))
+    if unseen := words.resolution(leaks):
+        text.append("\n").append_text(page.hanging(Text(), Text(unseen + ".", "dim"), 0))
+    return text
 
 
 def _list(page: FramePrinter, name: str, about: str, leaks: list[Leak]) -> Text:
@@ -71,7 +70,7 @@ def _list(page: FramePrinter, name: str, about: str, leaks: list[Leak]) -> Text:
         return Text()
     text = title(name, about)
     for leak in leaks:
-        text.append("\n").append_text(_leak(page, leak))
+        text.append("\n").append_text(render_leak(page, leak))
     return text
 
 
@@ -79,23 +78,23 @@ def _rest(leaks: Sequence[Leak]) -> Text:
     """Sum the leaks beyond --top by verdict."""
     if not leaks:
         return Text()
-    text = Text(f"and in {quantities.count(len(leaks), 'more stack')} (--top N)", "dim")
-    sums = add_up(leaks)
-    for verdict in LeakVerdict:
-        if verdict in sums:
-            size = format_bytes(sums[verdict].live_bytes).rjust(10)
-            stacks = quantities.count(sums[verdict].stacks, "stack")
-            text.append(f"\n  {size}  {verdict}: {_TITLES[verdict]}, {stacks}")
+    text = Text(f"and in {quantities.count(len(leaks), 'more place')} (--top N)", "dim")
+    for verdict, found in add_up(leaks).items():
+        size = format_bytes(found.live_bytes).rjust(10)
+        places = quantities.count(found.leaks, "place")
+        text.append(f"\n  {size}  {verdict}: {words.TITLES[verdict]}, {places}")
     return text
 
 
-def _leak(page: FramePrinter, leak: Leak) -> Text:
-    style = "bold red" if leak.verdict in LIKELY else "bold"
+def render_leak(page: FramePrinter, leak: Leak) -> Text:
+    """Render one leak: bytes, owner, verdict and evidence, callers."""
+    style = "bold red" if leak.verdict is LeakVerdict.GROWING else "bold"
     first = Text("  ").append(format_bytes(leak.live_bytes).rjust(10), style).append("  ")
     text = page.hanging(first, page.located(owning_frame(leak.frames)), 14)
     error = f"± {format_bytes(leak.error_bytes)}" if leak.error_bytes else ""
-    details = [error, quantities.count(leak.live_count, "block")]
-    for words in (" · ".join(filter(None, details)), leak.evidence, page.callers(leak.frames)):
-        if words:
-            text.append("\n").append_text(page.hanging(Text(" " * 14), Text(words, "dim"), 14))
+    stacks = f"{leak.stacks:,} stacks" if leak.stacks > 1 else ""
+    details = [str(leak.verdict), error, words.blocks(leak), stacks]
+    for line in (" · ".join(filter(None, details)), leak.evidence, page.callers(leak.frames)):
+        if line:
+            text.append("\n").append_text(page.hanging(Text(" " * 14), Text(line, "dim"), 14))
     return text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present import drawing
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import clean
 from mematlas.report import bad_frees as words
 from mematlas.report import frame_names
 from mematlas.report.analyse.lines import RUNTIME, owner, owning_frame, tier
@@ -45,18 +45,22 @@ class FramePrinter:
         """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
         return drawing.hanging(first, body, indent, self.console)
 
+    def limited(self, text: str, width: int) -> str:
+        """Cut the middle out of a name that is too long for the console."""
+        return drawing.limited(text, width, self.console)
+
     def located(self, frame: Frame | None) -> Text:
         """Format a frame as the title of an entry."""
         if frame is None:
             return Text("unknown stack", "italic")
-        name = shorten(frame_names.function_name(frame), 160)
-        location = shorten(frame_names.location(frame, self.directory), 120)
+        name = self.limited(frame_names.function_name(frame), 160)
+        location = self.limited(frame_names.location(frame, self.directory), 120)
         return Text().append(name, "bold").append("  ").append(location, "cyan")
 
     def short(self, frame: Frame) -> str:
         """Format a frame within a sentence."""
-        name = shorten(frame_names.function_name(frame), 60)
-        return f"{name} {shorten(frame_names.location(frame, self.directory), 48)}"
+        name = self.limited(frame_names.function_name(frame), 60)
+        return f"{name} {self.limited(frame_names.location(frame, self.directory), 48)}"
 
     def called(self, frames: tuple[Frame, ...]) -> str:
         """Format the frame that a stack's owner called."""
@@ -89,7 +93,7 @@ class FramePrinter:
 
     def notes(self, notes: tuple[str, ...]) -> Text:
         """List the notes."""
-        shown = [shorten(clean(note), 400) for note in notes if note]
+        shown = [self.limited(clean(note), 400) for note in notes if note]
         if not shown:
             return Text()
         text = title("Notes")

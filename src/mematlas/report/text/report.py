@@ -15,18 +15,21 @@ from mematlas.recording.model import PartKind
 from mematlas.report import frame_names, quantities, run_facts, timeline, titles
 from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer
+from mematlas.report.model.leaks import LIKELY
 from mematlas.report.process_list import Helpers, process_rows
 from mematlas.report.text.fault_sites import page_faults
+from mematlas.report.text.leaks import render_leak
 from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
     from mematlas.recording.model import Part
     from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import ProcessSummary, Report
 
 _NUMBER = 10  # width of a byte figure
@@ -35,6 +38,7 @@ _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
 _LISTED_MARKS = 8
 _NAMED_STACKS = 2  # start routines named in the account
+_LEAKS = 3
 _LITTLE = 1 << 20  # bytes of slack below which no section is shown
 
 
@@ -46,6 +50,7 @@ class Page:
     by: str
     ranked: list[LineStats]  # by metric `by`
     frames: FramePrinter
+    leaks: Leaks | None = None
 
     @property
     def console(self) -> Console:
@@ -58,16 +63,22 @@ class Page:
         return self.frames.directory
 
     @classmethod
-    def of(cls, report: Report, by: str, ranked: list[LineStats], console: Console) -> Page:
+    def of(
+        cls,
+        report: Report,
+        by: str,
+        ranked: list[LineStats],
+        console: Console,
+        leaks: Leaks | None = None,
+    ) -> Page:
         """Return the input of all sections; `ranked` are the lines by metric `by`."""
-        return cls(
-            report, by, ranked, FramePrinter(console, frame_names.directory_of(report, ranked))
-        )
+        frames = FramePrinter(console, frame_names.directory_of(report, ranked))
+        return cls(report, by, ranked, frames, leaks)
 
     def answer(self) -> Text:
         """Return the answer: where the memory is."""
         ranked = sorted(self.ranked, key=lambda line: -line.bytes[self.report.main_metric])
-        return Text(answer(self.report, ranked, self.directory))
+        return Text(answer(self.report, ranked, self.directory, self.leaks))
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
         """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
@@ -75,10 +86,16 @@ class Page:
 
 
 def render_report(
-    report: Report, ranked: list[LineStats], *, top: int, by: str, console: Console
+    report: Report,
+    ranked: list[LineStats],
+    *,
+    top: int,
+    by: str,
+    console: Console,
+    leaks: Leaks | None = None,
 ) -> None:
     """Print the whole report; `ranked` are its lines by metric `by`."""
-    blocks = draw_blocks(Page.of(report, by, ranked, console), top)
+    blocks = draw_blocks(Page.of(report, by, ranked, console, leaks), top)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
             write(Text(), console)
@@ -89,7 +106,8 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     """Return the sections in order; a section without content is empty."""
     report = page.report
     return [
-        *(_header(page), _account(page), _slack(page), _heaps(page), _idle(page)),
+        *(_header(page), _account(page), _leaks(page), _totals(page), _slack(page)),
+        *(_heaps(page), _idle(page)),
         *(_timeline(page), _lines(page, top), _own_peaks(page, top)),
         page_faults(report.page_faults, page.frames, top),
         _objects(page, top),
@@ -100,14 +118,20 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
 
 
 def render_summary(
-    report: Report, ranked: list[LineStats], path: str, *, console: Console, top: int = 5
+    report: Report,
+    ranked: list[LineStats],
+    path: str,
+    *,
+    console: Console,
+    leaks: Leaks | None = None,
+    top: int = 5,
 ) -> None:
     """Print the summary at the end of a run: the answer, the first lines, the command for more.
 
     `ranked` are the lines by the main metric.
     """
     by = report.main_metric
-    page = Page.of(report, by, ranked, console)
+    page = Page.of(report, by, ranked, console, leaks)
     write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
     for line in page.ranked[:top]:
         if line.bytes[by] <= 0:
@@ -134,7 +158,7 @@ def _header(page: Page) -> Text:
     details += filter(None, [run_facts.process_count(report)])
     details.append(run_facts.start_time(report.started))
     command = clean(" ".join(report.command))
-    text = Text().append(shorten(command, 400), "bold cyan")
+    text = Text().append(page.frames.limited(command, 400), "bold cyan")
     text.append("\n" + " · ".join(details), "dim")
     if not report.complete:
         text.append("\n" + titles.CUT_SHORT, "yellow")
@@ -161,6 +185,31 @@ def _account(page: Page) -> Text:
     return text
 
 
+def _totals(page: Page) -> Text:
+    """Render what was allocated, freed and is outstanding; freed is known only where the account is of the end."""
+    report, lines = page.report, page.ranked
+    allocated, allocations = (
+        sum(line.bytes["allocated"] for line in lines),
+        sum(line.allocations for line in lines),
+    )
+    if not allocations:
+        return Text()
+    live, blocks = sum(line.bytes["live"] for line in lines), sum(line.live_count for line in lines)
+    at_end = report.account.trigger == "exit" and len(report.processes) == 1
+    rows = [("allocated", allocated, quantities.count(allocations, "allocation"), "")]
+    if at_end:
+        freed = quantities.count(max(0, allocations - blocks), "free")
+        rows.append(("freed", max(0, allocated - live), freed, ""))
+    when = "at the end" if at_end else "at the time of the account"
+    rows.append(("outstanding", live, quantities.count(blocks, "block"), f", {when}"))
+    about = "estimates, " if report.sampling.mode != "exact" else ""
+    text = title("Totals", f"{about}over the whole run")
+    for name, size, number, more in rows:
+        text.append(f"\n  {format_bytes(size).rjust(_NUMBER)}", "bold")
+        text.append(f"  {name} in {number}{more}")
+    return text
+
+
 def _part_names(page: Page, kind: str) -> Text:
     """Name the largest parts of one kind, with a count of the others."""
     parts = [part for part in page.report.account.parts if part.kind == kind]
@@ -168,7 +217,7 @@ def _part_names(page: Page, kind: str) -> Text:
     named = _stack_names(page) if kind == PartKind.STACK else []
     if named:
         parts = [part for part in parts if part.name != "other threads"]
-    phrase = [*named, *_largest_parts(parts, kind, page.directory)]
+    phrase = [*named, *_largest_parts(page, parts, kind)]
     text = Text(f"± {format_bytes(error)}" if error else "")
     text.append(", " if error and phrase else "").append(", ".join(phrase))
     if not text.plain:
@@ -193,14 +242,14 @@ def _stack_names(page: Page) -> list[str]:
     return phrase
 
 
-def _largest_parts(parts: Sequence[Part], kind: str, directory: str) -> list[str]:
+def _largest_parts(page: Page, parts: Sequence[Part], kind: str) -> list[str]:
     """Return the names and sizes of three parts, and a count of the others."""
     resident = sorted(
         (part for part in parts if part.resident_bytes), key=lambda part: -part.resident_bytes
     )
     unnamed = {"", "mematlas", titles.PART_TITLES[kind]}
     shown = [part for part in resident if part.name not in unnamed][:3]
-    phrase = [_part_name(part, directory) for part in shown]
+    phrase = [_part_name(part, page.directory, page.frames.limited) for part in shown]
     if shown and len(resident) > len(shown):
         rest = sum(part.resident_bytes for part in resident)
         rest -= sum(part.resident_bytes for part in shown)
@@ -208,7 +257,7 @@ def _largest_parts(parts: Sequence[Part], kind: str, directory: str) -> list[str
     return phrase
 
 
-def _part_name(part: Part, directory: str) -> str:
+def _part_name(part: Part, directory: str, limit: Callable[[str, int], str]) -> str:
     name = short_path(part.name, directory)
     if part.kind in {PartKind.FILE, PartKind.COPY}:
         name = name.rsplit("/", 1)[-1]
@@ -216,7 +265,24 @@ def _part_name(part: Part, directory: str) -> str:
         name = f"with {name}"
     if part.kind == PartKind.LIVE:
         name = titles.KIND_TITLES.get(name, name)
-    return f"{shorten(name, 40)} {format_bytes(part.resident_bytes)}"
+    return f"{limit(name, 40)} {format_bytes(part.resident_bytes)}"
+
+
+def _leaks(page: Page) -> Text:
+    """Render the largest likely leaks; empty if there are none of some size."""
+    leaks = page.leaks
+    if leaks is None or leaks.likely_bytes < max(_LITTLE, page.report.account.rss_bytes // 50):
+        return Text()
+    text = title("Leaks", "live memory that grew to the end, or was never freed")
+    shown = [each for each in leaks.leaks[:_LEAKS] if each.verdict in LIKELY]
+    for each in shown:
+        text.append("\n").append_text(render_leak(page.frames, each))
+    rest = sum(leaks.sum_of(each).leaks for each in LIKELY) - len(shown)
+    if rest > 0:
+        size = leaks.likely_bytes - sum(each.live_bytes for each in shown)
+        text.append(f"\n  {format_bytes(size).rjust(_NUMBER)}", "dim")
+        text.append(f"  in {quantities.count(rest, 'more leak')} (mematlas leaks FILE)", "dim")
+    return text
 
 
 def _slack(page: Page) -> Text:
@@ -279,7 +345,7 @@ def _objects(page: Page, top: int) -> Text:
     for each in types[:top]:
         first = Text("  ").append(format_bytes(each.live_bytes).rjust(_NUMBER), "bold")
         first.append(f"{each.live_count:>12,}  ")
-        body = Text(shorten(clean(each.name), 60), "cyan")
+        body = Text(page.frames.limited(clean(each.name), 60), "cyan")
         share = format_percent(each.frame_bytes, each.live_bytes)
         body.append(f"  {share} from ", "dim").append_text(page.frames.located(each.frame))
         text.append("\n").append_text(page.hanging(first, body, _NUMBER + 16))
@@ -300,7 +366,7 @@ def _imports(page: Page, top: int) -> Text:
     text = title("Imports", "memory of a module's import, with all that it imported in turn")
     for each in imports[:top]:
         text.append(f"\n  {format_bytes(each.resident_bytes).rjust(_NUMBER)}", "bold")
-        text.append(f"  import {shorten(clean(each.name), 60)}", "cyan")
+        text.append(f"  import {page.frames.limited(clean(each.name), 60)}", "cyan")
         text.append(f"  live {format_bytes(each.live_bytes)}", "dim")
     if len(imports) > top:
         text.append(f"\n  {quantities.count(len(imports) - top, 'more import')} (--top N)", "dim")
@@ -332,7 +398,9 @@ def _timeline(page: Page) -> Text:
         return Text()
     scale = max(top[0], most[0] if most else 0.0)
     span = (rss[0][0], rss[-1][0])
-    text = title("Timeline", f"{format_duration(span[1] - span[0])} from the first sample")
+    aside = f"{format_duration(span[1] - span[0])} from the first sample"
+    aside += ", summed over processes" if len(report.series) > 1 else ""
+    text = title("Timeline", aside)
     for name, points, peak, style in (
         ("RSS ", rss, top, "bright_black"),
         ("live", live, (report.peak_live_bytes, report.peak_live_time_s), "cyan"),
@@ -484,7 +552,7 @@ def _process(page: Page, line: ProcessSummary, depth: int) -> Text:
     peak = format_bytes(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else "unknown"
     first = Text("  ").append(peak.rjust(_NUMBER), "bold").append(f"  {line.pid:>7}  ")
     end = "" if line.end_s is None else f" to {format_duration(line.end_s)}"
-    text = Text("  " * min(depth, 8) + shorten(clean(line.command), 200))
+    text = Text("  " * min(depth, 8) + page.frames.limited(clean(line.command), 200))
     text.append(f"  {format_duration(line.start_s)}{end}, {line.ending}", "dim")
     if line.note:
         text.append(f"  {clean(line.note)}", "yellow")

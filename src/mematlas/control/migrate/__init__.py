@@ -1,0 +1,1 @@
+"""Migration of the pages of a process to a node."""

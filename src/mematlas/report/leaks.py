@@ -1,0 +1,111 @@
+"""Leaks in words: the sentence of the headline, the outline of `mematlas leaks`, what sampling can see."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from mematlas.report.bad_frees import place
+from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.quantities import count
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mematlas.report.model.leaks import Leak, Leaks, VerdictSum
+
+TITLES = {
+    LeakVerdict.GROWING: "grew to the end",
+    LeakVerdict.UNFREED: "never freed, growth cannot be told from this run",
+    LeakVerdict.STEADY: "allocated and freed, or growth stopped (caches, buffers)",
+    LeakVerdict.SETUP: "allocated once and kept (start-up, imports)",
+    LeakVerdict.UNCLEAR: "too few samples for a verdict",
+}
+_SEARCHED = 1000  # leaks in which the largest of a verdict is looked for
+_SMALL = 100  # a leak of less than this fraction of the memory is not for the headline
+_LEAST_SAMPLE = 1024
+
+
+def sentence(leaks: Leaks, of_bytes: int, directory: str) -> str:
+    """Return what leaked, as a sentence for the headline; "" if that is nothing, or little of `of_bytes`.
+
+    What was never freed in a run too short to see growth is the rule of short runs, and left out.
+    """
+    for verdict, did in (
+        (LeakVerdict.GROWING, "grew to the end and may be leaked"),
+        (LeakVerdict.UNFREED, "was never freed; whether it grows cannot be told from this run"),
+    ):
+        found = leaks.sum_of(verdict)
+        main = largest(leaks, verdict)
+        if main is None or found.live_bytes * _SMALL < of_bytes:
+            continue
+        if verdict is LeakVerdict.UNFREED and main.bytes_per_s is None:
+            continue
+        where = place(main.frames, directory) or "an unknown stack"
+        most = f"{format_bytes(main.live_bytes)} by {where}"
+        text = f" {_size(found)} {did}: "
+        return text + (f"{where}." if found.leaks == 1 else f"{most}.")
+    return ""
+
+
+def largest(leaks: Leaks, verdict: LeakVerdict) -> Leak | None:
+    """Return the largest leak of a verdict."""
+    if not leaks.sum_of(verdict).leaks:
+        return None
+    return next((each for each in islice(leaks.leaks, _SEARCHED) if each.verdict == verdict), None)
+
+
+def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:
+    """Yield the sums of what was live at the end, as phrases, and whether each is a warning."""
+    yield f"{format_bytes(leaks.live_bytes)} live at the end", False
+    likely = [(each, leaks.sum_of(each)) for each in LIKELY]
+    for verdict, found in likely:
+        if found.leaks:
+            yield f"{_size(found)} {TITLES[verdict]}", verdict is LeakVerdict.GROWING
+    if not any(found.leaks for _, found in likely):
+        yield "nothing grew to the end or was never freed", False
+
+
+def resolution(leaks: Leaks) -> str:
+    """Describe what the sampling cannot see; "" for an exact run."""
+    if not leaks.resolution_bytes:
+        return ""
+    unclear = leaks.sum_of(LeakVerdict.UNCLEAR)
+    text = f"What has no sample is less than {format_bytes(leaks.resolution_bytes)} (95 %)"
+    if unclear.leaks:
+        text += f", and {_size(unclear)} has too few samples for a verdict"
+    return f"{text}. To see smaller leaks, {finer(leaks, leaks.resolution_bytes // 16)}"
+
+
+def finer(leaks: Leaks, limit: int) -> str:
+    """Return the options of `run` that see a leak of `limit` bytes."""
+    mean = leaks.sampling.sample_bytes * limit // max(1, leaks.resolution_bytes)
+    if mean < _LEAST_SAMPLE:
+        return "record with --exact"
+    return f"record with --sample-bytes {_power(mean) >> 10}K or --exact"
+
+
+def cannot_tell(leaks: Leaks, limit: int) -> str:
+    """Return the line for a limit that this sampling cannot check."""
+    return (
+        f"cannot tell leaks of {format_bytes(limit)}: this recording may have missed up to "
+        f"{format_bytes(leaks.resolution_bytes)} (95 %); {finer(leaks, limit)}"
+    )
+
+
+def blocks(leak: Leak) -> str:
+    """Format the blocks of a leak; an estimate has its error."""
+    if leak.count_error:
+        return f"about {leak.live_count:,} ± {leak.count_error:,} blocks"
+    return count(leak.live_count, "block")
+
+
+def _size(found: VerdictSum) -> str:
+    error = f" ± {format_bytes(found.error_bytes)}" if found.error_bytes else ""
+    return format_bytes(found.live_bytes) + error
+
+
+def _power(number: int) -> int:
+    """Return the largest power of two up to a number."""
+    return 1 << (number.bit_length() - 1)
