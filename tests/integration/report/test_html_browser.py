@@ -9,6 +9,7 @@ import pytest
 
 import reports
 from mematlas.report.html.diff import render_diff_html
+from mematlas.report.model.report import METRICS
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -163,8 +164,8 @@ def test_metrics_switch(visit: Callable[..., Any]) -> None:
     page = visit("python_service")
     report = reports.python_service()
     seen = set()
-    for index, name in enumerate(("resident", "live", "peak", "allocated", "huge", "swapped")):
-        page.click(f"#metric button[data-value='{index}']")
+    for name in ("resident", "live", "peak", "allocated", "huge", "swapped"):
+        page.click(f"#metric button[data-value='{METRICS.index(name)}']")
         total = sum(stack.metric(name) for stack in report.stacks)
         assert format_bytes(total) in page.inner_text("#detail .chosen")
         seen.add(pixels(page, "#flame-canvas"))
