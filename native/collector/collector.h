@@ -125,6 +125,8 @@ struct process {
 	uint64_t rss, sampled_rss;
 	uint64_t high_rss; /* highest that the kernel or a snapshot told (VmHWM) */
 	uint64_t looked_rss; /* highest of a snapshot */
+	uint64_t last_rss; /* of the last snapshot */
+	uint64_t due_in; /* round in which a snapshot was last due */
 	uint32_t answered; /* looks */
 	double next_join, next_peak, next_interval, next_sample, next_stat;
 	struct mematlas_sample *timeline;
@@ -164,6 +166,10 @@ struct mematlas_collector {
 	double next_statuses;
 	uint64_t round;
 	bool scan_now;
+	uint64_t sum_rss,
+		looked_sum; /* of all processes: in this round; highest with snapshots of all */
+	uint32_t running; /* processes in the sum */
+	double next_sum_look;
 	struct process *looked_at; /* by the last snapshot, until its cost is known; NULL: none */
 	double look_began;
 	int error;
@@ -287,6 +293,10 @@ double process_read_status_file(struct process *process);
 /* look.c: when residency is read. */
 /* Is RSS so far above that of all snapshots that another one is worth its cost? */
 bool look_is_worth(const struct process *process);
+/* Is the sum of all processes? */
+bool looks_are_worth(const struct mematlas_collector *collector);
+/* After all processes were observed: makes a snapshot due where the sum of their RSS is at a new peak. */
+void looks_of_all(struct mematlas_collector *collector, double now);
 /* Returns the number of the look that the process waits for; `answered` if it waits for none. */
 uint32_t look_asked(const struct process *process);
 /* Lets it go on, and tells above which RSS it shall ask again. */

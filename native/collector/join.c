@@ -361,53 +361,10 @@ static void clear_residency(struct stack_stats_table *table)
 				0;
 }
 
-/* A traced image maps its session memory. After an exec, the PID has another image that does not. */
-static bool is_same_image(const struct join *join)
-{
-	for (size_t i = 0; i < join->vmas.count; i++) {
-		const struct vma *vma = &join->vmas.items[i];
-		if (vma->inode == join->process->inode &&
-		    is_session_memory(join->collector, vma->name))
-			return true;
-	}
-	return false;
-}
-
-static int read_process(struct join *join, struct mematlas_account *account)
-{
-	int proc = join->process->dir;
-	int error = vmas_read(proc, &join->vmas);
-
-	if (!error && !is_same_image(join))
-		error = -ESRCH;
-	if (!error)
-		error = runs_read(join->collector, proc, &join->vmas, &join->runs);
-	if (error)
-		return error;
-	collector_heartbeat(join->collector);
-	error = sharing_read(proc, &join->sharing);
-	if (!error)
-		error = sharing_split(proc, &join->sharing, &join->runs);
-	if (error)
-		return error;
-	sharing_sum(&join->sharing, account);
-	int64_t statm = statm_read(proc);
-	process_read_status_file(join->process);
-	look_taken(join->process, account->rss_bytes, join->asked);
-	account->peak_rss_bytes = join->process->high_rss;
-	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
-	collector_heartbeat(join->collector);
-	error = spans_of_blocks(&join->process->state.blocks, &join->blocks);
-	collector_heartbeat(join->collector);
-	if (!error)
-		error = spans_of_before(&join->process->state.before, &join->before);
-	return error ? error : spans_of_owners(join->process, &join->owners);
-}
-
 static int run_join(struct join *join, struct mematlas_account *account)
 {
 	struct mematlas_collector *collector = join->collector;
-	int error = read_process(join, account);
+	int error = moment_read(join, account);
 
 	if (error)
 		return error;
@@ -444,7 +401,6 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 	double start = clock_monotonic_s();
 	look_begins(collector, process, start);
 	*account = (struct mematlas_account){.time_s = start - collector->started};
-	collector_drain(collector);
 	int error = process->dir < 0 ? -ESRCH : run_join(&join, account);
 	if (error && join.asked != process->answered)
 		look_answer(process, join.asked);

@@ -7,18 +7,105 @@
 
 #include "collector.h"
 
-#define GROWTH 20 /* a look per 1/20 of growth: their number grows by the logarithm of RSS */
-#define LEAST_GROWTH (256u << 10)
+#define GROWTH 33 /* a look per 3 % of growth: their number grows by the logarithm of RSS */
+#define LEAST_GROWTH (128u << 10)
+#define LEAST_SUM (16u << 20) /* smaller groups, as of a shell, have the looks of each process */
+#define STALE 64 /* part of the sum by which one process may have changed since its snapshot */
 #define PEAK_SHARE 0.2 /* of the time that looks at a growing process may take */
 
-static uint64_t threshold(const struct process *process)
+static uint64_t above(uint64_t looked)
 {
-	return process->looked_rss + process->looked_rss / GROWTH + LEAST_GROWTH;
+	return looked + looked / GROWTH + LEAST_GROWTH;
+}
+
+static bool has_company(const struct mematlas_collector *collector)
+{
+	return collector->running > 1;
 }
 
 bool look_is_worth(const struct process *process)
 {
-	return process->rss > threshold(process);
+	return process->rss > above(process->looked_rss);
+}
+
+bool looks_are_worth(const struct mematlas_collector *collector)
+{
+	return has_company(collector) && collector->sum_rss >= LEAST_SUM &&
+	       collector->sum_rss > above(collector->looked_sum);
+}
+
+static bool is_running(const struct process *process)
+{
+	return process->active && process->ending == MEMATLAS_RUNNING && process->rss > 0 &&
+	       !process->emitted_exiting;
+}
+
+/* Beyond which RSS of this process either its own or the sum is at a new peak. */
+static uint64_t ask_above(const struct mematlas_collector *collector, const struct process *process)
+{
+	uint64_t own = above(process->looked_rss), least = above(collector->looked_sum);
+
+	if (!has_company(collector) || !collector->looked_sum)
+		return own;
+	uint64_t left = least > collector->sum_rss ? least - collector->sum_rss : 0;
+	return process->rss + left < own ? process->rss + left : own;
+}
+
+static void tell_when_to_ask(const struct mematlas_collector *collector, struct process *process)
+{
+	uint64_t *told = &process->shared->look_above, wanted = ask_above(collector, process);
+
+	if (process->looked_rss && __atomic_load_n(told, __ATOMIC_RELAXED) != wanted)
+		__atomic_store_n(told, wanted, __ATOMIC_RELAXED);
+}
+
+static uint64_t stale_bytes(const struct process *process)
+{
+	return process->rss > process->last_rss ? process->rss - process->last_rss
+						: process->last_rss - process->rss;
+}
+
+static void sum_up(struct mematlas_collector *collector)
+{
+	collector->sum_rss = 0;
+	collector->running = 0;
+	for (uint32_t i = 0; i < collector->count; i++) {
+		if (!is_running(collector->processes[i]))
+			continue;
+		collector->sum_rss += collector->processes[i]->rss;
+		collector->running++;
+	}
+}
+
+static struct process *find_stalest(const struct mematlas_collector *collector)
+{
+	struct process *found = NULL;
+
+	for (uint32_t i = 0; i < collector->count; i++) {
+		struct process *process = collector->processes[i];
+		if (is_running(process) && process->due_in != collector->round &&
+		    (!found || stale_bytes(process) > stale_bytes(found)))
+			found = process;
+	}
+	return found;
+}
+
+/* One snapshot a round, of the process that has changed most, until what has changed since is little. */
+void looks_of_all(struct mematlas_collector *collector, double now)
+{
+	sum_up(collector);
+	if (!has_company(collector))
+		return;
+	for (uint32_t i = 0; i < collector->count; i++)
+		if (is_running(collector->processes[i]))
+			tell_when_to_ask(collector, collector->processes[i]);
+	if (!looks_are_worth(collector) || now < collector->next_sum_look)
+		return;
+	struct process *stalest = find_stalest(collector);
+	if (!stalest || stale_bytes(stalest) <= collector->sum_rss / STALE)
+		collector->looked_sum = collector->sum_rss;
+	else if (event_push(collector, MEMATLAS_EVENT_PEAK, stalest->index))
+		stalest->due_in = collector->round;
 }
 
 uint32_t look_asked(const struct process *process)
@@ -44,11 +131,13 @@ void look_refuse(struct process *process)
 
 void look_taken(struct process *process, uint64_t rss, uint32_t asked)
 {
+	process->last_rss = rss;
 	if (rss > process->looked_rss)
 		process->looked_rss = rss;
 	if (rss > process->high_rss)
 		process->high_rss = rss;
-	__atomic_store_n(&process->shared->look_above, threshold(process), __ATOMIC_RELAXED);
+	__atomic_store_n(&process->shared->look_above, above(process->looked_rss),
+			 __ATOMIC_RELAXED);
 	if (asked != process->answered)
 		look_answer(process, asked);
 }
@@ -76,4 +165,5 @@ void look_ends(struct mematlas_collector *collector, double now)
 		return;
 	postpone(&process->next_join, now + cost / budget);
 	postpone(&process->next_peak, now + cost / PEAK_SHARE);
+	postpone(&collector->next_sum_look, now + cost / PEAK_SHARE);
 }

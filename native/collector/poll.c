@@ -53,6 +53,7 @@ static void observe_all(struct mematlas_collector *collector, double now)
 	for (uint32_t i = 0; i < collector->count; i++)
 		if (collector->processes[i]->active && !collector->processes[i]->emitted_ended)
 			process_observe(collector, collector->processes[i], now);
+	looks_of_all(collector, now);
 	struct pollfd end = {.fd = collector->watched, .events = POLLIN};
 	if (collector->watched >= 0 && !collector->emitted_watched && poll(&end, 1, 0) > 0)
 		collector->emitted_watched = event_push(collector, MEMATLAS_EVENT_WATCHED, -1);

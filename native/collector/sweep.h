@@ -149,4 +149,7 @@ void touches_sweep(struct join *join, uint32_t owner, uint64_t at, uint64_t unti
 /* discover_modules.c: executable mappings without a MODULE record */
 void discover_modules(struct join *join);
 
+/* moment.c: reads all that the sweep goes over. */
+int moment_read(struct join *join, struct mematlas_account *account);
+
 #endif

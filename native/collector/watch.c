@@ -128,21 +128,22 @@ static void check_stop(struct mematlas_collector *collector, struct process *pro
 }
 
 /* A process that waits goes on at once, unless its RSS is worth a look. */
-static bool is_wanted(struct process *process)
+static bool is_wanted(const struct mematlas_collector *collector, struct process *process)
 {
 	uint32_t asked = look_asked(process);
 
 	if (asked == process->answered)
 		return false;
-	if (look_is_worth(process))
+	if (look_is_worth(process) || looks_are_worth(collector))
 		return true;
 	look_answer(process, asked);
 	return false;
 }
 
-static int due_event(struct process *process, double now, double interval)
+static int due_event(const struct mematlas_collector *collector, struct process *process,
+		     double now, double interval)
 {
-	if (is_wanted(process))
+	if (is_wanted(collector, process))
 		return MEMATLAS_EVENT_PEAK;
 	if (now >= process->next_peak && look_is_worth(process))
 		return MEMATLAS_EVENT_PEAK;
@@ -158,9 +159,10 @@ static void check_due(struct mematlas_collector *collector, struct process *proc
 
 	if (process->next_interval == 0)
 		process->next_interval = now + interval;
-	int due = due_event(process, now, interval);
+	int due = due_event(collector, process, now, interval);
 	if (due == MEMATLAS_EVENT_NONE || !event_push(collector, due, process->index))
 		return;
+	process->due_in = collector->round;
 	process->next_interval = now + interval;
 	process->next_join = now + JOIN_GAP_S;
 }
@@ -195,6 +197,7 @@ void process_observe(struct mematlas_collector *collector, struct process *proce
 		look_refuse(process);
 		return;
 	}
+	collector->sum_rss += rss - process->rss;
 	process->rss = rss;
 	if (sample_is_due(process, now)) {
 		process->sampled_exit = process->emitted_exiting;

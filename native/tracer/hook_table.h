@@ -46,6 +46,7 @@
 	     FORWARD(thread, attributes, routine, argument), PATCHED)                              \
 	HOOK(void, _exit, (int status), FORWARD(status), PATCHED)                                  \
 	HOOK(void, quick_exit, (int status), FORWARD(status), PATCHED)                             \
+	HOOK(void, abort, (void), FORWARD(), PATCHED)                                              \
 	HOOK(int, prctl, (int option, ...), BOOTSTRAP, PATCHED)                                    \
 	HOOK(int, setrlimit, (int resource, const struct rlimit *limit), FORWARD(resource, limit), \
 	     PATCHED)                                                                              \

@@ -102,6 +102,14 @@ TRACE_EXPORT __attribute__((noreturn)) void quick_exit(int status)
 	__builtin_unreachable();
 }
 
+/* The process goes on after this if a handler of SIGABRT jumps away. */
+TRACE_EXPORT __attribute__((noreturn)) void abort(void)
+{
+	trace_before_abort();
+	trace_real.abort();
+	__builtin_unreachable();
+}
+
 __attribute__((constructor)) static void constructor(void)
 {
 	trace_resolve();

@@ -80,7 +80,7 @@ static TRACE_SLOW void *fallback_new(size_t size)
 	void *block = trace_real.malloc(size);
 
 	if (!block)
-		abort();
+		trace_real.abort();
 	return trace_sample_due(size) ? record_new(block, size, before) : block;
 }
 

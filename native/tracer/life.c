@@ -188,6 +188,16 @@ void trace_before_exec(void)
 	}
 }
 
+void trace_before_abort(void)
+{
+	static _Atomic bool done;
+
+	if (!is_own_process() || atomic_exchange(&done, true))
+		return;
+	wait_for_snapshot();
+	trace_exec_failed();
+}
+
 void trace_exec_failed(void)
 {
 	uint32_t exiting = TRACE_EXITING;

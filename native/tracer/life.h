@@ -14,6 +14,8 @@ void trace_before_fork(void);
 void trace_after_fork_in_child(void);
 void trace_before_exec(void);
 void trace_exec_failed(void);
+/* Waits for a snapshot, as at an exit; the process may go on. */
+void trace_before_abort(void);
 /* Waits for the collector's exit snapshot, ten seconds at most. */
 void trace_exit(void);
 

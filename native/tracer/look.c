@@ -12,6 +12,7 @@
 
 #define FIRST_LOOK_BYTES (8u << 20) /* below, a process has the looks of its start and end only */
 #define MOST_WAIT_NS 500000000L
+#define MOST_LOOKS 3 /* before one fall of RSS */
 #define STEP_NS 10000000L
 #define BLIND_GAP_NS 20000000L /* between looks that may be in vain */
 #define BLIND_SHARE 50 /* of the time may pass in such waits: one part in so many */
@@ -166,7 +167,8 @@ TRACE_SLOW void trace_look(uint64_t ticks)
 	uint32_t pending = asked(process);
 	if (!is_answered(process, pending) && now_ns() >= atomic_load(&next_look))
 		look(process, pending);
-	else if (is_new_peak(process))
+	/* Other threads may have touched memory while this one waited. */
+	for (int i = 0; i < MOST_LOOKS && is_new_peak(process); i++)
 		look(process, ask(process));
 	atomic_store(&trace_looked_at, ticks);
 }

@@ -136,7 +136,11 @@ def print_summary(recording: RecordingData, path: str, asked: Patterns) -> None:
 
     recording.notes += mark_wrappers(recording, asked)
     console = Console(stderr=True)
-    only = "resident" if len(recording.processes) == 1 else None  # what others had is told, too
-    report = with_symbol_note(recording, make_report(recording, only=only))
+    # Of stacks that hold nothing any more there may be very many, so they are read only where they are told.
+    only = "resident" if len(recording.processes) == 1 else None
+    report = make_report(recording, only=only)
+    if only and report.main_metric != only:
+        report = make_report(recording, only=report.main_metric)
+    report = with_symbol_note(recording, report)
     ranked = lines(report.stacks, report.main_metric)
     render_summary(report, ranked, path, console=console, leaks=find_leaks(recording))

@@ -243,6 +243,9 @@ class Process:
     title: str = field(default="", repr=False)  # its last command line, if that changed
     attached: bool = field(default=False, repr=False)  # tracing began while it ran
     peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
+    cause: str = field(
+        default="", repr=False
+    )  # of its ending, if that was the OOM killer: whose limit was reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +276,7 @@ class Snapshot:
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
-    peak_rss_bytes: int | None = None  # VmHWM at that time
+    peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM at that time
     moment_s: float | None = None  # time of the snapshot that this one was taken together with
 
 

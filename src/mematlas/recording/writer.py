@@ -69,7 +69,7 @@ class Writer:
             process,
             *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
             *("start_s", "python_version", "end_s", "ending", "note", "title", "attached"),
-            "peak_rss_bytes",
+            *("peak_rss_bytes", "cause"),
         )
         self._chunk(atlas.PROCESS, metadata)
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
-from mematlas.report import bad_frees, timeline
+from mematlas.report import bad_frees
 from mematlas.report import leaks as words
+from mematlas.report.endings import endings
 from mematlas.report.frame_names import owner_name
 from mematlas.report.model.report import END, PEAK
-from mematlas.report.run_facts import is_known, part_totals
+from mematlas.report.run_facts import is_known, part_totals, share_of_highest
 from mematlas.report.titles import PART_TITLES
 from mematlas.units import format_bytes, format_duration
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import Report
 
 _HELD: dict[str, str] = {PartKind.LIVE: "held by", PartKind.BEFORE: "allocated"}
-_NEAR = 1.02  # ratio of two RSS values that count as the same peak
 
 
 def answer(
@@ -34,67 +34,91 @@ def answer_spans(
     report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None = None
 ) -> list[tuple[str, str]]:
     """Return the answer as pairs of text and role: "figure", "code", "warning", or "" for plain words."""
-    spans, owner = _memory(report, ranked, directory)
+    spans = _memory(report)
+    owner = _owner(report, ranked, directory) if is_known(report.account) else []
     leaked = leaks and words.sentence(leaks, report.account.total_bytes, directory)
-    if leaked:
-        spans.append((leaked, "warning"))
-    spans += owner
+    leak = [(leaked, "warning")] if leaked else []
+    # The owner of a missed peak goes on from the sentence before it.
+    spans += owner + leak if report.main_metric == "peak" else leak + owner
+    if ended := endings(report):
+        spans.append((f" {ended}", ""))
     if bad := bad_frees.sentence(report.bad_frees, directory):
         spans.append((bad, "warning"))
     return spans
 
 
-def _memory(
-    report: Report, ranked: list[LineStats], directory: str
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return where the resident memory is, and who owns most of it."""
+def _memory(report: Report) -> list[tuple[str, str]]:
+    """Return where the resident memory is."""
     account = report.account
     if account.total_bytes <= 0:
-        return [("Resident memory is unknown: the program's pages could not be read.", "")], []
+        return [("Resident memory is unknown: the program's pages could not be read.", "")]
     if not is_known(account):
         return [
             (format_bytes(account.rss_bytes), "figure"),
             (" resident. Its parts are unknown: the program's pages could not be read.", ""),
-        ], []
+        ]
+    return _missed(report) if report.main_metric == "peak" else _parts(report)
+
+
+def _parts(report: Report) -> list[tuple[str, str]]:
+    account = report.account
     spans = [(format_bytes(account.total_bytes), "figure"), (f" resident {_when(report)}: ", "")]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
         spans.append((" and " if number else "", ""))
         spans.append((f"{100 * size / account.total_bytes:.0f} %", "figure"))
         spans.append((f" {_HELD.get(kind, 'in')} {PART_TITLES[kind]}", ""))
     spans.append((".", ""))
-    owner: list[tuple[str, str]] = []
+    return spans
+
+
+def _missed(report: Report) -> list[tuple[str, str]]:
+    """Return by how much the account misses the peak: its parts would be those of another moment."""
+    account = report.account
+    return [
+        (format_bytes(account.highest_rss_bytes), "figure"),
+        (" resident at the peak, which was missed: the account has ", ""),
+        (format_bytes(account.rss_bytes), "figure"),
+        (f", {format_bytes(account.highest_rss_bytes - account.rss_bytes)} less.", ""),
+        (" Most live bytes were ", ""),
+        (format_bytes(report.peak_live_bytes), "figure"),
+        (f" at {format_duration(report.peak_live_time_s)}.", ""),
+    ]
+
+
+def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
     by = report.main_metric
-    if ranked and ranked[0].bytes[by] > 0:
-        owner.append((" The largest owner is ", ""))
-        owner.append((owner_name(ranked[0], directory), "code"))
-        owner.append((" with ", ""))
-        owner.append((format_bytes(ranked[0].bytes[by]), "figure"))
-        error = ranked[0].error_bytes
-        owner.append((f" ± {format_bytes(error)}." if error else ".", ""))
-    return spans, owner
+    largest = max(ranked, key=lambda line: line.bytes[by], default=None)
+    if largest is None or largest.bytes[by] <= 0:
+        return []
+    error = 0 if by == "peak" else largest.error_bytes
+    return [
+        (" The largest owner then was " if by == "peak" else " The largest owner is ", ""),
+        (owner_name(largest, directory), "code"),
+        (" with ", ""),
+        (format_bytes(largest.bytes[by]), "figure"),
+        (f" ± {format_bytes(error)}." if error else ".", ""),
+    ]
 
 
 def _when(report: Report) -> str:
-    """Return "at the peak" or "near the peak": snapshots are rarer than samples of RSS."""
+    """Return "at the peak", or how much of the highest RSS the account has."""
     if report.at == END:
         return f"at the end, {format_duration(report.account.time_s)}"
     if report.at != PEAK:
         return (
             f"at the mark {shorten(clean(report.at), 60)}, {format_duration(report.account.time_s)}"
         )
-    if report.account.counted_once:
-        return (
-            f"in {report.account.processes} processes at {format_duration(report.account.time_s)}, "
+    account, highest = report.account, share_of_highest(report.account)
+    if account.counted_once:
+        when = (
+            f"in {account.processes} processes at {format_duration(account.time_s)}, "
             "with shared pages counted once"
         )
+        return f"{when}, {highest}" if account.missed_peak else when
     if len(report.processes) > 1:
-        return (
-            f"at {format_duration(report.account.time_s)}, when memory other than files was highest"
-        )
-    top = timeline.highest(timeline.summed(report, "rss_bytes"))
-    if top is None or top[0] <= report.account.rss_bytes * _NEAR:
-        return "at the peak"
-    return f"near the peak of {format_bytes(top[0])}"
+        when = f"at {format_duration(account.time_s)}, when memory other than files was highest"
+        return f"{when}, {highest}" if account.missed_peak else when
+    return "at the peak" if highest in {"", "at the highest RSS"} else highest
 
 
 def _by_size(pair: tuple[str, int]) -> int:

@@ -274,6 +274,7 @@ def _object(values: dict[str, Any]) -> _RawJson:
 def _account(account: Account) -> dict[str, Any]:
     return {
         **{name: getattr(account, name) for name in ("time_s", "trigger", "rss_bytes")},
+        "highest_rss_bytes": account.highest_rss_bytes or None,
         "pss_bytes": account.pss_bytes,
         "sum": "pss" if account.counted_once else "rss",
         "processes": account.processes,

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 _NAMED = 4  # processes
 
+_PEAK_PERCENT = (
+    99  # of the highest RSS, and above: the peak itself, as the kernel's counters tell it
+)
+
 
 def sampling(settings: Sampling) -> str:
     """Format the sampling mode."""
@@ -50,15 +54,24 @@ def was_detached(report: Report) -> bool:
 
 
 def account_time(account: Account, *, detached: bool = False) -> str:
-    """Format the time of an account and what triggered it."""
+    """Format the time of an account, and how near it is to the peak: "at 838 ms, at exit, at the highest RSS"."""
     reason = {
-        "peak": "near the highest RSS",
         "exit": "at detach" if detached else "at exit",
-        "interval": "at a regular snapshot",
         "stopped": "program stopped",
         "mark": "at a mark",
-    }.get(account.trigger, account.trigger)
-    return f"at {format_duration(account.time_s)}, {reason}" if reason else "unknown"
+    }.get(account.trigger, "")
+    words = [f"at {format_duration(account.time_s)}", reason, share_of_highest(account)]
+    return ", ".join(filter(None, words))
+
+
+def share_of_highest(account: Account) -> str:
+    """Format RSS against the highest of the run: "at 97 % of the highest RSS"; "" if that is unknown."""
+    if account.highest_rss_bytes <= 0:
+        return ""
+    percent = int(100 * account.rss_bytes / account.highest_rss_bytes)
+    if percent >= _PEAK_PERCENT:
+        return "at the highest RSS"
+    return f"at {percent} % of the highest RSS of {format_bytes(account.highest_rss_bytes)}"
 
 
 def account_sum(account: Account) -> str:

@@ -11,6 +11,7 @@ from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
 from mematlas.present.printable import clean
 from mematlas.tracing.child import library
+from mematlas.tracing.oom import OomWatch
 from mematlas.tracing.private_allocators import (
     describe_private_allocators,
     find_private_allocators,
@@ -82,6 +83,7 @@ class Follower:
         self._clock_base_s = time.monotonic() - collector.now_s()
         self._joined: list[tuple[int, float]] = []
         self._recorders: dict[int, ProcessRecorder] = {}
+        self._oom = OomWatch()
         self._families: dict[
             int, int
         ] = {}  # the process from which others were forked without exec
@@ -177,17 +179,19 @@ class Follower:
     def _handle(self, event: Event, index: int) -> None:
         if event is Event.PROCESS:
             self._recorders[index] = ProcessRecorder(self._collector, self._writer, index)
+            self._oom.see(self._recorders[index].pid)
             info = self._collector.process(index)
             shares = info.inherited or (info.attached and info.parent >= 0)
             self._families[index] = self._families.get(info.parent, index) if shares else index
             if not info.inherited:  # by exec; a forked child joins without one
                 self._joined.append((info.pid, self._clock_base_s + info.start_s))
         elif event is Event.ENDED:
-            self._recorders[index].end()
+            self._recorders[index].end(self._oom)
         elif event is Event.MARK:
             self._recorders[index].marks()
         elif event in _TRIGGERS:
             self._snapshot(index, _TRIGGERS[event])
+            self._oom.see(self._recorders[index].pid)
 
     def _snapshot(self, index: int, trigger: str) -> None:
         """Snapshot a process and those that share memory with it: PSS holds for one moment only.

@@ -34,6 +34,7 @@ from mematlas.tracing.program import WHY_UNTRACED
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
     from mematlas.recording import Writer
+    from mematlas.tracing.oom import OomWatch
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
 _FAULT_SITE = struct.Struct("<4I5d")
@@ -43,6 +44,7 @@ _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for 
 _MOST_TITLE = 1024
 _MOST_MARKS = 4096  # of a process
 _MOST_ACCOUNTS = 256  # of its marks; the tracer waits for no more
+_KILLED = "killed by SIGKILL"
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
@@ -82,6 +84,7 @@ class ProcessRecorder:
         self._marks_set = 0
         self._mark_accounts = 0
         self._unread = ""  # why pages could not be read
+        self._cause = ""  # why the OOM killer killed it, if it did
         info = collector.process(index)
         self.pid = info.pid
         self._process = Process(
@@ -172,10 +175,13 @@ class ProcessRecorder:
         if rows:
             self._writer.timeline(self._index, rows)
 
-    def end(self) -> None:
-        """Write the totals and the ending of a process that is gone."""
+    def end(self, oom: OomWatch) -> None:
+        """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
         self.ended = True
         info = self._write_names()
+        # A process that waited for its last snapshot was not killed: its cgroups need not be read.
+        if not info.execed:
+            self._cause = oom.forget(self.pid, is_suspected=not self._has_exited)
         self.losses = _losses(info)
         self._write_totals()
         self.flush_timeline()
@@ -186,6 +192,7 @@ class ProcessRecorder:
             self._process,
             end_s=info.end_s,
             ending=ending,
+            cause=self._cause if ending == _KILLED else "",
             python_version=_version(info),
             note=_note(info, self._unread, self._marks_set),
             peak_rss_bytes=info.peak_rss_bytes or None,
@@ -205,14 +212,18 @@ class ProcessRecorder:
             return
         elif returncode is not None:
             status = returncode << 8 if returncode >= 0 else -returncode
-            process = replace(self._process, ending=child.format_wait_status(status))
+            process = self._ended_by(status)
         elif info.status is not None:
-            process = replace(self._process, ending=child.format_wait_status(info.status))
+            process = self._ended_by(info.status)
         else:
             return
         if process != self._process:
             self._process = process
             self._writer.process(process)
+
+    def _ended_by(self, status: int) -> Process:
+        ending = child.format_wait_status(status)
+        return replace(self._process, ending=ending, cause=self._cause if ending == _KILLED else "")
 
     def _close_running(self, info: Traced) -> Process:
         """Write what a running process holds, and return its description with an ending."""

@@ -316,3 +316,16 @@ def test_missing_textual_is_one_line(tmp_path: Path) -> None:
         [sys.executable, "-c", code, "top", "--once"], capture_output=True, check=False
     )
     assert once.returncode == 0
+
+
+def test_a_filter_without_match_says_so_and_ctrl_c_quits() -> None:
+    """An empty list has words; Ctrl-C ends the interface, also while the filter has the focus."""
+    app = live("no process has this name at all")
+
+    async def act(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: any("No process matches" in line for line in lines(app)))
+        await pilot.press("slash", "ctrl+c")
+        await until(pilot, lambda: not app.is_running or app._exit)
+
+    drive(app, act)
+    assert app.return_code == 0

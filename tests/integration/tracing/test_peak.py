@@ -33,18 +33,19 @@ def had_no_answer(run: Traced) -> bool:
     "way",
     [
         *("munmap", "syscall", "fixed", "madvise", "mremap", "sbrk", "free", "realloc", "frees"),
-        *("small", "threads", "exit", "_exit", "exec"),
+        *("small", "threads", "exit", "_exit", "exec", "abort"),
     ],
 )
 def test_a_peak_of_20_ms(build: Build, traced: Run, options: tuple[str, ...], way: str) -> None:
     """RSS falls by a call that the tracer sees, and the account is of the moment before."""
     run = traced(build("peaks"), way, options=options, top=1000)
-    assert run.outcome.status == 0
+    assert run.outcome.status == (134 if way == "abort" else 0)
     assert highest(run) >= 150 * MIB
     if had_no_answer(run):
         pytest.skip("the collector got no CPU in time, as the report says")
-    # A heap that shrinks with small frees is seen at one free in some, and by then it has begun to shrink.
-    least = 0.9 if way == "small" else 0.95
+    # A heap that shrinks with small frees is seen at one free in some, and by then it has begun to shrink. Threads
+    # run on while pages are read for one of them.
+    least = 0.9 if way in {"small", "threads"} else 0.95
     assert run.report["account"]["rss_bytes"] >= least * highest(run)
 
 

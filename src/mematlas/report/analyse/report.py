@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ import numpy as np
 from mematlas.recording.model import LIFETIMES, PartKind, SlackPart
 from mematlas.report.analyse import account, sums
 from mematlas.report.analyse.bad_frees import find_bad_frees
+from mematlas.report.analyse.calibrate import excess
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
+from mematlas.report.analyse.highest import highest_rss, highest_rss_of
 from mematlas.report.analyse.imports import find_imports
 from mematlas.report.analyse.moments import marked_moments, snapshots_at
 from mematlas.report.analyse.objects import find_object_types
@@ -66,8 +69,9 @@ def make_report(
     peak = list(joined) if joined is not None else snapshots_at(recording, processes, at)
     totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
     stacks = _all_stacks(recording, processes, paths, peak, only)
-    highest = max(totals, key=lambda each: each.peak_live_bytes, default=None)
-    whole = account.account(peak, recording, wanted)
+    most_live = max(totals, key=lambda each: each.peak_live_bytes, default=None)
+    highest = highest_rss(recording, processes)
+    whole = replace(account.account(peak, recording, wanted), highest_rss_bytes=highest)
     return Report(
         command=recording.command,
         started=recording.started,
@@ -78,9 +82,12 @@ def make_report(
             summarize_process(each, recording) for each in processes if not _only_forked(each, seen)
         ),
         account=whole,
-        last=account.account(account.at_end(snapshots, processes), recording, wanted),
+        last=replace(
+            account.account(account.at_end(snapshots, processes), recording, wanted),
+            highest_rss_bytes=highest,
+        ),
         peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
-        peak_live_time_s=highest.peak_time_s if highest else 0.0,
+        peak_live_time_s=most_live.peak_time_s if most_live else 0.0,
         stacks=stacks,
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
@@ -142,7 +149,11 @@ def _all_stacks(
             recording.allocators,
             join.parts if join else (),
         )
-        tables += _table(stacks, index, rows, held, more, only, divided.less)
+        less = dict(divided.less)
+        if join:
+            for key, size in excess(join.rows, join.parts).items():
+                less[key] = less.get(key, 0) + size
+        tables += _table(stacks, index, rows, held, more, only, less)
         if divided.rows is not None and only in {None, "resident", *_SHARES}:
             tables.append(divided.rows)
         if index in recording.fault_sites and only in {None, "faulted"}:
@@ -283,24 +294,17 @@ def _with_some(
 
 def summarize_process(process: Process, recording: RecordingData) -> ProcessSummary:
     """Return a process as the process list shows it."""
-    index = process.index
-    rss = [process.peak_rss_bytes or 0]
-    for each in recording.snapshots:
-        if each.process == index:
-            rss += [each.rss_bytes, each.peak_rss_bytes or 0]
-    rows = recording.timeline.get(index)
-    if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
-        rss.append(int(np.nanmax(rows["rss_bytes"])))
     return ProcessSummary(
-        index=index,
+        index=process.index,
         pid=process.pid,
         parent_index=process.parent_index,
         command=process.title or shlex.join(process.command) or process.executable,
         start_s=process.start_s,
         end_s=process.end_s,
         ending=process.ending,
-        peak_rss_bytes=max(rss, default=0),
+        peak_rss_bytes=highest_rss_of(recording, process),
         note=process.note,
+        cause=process.cause,
     )
 
 

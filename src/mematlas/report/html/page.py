@@ -18,7 +18,7 @@ from mematlas.present.html.markup import (
 )
 from mematlas.present.printable import clean, shorten
 from mematlas.report import bad_frees as bad_free_words
-from mematlas.report import frame_names, quantities, run_facts, titles
+from mematlas.report import endings, frame_names, quantities, run_facts, titles
 from mematlas.report import leaks as leak_words
 from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer_spans
@@ -124,7 +124,7 @@ def _account_section(report: Report, directory: str) -> str:
         return section(
             "account", "Account", "", "<p>Unknown: the program's pages could not be read.</p>"
         )
-    titles_of = {PEAK: "near the peak", END: "at the end"}
+    titles_of = {PEAK: "at the peak", END: "at the end"}
     title_of = titles_of.get(report.at, f"at the mark {clean(report.at)}")
     accounts = [("peak", safe(title_of), report.account)]
     if run_facts.is_known(report.last) and report.last != report.account:
@@ -382,7 +382,7 @@ def _process_row(line: ProcessSummary, depth: int) -> str:
         f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
         f"<td>{format_duration(line.start_s)}</td>"
         f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
-        f"<td>{safe(line.ending)}</td></tr>"
+        f"<td>{safe(endings.ending(line))}</td></tr>"
     )
 
 

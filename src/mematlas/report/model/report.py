@@ -32,6 +32,7 @@ Metric: TypeAlias = Literal[
     "fragmented",
     "idle",
 ]
+NEAR = 0.95  # part of the highest RSS that an account of the peak has
 METRICS: tuple[Metric, ...] = get_args(Metric)
 """Metrics that stacks can be ranked by, in the order of the metric switch."""
 
@@ -66,6 +67,7 @@ class Account:
     pss_bytes: int | None = None  # None: not recorded
     counted_once: bool = False  # parts are PSS: pages that processes share count once in all
     processes: int = 1
+    highest_rss_bytes: int = 0  # of the run: VmHWM, of several processes by samples; 0: unknown
 
     @property
     def total_bytes(self) -> int:
@@ -73,6 +75,11 @@ class Account:
         if self.counted_once and self.pss_bytes is not None:
             return self.pss_bytes
         return self.rss_bytes
+
+    @property
+    def missed_peak(self) -> bool:
+        """Whether RSS was clearly higher at another time, which no snapshot saw."""
+        return self.rss_bytes < NEAR * self.highest_rss_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,7 @@ class ProcessSummary:
     ending: str
     peak_rss_bytes: int
     note: str
+    cause: str = ""  # of its ending, where the OOM killer ended it
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +286,17 @@ class Report:
 
     @property
     def main_metric(self) -> Metric:
-        """The metric that sums to the account: of several processes, PSS if it is known."""
+        """The metric of the answer: what was live at the peak, if the account is of another moment.
+
+        Else what sums to the account: of several processes PSS, if it is known.
+        """
+        if (
+            self.at == PEAK
+            and self.account.missed_peak
+            and len(self.processes) == 1
+            and self.peak_live_bytes > 0
+        ):
+            return "peak"
         return "pss" if self.account.counted_once else "resident"
 
     def why_unknown(self, metric: str) -> str | None:

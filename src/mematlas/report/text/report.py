@@ -12,7 +12,7 @@ from rich.text import Text
 from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
-from mematlas.report import frame_names, quantities, run_facts, timeline, titles
+from mematlas.report import endings, frame_names, quantities, run_facts, timeline, titles
 from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer
 from mematlas.report.model.leaks import LIKELY
@@ -77,8 +77,7 @@ class Page:
 
     def answer(self) -> Text:
         """Return the answer: where the memory is."""
-        ranked = sorted(self.ranked, key=lambda line: -line.bytes[self.report.main_metric])
-        return Text(answer(self.report, ranked, self.directory, self.leaks))
+        return Text(answer(self.report, self.ranked, self.directory, self.leaks))
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
         """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
@@ -502,7 +501,7 @@ def _line_details(line: LineStats, by: str) -> str:
         phrase[0] += f" in {processes:,} processes"
     phrase += [
         f"{short} {format_bytes(line.bytes[metric])}"
-        for short, metric in (("resident", "resident"), ("peak", "peak"))
+        for short, metric in (("resident", "resident"), ("live at peak", "peak"))
         if metric != by and not (by in {"pss", "uss"} and line.bytes[metric] == line.bytes[by])
     ]
     phrase += [
@@ -553,7 +552,7 @@ def _process(page: Page, line: ProcessSummary, depth: int) -> Text:
     first = Text("  ").append(peak.rjust(_NUMBER), "bold").append(f"  {line.pid:>7}  ")
     end = "" if line.end_s is None else f" to {format_duration(line.end_s)}"
     text = Text("  " * min(depth, 8) + page.frames.limited(clean(line.command), 200))
-    text.append(f"  {format_duration(line.start_s)}{end}, {line.ending}", "dim")
+    text.append(f"  {format_duration(line.start_s)}{end}, {endings.ending(line)}", "dim")
     if line.note:
         text.append(f"  {clean(line.note)}", "yellow")
     return page.hanging(first, text, 23)

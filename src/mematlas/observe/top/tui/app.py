@@ -46,6 +46,7 @@ class TopApp(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", "quit", show=False, priority=True),
         Binding("question_mark", "help", "help", key_display="?"),
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("s", "sort(1)", "sort"),
@@ -195,6 +196,8 @@ class TopApp(App[None]):
         processes.total = self.after.meminfo.get("MemTotal", 0)
         lines = build_lines(self.before, self.after, self.options, user_name)
         options = self.options
+        words = options.text.strip()
+        processes.empty = f"No process matches {words!r}. Esc clears the filter." if words else ""
         processes.show(lines, sort=options.sort, reverse=options.reverse, shape=options.shape)
         if isinstance(self.screen, ProcessScreen):
             self._update_process(self.screen)

@@ -53,8 +53,10 @@ def _block(name: str, points: Points, width: int, height: int, style: str, soft:
     if span:
         text.append(f", {sign}{format_bytes(abs(change) / span)}/s", soft)
     text.append(f"   min {format_bytes(min(values))}, max {format_bytes(max(values))}\n", soft)
-    labels = (format_bytes(max(values)), "0")
-    return text.append_text(_area(points, width, height, labels, style, soft)).append("\n")
+    least = min(values) if min(values) < max(values) else 0.0  # a slow growth is to be seen
+    labels = (format_bytes(max(values)), format_bytes(least) if least else "0")
+    area = _area(points, width, height, labels, style, soft, least)
+    return text.append_text(area).append("\n")
 
 
 def _faults(samples: list[ProcessSample], width: int, style: str, soft: str) -> Text:
@@ -72,7 +74,13 @@ def _faults(samples: list[ProcessSample], width: int, style: str, soft: str) -> 
 
 
 def _area(
-    points: Points, width: int, height: int, labels: tuple[str, str], style: str, soft: str
+    points: Points,
+    width: int,
+    height: int,
+    labels: tuple[str, str],
+    style: str,
+    soft: str,
+    least: float = 0.0,
 ) -> Text:
     columns = _columns(points, max(10, width - _AXIS))
     highest = max((value for value in columns if value is not None), default=0.0) or 1.0
@@ -82,10 +90,18 @@ def _area(
         text.append(f"{label:>{_AXIS - 2}} ", soft).append("│" if label else " ", soft)
         below = height - 1 - row
         for value in columns:
-            level = 0 if value is None else round(value / highest * height * 8) - below * 8
+            level = _eighths(value, least, highest, height) - below * 8
             text.append(_EIGHTHS[max(0, min(8, level))], style)
         text.append("\n")
     return text
+
+
+def _eighths(value: float | None, least: float, highest: float, height: int) -> int:
+    """Return the height of a column; the least value of a chart that does not begin at 0 is still drawn."""
+    if value is None or highest <= least:
+        return 0
+    share = (value - least) / (highest - least) * height * 8
+    return max(1, round(share)) if least else round(share)
 
 
 def _columns(points: Points, width: int) -> list[float | None]:

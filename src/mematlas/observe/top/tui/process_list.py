@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -15,7 +16,6 @@ from textual.strip import Strip
 from mematlas.observe.top.tui.columns import column_at, render_heading, render_line
 
 if TYPE_CHECKING:
-    from rich.text import Text
     from textual import events
 
     from mematlas.observe.top.model import TopLine
@@ -68,6 +68,7 @@ class ProcessList(ScrollView, can_focus=True):
         self.lines: list[TopLine] = []
         self.cursor = 0
         self.sort, self.reverse, self.shape, self.total = "pss", False, "list", 0
+        self.empty = ""  # what a list without lines says
 
     def show(self, lines: list[TopLine], *, sort: str, reverse: bool, shape: str) -> None:
         """Show new lines. The cursor follows its process, or stays in place if the process has ended."""
@@ -98,6 +99,8 @@ class ProcessList(ScrollView, can_focus=True):
             text = render_heading(width, self.sort, reverse=self.reverse, grouped=grouped)
             return self._strip(text, "list--heading")
         at = self.scroll_offset.y + y - 1
+        if not self.lines and y == 2 and self.empty:
+            return self._strip(Text(f"  {self.empty}"), "list--line")
         if at >= len(self.lines):
             return Strip.blank(width, self.get_component_rich_style("list--line"))
         text = render_line(self.lines[at], width, self.sort, self.total, dark=dark)

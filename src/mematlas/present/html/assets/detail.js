@@ -47,7 +47,7 @@ export function showNode(view, event, node) {
 export function showFolded(view, event, { node, folded }) {
   const own = view.trie.own[view.metric][node];
   const rows = [[view.data.metrics[view.chosen].name, `${formatBytes(own)} (${formatExact(own)}), with what ${nameOf(view, node)} allocates itself`]];
-  showTooltip(event, `${grouped(folded)} small ${folded === 1 ? "stack" : "stacks"}`, foldedText(view, folded), rows);
+  showTooltip(event, `self and ${grouped(folded)} small ${folded === 1 ? "stack" : "stacks"}`, foldedText(view, folded), rows);
 }
 
 export function bytesRows(view, node) {

@@ -89,7 +89,7 @@ function foldedBoxes(view, width) {
 function drawFolded({ context, color, letter }, { x, y, width, folded }) {
   context.fillStyle = color["box-folded"];
   for (let at = x; at < x + width - 1; at += 4) context.fillRect(at, y + 3, Math.min(2, x + width - 1 - at), ROW - 6);
-  const label = `${grouped(folded)} small ${folded === 1 ? "stack" : "stacks"}`;
+  const label = `self and ${grouped(folded)} small ${folded === 1 ? "stack" : "stacks"}`;
   if (width - 10 < label.length * letter) return;
   context.fillStyle = color.page;
   context.fillRect(x + 2, y + 3, label.length * letter + 6, ROW - 6);

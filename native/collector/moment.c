@@ -1,0 +1,98 @@
+/* Reads the pages of a process, and its blocks of the same moment. */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "sweep.h"
+
+#define TRIES 3
+#define MOVED 32 /* part of the live bytes */
+#define LEAST_MOVED (256u << 10)
+
+/* A traced image maps its session memory. After an exec, the PID has another image that does not. */
+static bool is_same_image(const struct join *join)
+{
+	for (size_t i = 0; i < join->vmas.count; i++) {
+		const struct vma *vma = &join->vmas.items[i];
+		if (vma->inode == join->process->inode &&
+		    is_session_memory(join->collector, vma->name))
+			return true;
+	}
+	return false;
+}
+
+/* What one process has resident, without the blocks that lie there. */
+static int read_pages(struct join *join, struct mematlas_account *account)
+{
+	int proc = join->process->dir;
+	int error = vmas_read(proc, &join->vmas);
+
+	if (!error && !is_same_image(join))
+		error = -ESRCH;
+	if (!error)
+		error = runs_read(join->collector, proc, &join->vmas, &join->runs);
+	if (error)
+		return error;
+	collector_heartbeat(join->collector);
+	error = sharing_read(proc, &join->sharing);
+	if (!error)
+		error = sharing_split(proc, &join->sharing, &join->runs);
+	if (error)
+		return error;
+	sharing_sum(&join->sharing, account);
+	int64_t statm = statm_read(proc);
+	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
+	return 0;
+}
+
+static void drop_pages(struct join *join)
+{
+	vmas_free(&join->vmas);
+	free(join->runs.items);
+	join->runs = (struct runs){0};
+	sharing_free(&join->sharing);
+}
+
+static bool has_moved(double before, double after)
+{
+	return fabs(after - before) > before / MOVED + LEAST_MOVED;
+}
+
+/* The program may run on meanwhile, and on a busy machine a reading may take long. Then pages are of a later
+ * moment than the blocks known before, so what was recorded meanwhile is read after them, and tells whether to try
+ * again. */
+static int read_at_rest(struct join *join, struct mematlas_account *account)
+{
+	struct mematlas_collector *collector = join->collector;
+
+	collector_drain(collector);
+	for (int tries = 1;; tries++) {
+		double before = join->process->state.live;
+		account->time_s = clock_monotonic_s() - collector->started;
+		int error = read_pages(join, account);
+		if (error)
+			return error;
+		collector_drain(collector);
+		if (tries == TRIES || !has_moved(before, join->process->state.live))
+			return 0;
+		drop_pages(join);
+	}
+}
+
+int moment_read(struct join *join, struct mematlas_account *account)
+{
+	struct process *process = join->process;
+	int error = read_at_rest(join, account);
+
+	if (error)
+		return error;
+	process_read_status_file(process);
+	look_taken(process, account->rss_bytes, join->asked);
+	account->peak_rss_bytes = process->high_rss;
+	collector_heartbeat(join->collector);
+	error = spans_of_blocks(&process->state.blocks, &join->blocks);
+	collector_heartbeat(join->collector);
+	if (!error)
+		error = spans_of_before(&process->state.before, &join->before);
+	return error ? error : spans_of_owners(process, &join->owners);
+}
