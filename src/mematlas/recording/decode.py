@@ -8,6 +8,7 @@ import numpy as np
 
 from mematlas._core.columns.trie import check_parents
 from mematlas.linux.glibc_heap import HeapUse
+from mematlas.linux.room import Room, UsedMount
 from mematlas.recording import format as atlas
 from mematlas.recording import model
 from mematlas.recording.columns import join_rows, part_length
@@ -204,6 +205,23 @@ def _read_bad_frees(pieces: PartialRecording, metadata: Metadata, _: ChunkData) 
     pieces.bad_frees[process] = events
 
 
+def _read_room(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
+    huge, zero, error = metadata["huge"]
+    pieces.rooms[int(metadata["process"])] = Room(
+        limits=tuple(
+            (text_of(name), amount_of(soft), amount_of(used))
+            for name, soft, used in metadata["limits"]
+        ),
+        mounts=tuple(
+            UsedMount(text_of(path), amount_of(size), amount_of(free), amount_of(mapped))
+            for path, size, free, mapped in metadata["mounts"]
+        ),
+        huge_bytes=amount_of(huge),
+        zero_bytes=amount_of(zero),
+        zero_error_bytes=amount_of(error),
+    )
+
+
 def _read_timeline(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     rows = sample_rows(data.array(model.TIMELINE_DTYPE))
     pieces.timeline.setdefault(int(metadata["process"]), []).append(rows)
@@ -286,6 +304,7 @@ DECODERS: dict[bytes, Callable[[PartialRecording, Metadata, ChunkData], None]] =
     atlas.IDLE: _read_idle,
     atlas.OBJECTS: _read_objects,
     atlas.HEAPS: _read_heaps,
+    atlas.ROOM: _read_room,
     atlas.BAD_FREES: _read_bad_frees,
     atlas.TIMELINE: _read_timeline,
     atlas.FAULT_SITES: _read_fault_sites,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mematlas.linux.regular_file import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from os import PathLike
 
     Data: TypeAlias = "bytes | _File"
@@ -27,7 +27,7 @@ _EH_FRAME_TABLE = bytes((1, 0x1B, 0x03, 0x3B))  # version and encodings, as all 
 _SYMBOL = struct.Struct("<IBBHQQ")
 _NAME_BYTES = 256
 _MOST_BYTES = 64 << 20  # of a section that is read whole: sizes are whatever the file says
-_SHT_SYMTAB, _SHT_DYNSYM, _STT_FUNC = 2, 11, 2
+_SHT_SYMTAB, _SHT_DYNSYM, _STT_OBJECT, _STT_FUNC = 2, 11, 1, 2
 
 
 class _File:
@@ -95,6 +95,19 @@ def parse(data: Data) -> Elf | None:
 
 def function_at(path: str | PathLike[str], address: int) -> str:
     """Return the name of the function at a symbol's address, or ""."""
+    return _symbol_at(path, lambda kind, value, _: kind == _STT_FUNC and value == address)[0]
+
+
+def object_at(path: str | PathLike[str], address: int) -> tuple[str, int]:
+    """Return the name and the start of the variable that holds an address; "" and 0 if none does."""
+    return _symbol_at(
+        path,
+        lambda kind, value, size: kind == _STT_OBJECT and value <= address < value + max(size, 1),
+    )
+
+
+def _symbol_at(path: str | PathLike[str], fits: Callable[[int, int, int], bool]) -> tuple[str, int]:
+    """Return name and address of the first symbol whose kind, address and size fit."""
     try:
         with open_regular(path) as file:
             data = _File(file.fileno())
@@ -105,13 +118,12 @@ def function_at(path: str | PathLike[str], address: int) -> str:
                 if kind not in {_SHT_SYMTAB, _SHT_DYNSYM}:
                     continue
                 table = data[offset : offset + length // _SYMBOL.size * _SYMBOL.size]
-                for name, info, _, _, value, _ in _SYMBOL.iter_unpack(table):
-                    if value == address and info & 15 == _STT_FUNC:
-                        start = heads[link][4] + name
-                        return _text(data, start)
+                for name, info, _, _, value, bytes_ in _SYMBOL.iter_unpack(table):
+                    if fits(info & 15, value, bytes_):
+                        return _text(data, heads[link][4] + name), value
     except (OSError, ValueError, IndexError, struct.error):
         pass
-    return ""
+    return "", 0
 
 
 def function_starts(path: str | PathLike[str]) -> array[int]:

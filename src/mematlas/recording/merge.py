@@ -234,6 +234,8 @@ def _write_end(
                 for each in bad_frees
             ],
         )
+    if room := recording.rooms.get(old):
+        writer.room(new, time_s=later_s, room=room)
     if heaps := recording.heaps.get(old):
         writer.heaps(new, time_s=heaps.time_s + later_s, heaps=heaps.heaps)
     if objects := recording.objects.get(old):

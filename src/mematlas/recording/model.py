@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.linux.glibc_heap import HeapUse
+    from mematlas.linux.room import Room
 
     Rows = NDArray[np.void]
 
@@ -490,6 +491,7 @@ class RecordingData:
         default_factory=dict
     )  # the last scan of each process, with --idle
     heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # of processes that use glibc malloc
+    rooms: dict[int, Room] = field(default_factory=dict)  # limits, mounts, use of huge pages
     objects: dict[int, Objects] = field(default_factory=dict)  # of Python processes
     bad_frees: dict[int, tuple[BadFreeEvent, ...]] = field(
         default_factory=dict

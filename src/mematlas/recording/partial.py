@@ -12,6 +12,7 @@ from mematlas.recording.columns import join_rows
 from mematlas.recording.validate import amount_of, check_node
 
 if TYPE_CHECKING:
+    from mematlas.linux.room import Room
     from mematlas.recording.columns import Part
     from mematlas.recording.format import Payload
     from mematlas.recording.model import Rows
@@ -89,6 +90,7 @@ class PartialRecording:
     idle: dict[int, model.IdleScan] = field(default_factory=dict)
     objects: dict[int, model.Objects] = field(default_factory=dict)
     heaps: dict[int, model.GlibcHeaps] = field(default_factory=dict)
+    rooms: dict[int, Room] = field(default_factory=dict)
     bad_frees: dict[int, tuple[model.BadFreeEvent, ...]] = field(default_factory=dict)
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
@@ -126,6 +128,7 @@ class PartialRecording:
             objects=self.objects,
             heaps=self.heaps,
             marks=sorted(self.marks, key=lambda each: each.time_s),
+            rooms=self.rooms,
             bad_frees=self.bad_frees,
             notes=self.notes,
             allocators=self.allocators,

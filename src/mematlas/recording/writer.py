@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from mematlas.linux.glibc_heap import HeapUse
+    from mematlas.linux.room import Room
     from mematlas.recording.model import (
         BadFreeEvent,
         CodeObject,
@@ -209,6 +210,17 @@ class Writer:
         """Write the glibc heaps. They replace those written before."""
         rows = [[getattr(each, name) for name in atlas.HEAP_FIELDS] for each in heaps]
         self._chunk(atlas.HEAPS, {"process": process, "time_s": time_s, "heaps": rows})
+
+    def room(self, process: int, *, time_s: float, room: Room) -> None:
+        """Write limits, mounts and use of huge pages. They replace those written before."""
+        metadata = {
+            "process": process,
+            "time_s": time_s,
+            "limits": room.limits,
+            "mounts": [(each.path, each.size, each.free, each.mapped) for each in room.mounts],
+            "huge": (room.huge_bytes, room.zero_bytes, room.zero_error_bytes),
+        }
+        self._chunk(atlas.ROOM, metadata)
 
     def lifetimes(self, process: int, rows: bytes | memoryview) -> None:
         """Write lifetimes of freed blocks (LIFETIMES_DTYPE). They replace those written before."""

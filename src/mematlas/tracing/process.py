@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import Faults
 from mematlas.errors import MematlasError
-from mematlas.linux import glibc_heap, idle_memory, smaps
+from mematlas.linux import glibc_heap, idle_memory, room, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_command
@@ -108,6 +108,7 @@ class ProcessRecorder:
         join = self._join_residency()
         objects = files = None
         self._read_title()
+        self._write_room(huge=trigger in {"exit", "stopped"})
         if trigger == "exit":
             objects = self._read_objects()
             self._write_heaps()
@@ -178,7 +179,11 @@ class ProcessRecorder:
     def end(self, oom: OomWatch) -> None:
         """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
         self.ended = True
+        # Files of a program that was killed may be deleted any moment: read before anything is written.
+        full = None if self._has_exited else room.read_full()
         info = self._write_names()
+        if full and not info.execed:
+            self._writer.room(self._index, time_s=self._collector.now_s(), room=full)
         # A process that waited for its last snapshot was not killed: its cgroups need not be read.
         if not info.execed:
             self._cause = oom.forget(self.pid, is_suspected=not self._has_exited)
@@ -268,6 +273,14 @@ class ProcessRecorder:
             return
         if isinstance(found, Heaps):
             self._writer.heaps(self._index, time_s=self._collector.now_s(), heaps=found.heaps)
+
+    def _write_room(self, *, huge: bool) -> None:
+        try:
+            with open_process(self.pid) as process:
+                found = room.read(process, huge=huge)
+        except (OSError, MematlasError, ValueError):  # the process is gone or not dumpable
+            return
+        self._writer.room(self._index, time_s=self._collector.now_s(), room=found)
 
     def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:
         self._write_names()

@@ -72,6 +72,7 @@ class Target:
         self._check_program()
         self.libc = self._find_libc()
         self.process_code = ProcessCode(self.pid)
+        self._check_instrumentation()
         self.syscall_insn = self._find_syscall_insn()
         self.dlopen = self._find_dlopen()
 
@@ -152,6 +153,15 @@ class Target:
         with Path(f"/proc/{self.pid}/exe").open("rb") as file:
             if file.read(6) != _ELF_64_LITTLE:
                 raise UnsupportedError(f"process {self.pid}: not a 64-bit program")
+
+    def _check_instrumentation(self) -> None:
+        """Raise UnsupportedError for MemorySanitizer, which ends a program over memory of the tracer."""
+        program = os.readlink(f"/proc/{self.pid}/exe")  # noqa: PTH115
+        for each in self.code:
+            if each.path == program and self.find_function(each, "__msan_init"):
+                raise UnsupportedError(
+                    f"process {self.pid}: built with MemorySanitizer, which would end it"
+                )
 
     def _find_libc(self) -> CodeMapping:
         if any(each.name.startswith("ld-musl") for each in self.code):

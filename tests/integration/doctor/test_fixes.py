@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -325,3 +325,73 @@ def test_another_user_may_not_be_examined(build: Build) -> None:
     with running([str(build("faulty")), "sparse-huge"]) as child:
         assert main(["doctor", str(child.pid), "--duration", "0s"]) == 0
         assert as_nobody(lambda: main(["doctor", str(child.pid), "--duration", "0s"]) == 4) == 0
+
+
+SHARED = """
+import mmap, os
+file = os.open("/dev/shm/block", os.O_RDWR | os.O_CREAT)
+os.ftruncate(file, 24 << 20)
+block = mmap.mmap(file, 24 << 20)
+for at in range(0, 24 << 20, 4096):
+    block[at] = 1
+print("ready", flush=True)
+"""
+GROWING = """
+kept = []
+while True:
+    kept.append(bytearray(1 << 20))
+"""
+
+
+def examine_run(
+    path: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> list[dict[str, Any]]:
+    """Record a program by a command of a shell, and return the findings about the recording."""
+    subprocess.run(words, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    if not path.exists():
+        pytest.skip("nothing can be mounted here")
+    capsys.readouterr()
+    assert main(["doctor", str(path), "--json"]) == 0
+    return list(json.loads(capsys.readouterr().out)["data"]["findings"])
+
+
+def recorded(path: Path, code: str) -> str:
+    """Return the command that records a Python program."""
+    return shlex.join(
+        [sys.executable, "-m", "mematlas", "run", "-o", str(path), "--", sys.executable, "-c", code]
+    )
+
+
+def test_a_full_dev_shm_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program killed by SIGBUS in a full /dev/shm has that finding; with the size of the fix it ends well."""
+    path = tmp_path / "run.atlas"
+    mount = "mount -t tmpfs -o size=16m tmpfs /dev/shm"
+    words = ["unshare", "-m", "sh", "-c", f"{mount} && {recorded(path, SHARED)}"]
+    findings = examine_run(path, words, capsys)
+    found = next((each for each in findings if each["rule"] == "ended.tmpfs"), None)
+    assert found, findings
+    assert "/dev/shm was full" in found["headline"]
+    fix = found["fixes"][0]["command"]
+    again = f"{mount} && {fix} && {shlex.join([sys.executable, '-c', SHARED])}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", again], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@applies("ended.limit")
+def test_a_program_that_failed_at_its_limit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A program that ends with an error at RLIMIT_AS has that finding, and a restart with a higher one."""
+    path = tmp_path / "run.atlas"
+    prefix = "ulimit -S -v 1500000"
+    findings = examine_run(path, ["sh", "-c", f"{prefix}; {recorded(path, GROWING)}"], capsys)
+    found = next((each for each in findings if each["rule"] == "ended.limit"), None)
+    assert found, findings
+    assert "address space" in found["headline"]
+    fix = next(each["command"] for each in found["fixes"] if each["name"] == "ended.limit")
+    words = shlex.split(by_our_python(fix))
+    words[words.index("--") + 1 :] = ["sh", "-c", "ulimit -v"]
+    done = subprocess.run(
+        ["sh", "-c", f"{prefix}; {shlex.join(words)}"], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 1_500_000

@@ -542,3 +542,22 @@ def test_memory_of_the_tracer_in_a_forked_child_is_no_block(tmp_path: Path) -> N
     assert len(report["processes"]) == 2
     unknown = [each for each in report["stacks"] if each["kind"] == "mmap" and not each["frames"]]
     assert not any(each["resident_bytes"] for each in unknown)
+
+
+def test_a_program_with_memory_sanitizer_is_refused(tmp_path: Path) -> None:
+    """Its runtime would take memory that the tracer wrote for uninitialised, and end the program."""
+    source, program = tmp_path / "p.c", tmp_path / "p"
+    source.write_text("#include <unistd.h>\nint main(void) { sleep(60); return 7; }\n")
+    command = ["clang", "-fsanitize=memory", str(source), "-o", str(program)]
+    if not shutil.which("clang") or subprocess.run(command, check=False).returncode:
+        pytest.skip("no clang with MemorySanitizer")
+    running = subprocess.Popen([program])
+    try:
+        wait_until(lambda: Path(f"/proc/{running.pid}/exe").resolve() == program, "the program")
+        time.sleep(0.5)
+        done = mematlas("attach", str(running.pid), "-o", str(tmp_path / "a.atlas"))
+        assert (done.returncode, running.poll()) == (5, None)
+        assert "MemorySanitizer" in done.stderr
+    finally:
+        running.kill()
+        running.wait()

@@ -22,10 +22,19 @@ _ENOUGH = 0.95
 
 def format_table(programs: Sequence[Program], results: dict[str, dict[str, Result]]) -> str:
     """Format a summary and a Markdown table of the programs that have results."""
-    known = [(program, results[program.name]) for program in programs if program.name in results]
+    known = [
+        (program, _modes(program, results[program.name]))
+        for program in programs
+        if program.name in results
+    ]
     lines = [*_summary(known), "", _HEAD, "|---" * _HEAD.count(" | ") + "|---|"]
     lines += [_row(program, modes) for program, modes in known]
     return "\n".join(lines)
+
+
+def _modes(program: Program, modes: dict[str, Result]) -> dict[str, Result]:
+    """Return the results without those of attaching to a program that is not attached to any more."""
+    return {mode: one for mode, one in modes.items() if program.attach or mode != "attached"}
 
 
 def _summary(known: Sequence[tuple[Program, dict[str, Result]]]) -> Iterable[str]:
@@ -79,11 +88,11 @@ def _row(program: Program, modes: dict[str, Result]) -> str:
 
 def _shortened(function: str) -> str:
     """Return a name without the arguments of its templates."""
-    shorter = re.sub(r"<[^<>]*>", "", function)
+    shorter = re.sub(r"(?<=\w)<[^<>]*>", "", function)
     return function if shorter == function else _shortened(shorter)
 
 
 def _way(result: Result | None) -> str:
     if result is None:
         return "-"
-    return "; ".join(result.differences) or "as bare"
+    return re.sub(r" ?\d+ ?", " ", "; ".join(result.differences)) or "as bare"

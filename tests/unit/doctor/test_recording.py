@@ -13,6 +13,7 @@ from doctor_states import GIB, MIB
 from mematlas.doctor import rules
 from mematlas.doctor.model import RecordingState
 from mematlas.linux.glibc_heap import HeapUse
+from mematlas.linux.room import Room, UsedMount
 from mematlas.recording.model import (
     TIMELINE_DTYPE,
     TOTALS_DTYPE,
@@ -69,6 +70,9 @@ def run(  # noqa: PLR0913 - the facts that rules ask for
     heaps: tuple[HeapUse, ...] = (),
     peak_live: int = 128 * MIB,
     faults: int = 40_000,
+    ending: str = "exited 0",
+    cause: str = "",
+    room: Room | None = None,
 ) -> RecordingState:
     """Return the state of a healthy run with some differences."""
     every = (Part(PartKind.LIVE, "", 128 * MIB), Part(PartKind.SLACK, pool, slack))
@@ -77,11 +81,12 @@ def run(  # noqa: PLR0913 - the facts that rules ask for
     rows["minor_faults"] = faults
     recording = RecordingData(
         command=("python3", "orders.py"), started="now", machine={}, sampling=SAMPLING,
-        processes=[Process(0, 1, 0, None, "/usr/bin/python3", ("python3", "orders.py"), 0.0, "3.11")],
+        processes=[Process(0, 1, 0, None, "/usr/bin/python3", ("python3", "orders.py"), 0.0, "3.11", ending=ending, cause=cause)],
         nodes={}, modules={0: [Module(library, "", 0, 4096, 8192)]}, codes={}, frames={},
         snapshots=[Snapshot(0, 5.0, "exit", account.rss_bytes, account.parts, 0, NO_ROWS)],
         totals={0: Totals(0, 5.0, 4.0, peak_live, NO_ROWS)}, timeline={0: rows},
         notes=[], complete=complete, heaps={0: GlibcHeaps(0, 5.0, heaps)} if heaps else {},
+        rooms={0: room} if room else {},
     )  # fmt: skip
     report = Report(
         command=recording.command, started="now", machine={}, sampling=SAMPLING, complete=complete,
@@ -111,6 +116,25 @@ CASES: dict[str, tuple[RecordingState, RecordingState]] = {
         run(stack(live_bytes=2 * GIB, resident_bytes=GIB, huge_bytes=GIB)),
     ),
     "churn": (run(stack(**CHURN), faults=5_000_000), run(stack(**CHURN))),
+    "ended.oom": (
+        run(ending="killed by SIGKILL", cause="cgroup /app reached its limit of 200 MiB"),
+        run(ending="killed by SIGKILL"),
+    ),
+    "ended.tmpfs": (
+        run(
+            ending="killed by SIGBUS",
+            room=Room(mounts=(UsedMount("/dev/shm", 64 * MIB, 0, 200 * MIB),)),
+        ),
+        run(ending="killed by SIGBUS", room=Room(mounts=(UsedMount("/dev/shm", GIB, GIB, MIB),))),
+    ),
+    "ended.limit": (
+        run(ending="exited 1", room=Room(limits=(("Max address space", GIB, GIB - MIB),))),
+        run(ending="exited 0", room=Room(limits=(("Max address space", GIB, GIB - MIB),))),
+    ),
+    "thp.bloat": (
+        run(room=Room(huge_bytes=128 * MIB, zero_bytes=127 * MIB, zero_error_bytes=MIB)),
+        run(room=Room(huge_bytes=1024 * MIB, zero_bytes=127 * MIB, zero_error_bytes=MIB)),
+    ),
     "swap.blocks": (run(stack(swapped_bytes=60 * MIB)), run(stack(swapped_bytes=MIB))),
     "recording.partial": (run(note="static program: not traced"), run()),
 }

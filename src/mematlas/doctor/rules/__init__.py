@@ -16,6 +16,7 @@ from mematlas.doctor.model import (
 )
 from mematlas.doctor.rules import (
     cgroup,
+    endings,
     host,
     kernel,
     limits,
@@ -46,7 +47,11 @@ PROCESS_RULES: tuple[Rule[ProcessState], ...] = (
     *limits.RULES,
     *tmpfs.PROCESS_RULES,
 )
-RECORDING_RULES: tuple[Rule[RecordingState], ...] = (*recording.RULES, *slack.RULES)
+RECORDING_RULES: tuple[Rule[RecordingState], ...] = (
+    *recording.RULES,
+    *slack.RULES,
+    *endings.RULES,
+)
 
 _State = TypeVar("_State")
 _ORDER = {severity: number for number, severity in enumerate(Severity)}

@@ -1,0 +1,86 @@
+"""How much room a process has: its limits with their use, file systems in memory, and what its huge pages hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mematlas.linux import huge_use, memory_mounts, smaps
+from mematlas.linux.status import parse_limits, read_status
+
+if TYPE_CHECKING:
+    from mematlas.linux.mappings import Mappings
+    from mematlas.linux.process import ProcessDirectory
+
+LIMITS = {
+    "Max address space": "VmSize",
+    "Max data size": "VmData",
+    "Max stack size": "VmStk",
+    "Max locked memory": "VmLck",
+}
+"""Limits of /proc/PID/limits, and their use in /proc/PID/status."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedMount:
+    """One tmpfs and the sizes of its files that a process maps, in bytes."""
+
+    path: str
+    size: int
+    free: int
+    mapped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Limits that are set, as (name, soft limit, use); mounts with mapped files; huge pages. Sizes in bytes."""
+
+    limits: tuple[tuple[str, int, int], ...] = ()
+    mounts: tuple[UsedMount, ...] = ()
+    huge_bytes: int = 0
+    zero_bytes: int = 0  # of the huge pages, in 4 KiB pages with zeros alone; an estimate
+    zero_error_bytes: int = 0  # its standard error
+
+
+def read(process: ProcessDirectory, *, huge: bool) -> Room:
+    """Read the room of a process; `huge` reads samples of its huge pages too."""
+    mappings, _ = smaps.read_from(process, fields=huge)
+    found = huge_use.read_huge_use(process, mappings) if huge else ""
+    use = huge_use.HugeUse(0) if isinstance(found, str) else found
+    return Room(
+        limits=_limits(process),
+        mounts=_mounts(process, mappings),
+        huge_bytes=use.huge_bytes,
+        zero_bytes=use.zero_bytes,
+        zero_error_bytes=use.error_bytes,
+    )
+
+
+def read_full() -> Room | None:
+    """Return the file systems in memory that are full as this process sees them; None if none is."""
+    mounts = [each for each in memory_mounts.read_from() if each.free < each.size // 20]
+    found = tuple(
+        UsedMount(each.path, each.size, each.free, 0) for each in mounts if each.used >= 1 << 20
+    )
+    return Room(mounts=found) if found else None
+
+
+def _limits(process: ProcessDirectory) -> tuple[tuple[str, int, int], ...]:
+    sizes = read_status(process).sizes
+    return tuple(
+        (each.name, each.soft, sizes.get(LIMITS[each.name], 0))
+        for each in parse_limits(process.read("limits").decode())
+        if each.name in LIMITS and each.soft is not None
+    )
+
+
+def _mounts(process: ProcessDirectory, mappings: Mappings) -> tuple[UsedMount, ...]:
+    names = [(each.name.decode("utf-8", "replace"), each.size) for each in mappings if each.inode]
+    if not any(name.startswith(("/dev/shm/", "/run/", "/tmp/")) for name, _ in names):  # noqa: S108
+        return ()
+    found = []
+    for mount in memory_mounts.read(process):
+        mapped = sum(size for name, size in names if name.startswith(mount.path.rstrip("/") + "/"))
+        if mapped:
+            found.append(UsedMount(mount.path, mount.size, mount.free, mapped))
+    return tuple(found)
