@@ -10,6 +10,15 @@
 
 struct vmas;
 
+#define MOST_MARKS 1024u
+
+/* A mark, and the ring whose thread waits for its account. */
+struct mark {
+	uint64_t time, serial;
+	uint32_t ring;
+	char name[TRACE_MARK_BYTES];
+};
+
 /* A frame of a ring's last stack, counted from the root, and its node. */
 struct step {
 	uint64_t word;
@@ -101,11 +110,14 @@ struct process {
 	uint64_t fork_image, fork_serial; /* whose FORK record made it; 0: exec'ed, or the first */
 	double joined; /* CLOCK_MONOTONIC */
 	int32_t ending, status;
+	struct mark *marks; /* not handed out yet; mark_count <= MOST_MARKS */
+	uint32_t mark_count, mark_capacity;
+	uint64_t marks_lost;
 	bool active; /* its state is set up, and its rings may be read */
 	bool inherited;
 	bool exiting, dead;
 	bool let_go; /* `released` was stored, and the process has not asked again */
-	bool emitted_exiting, emitted_ended, emitted_stopped, sampled_exit;
+	bool emitted_exiting, emitted_ended, emitted_stopped, emitted_mark, sampled_exit;
 	uint64_t activated_in; /* round */
 	double start_s, end_s;
 	uint64_t events, unknown_frees, broken_rings;
@@ -252,6 +264,10 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 struct mematlas_fault_site *fault_sites_find(struct fault_sites *sites,
 					     const struct mematlas_fault_site *key);
 void fault_sites_free(struct process *process);
+
+/* marks.c: takes the MARK at the tail of a ring. */
+void marks_add(struct process *process, uint32_t ring, uint32_t mask);
+void marks_free(struct process *process);
 
 /* drain.c */
 double collector_drain(

@@ -73,6 +73,7 @@ static void free_rest(struct process *process)
 	close_if_open(&process->stat);
 	free_rings(process);
 	fault_sites_free(process);
+	marks_free(process);
 	bad_frees_free(process);
 	free(process->timeline);
 	free(process->seen_vmas);

@@ -4,11 +4,12 @@
 
 /* Words of a record by type; 0: the record has its length in its first word. */
 static const uint8_t fixed_words[] = {
-	[TRACE_PAD] = 1,      [TRACE_ALLOC] = 4,  [TRACE_FREE] = 2,        [TRACE_RESTORE] = 2,
-	[TRACE_UNMAP] = 3,    [TRACE_FORK] = 2,   [TRACE_FORK_FAILED] = 2, [TRACE_FAULT] = 3,
-	[TRACE_BAD_FREE] = 4, [TRACE_COMMIT] = 4, [TRACE_RETURN] = 3,
+	[TRACE_PAD] = 1,         [TRACE_ALLOC] = 4,  [TRACE_FREE] = 2,
+	[TRACE_RESTORE] = 2,     [TRACE_UNMAP] = 3,  [TRACE_FORK] = 2,
+	[TRACE_FORK_FAILED] = 2, [TRACE_FAULT] = 3,  [TRACE_BAD_FREE] = 4,
+	[TRACE_COMMIT] = 4,      [TRACE_RETURN] = 3, [TRACE_MARK] = 2 + TRACE_MARK_BYTES / 8,
 };
-_Static_assert(sizeof fixed_words == TRACE_RETURN + 1, "RETURN is the last type of a record");
+_Static_assert(sizeof fixed_words == TRACE_MARK + 1, "MARK is the last type of a record");
 
 /* Words of the record; 0: of no known type, or longer than what is available. The caller gives
  * the ring up then. */
@@ -180,6 +181,9 @@ static void apply_rare(struct mematlas_collector *collector, struct process *pro
 		break;
 	case TRACE_BAD_FREE:
 		apply_bad_free(process, ring, mask);
+		break;
+	case TRACE_MARK:
+		marks_add(process, (uint32_t)(ring - process->rings), mask);
 		break;
 	case TRACE_FAULT:
 		apply_fault(collector, process, ring, mask);

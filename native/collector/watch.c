@@ -167,6 +167,12 @@ static void check_due(struct mematlas_collector *collector, struct process *proc
 	process->next_join = now + JOIN_GAP_S;
 }
 
+static void check_marks(struct mematlas_collector *collector, struct process *process)
+{
+	if (process->mark_count && !process->emitted_mark)
+		process->emitted_mark = event_push(collector, MEMATLAS_EVENT_MARK, process->index);
+}
+
 static void check_end(struct mematlas_collector *collector, struct process *process)
 {
 	if (process->exiting && !process->emitted_exiting)
@@ -182,6 +188,7 @@ static void check_end(struct mematlas_collector *collector, struct process *proc
 
 void process_observe(struct mematlas_collector *collector, struct process *process, double now)
 {
+	check_marks(collector, process); /* before its end */
 	check_end(collector, process);
 	if (process->ending != MEMATLAS_RUNNING)
 		return;

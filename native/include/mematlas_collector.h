@@ -23,6 +23,7 @@ enum mematlas_event_type {
 	MEMATLAS_EVENT_STOPPED,  /* the process was stopped by a signal */
 	MEMATLAS_EVENT_EXITING,  /* the process waits for mematlas_collector_release() */
 	MEMATLAS_EVENT_ENDED,    /* the process is gone and its rings are empty */
+	MEMATLAS_EVENT_MARK,     /* the program marked a moment: mematlas_collector_mark() */
 	MEMATLAS_EVENT_WATCHED   /* the process of mematlas_collector_watch() is gone */
 };
 
@@ -56,6 +57,7 @@ struct mematlas_traced {
 		events, unknown_frees, broken_rings, lost_events, exits_missed;
 	uint64_t nodes, codes, modules, totals, timeline; /* numbers of rows */
 	uint64_t fault_sites, fault_parts;
+	uint64_t marks_lost; /* too many at once */
 	uint64_t fault_samples, faults_lost;
 	uint32_t faults; /* enum trace_faults of trace_format.h */
 	uint32_t python_free_threaded;
@@ -288,6 +290,19 @@ struct mematlas_object {
 	uint32_t node, type;
 	double bytes, count, variance;
 };
+/* A moment that the program named. */
+struct mematlas_mark {
+	double time_s;
+	uint64_t serial;
+	uint32_t ring, unused;
+	char name[64]; /* a NUL at the end */
+};
+/* Takes the oldest mark; 1, or 0: there is none. The thread that set it waits, not for ever. */
+int mematlas_collector_mark(struct mematlas_collector *collector, int process,
+			    struct mematlas_mark *ret);
+/* Lets that thread go on, after a snapshot or without one. */
+int mematlas_collector_answer(struct mematlas_collector *collector, int process,
+			      const struct mematlas_mark *mark);
 /* Reads the heads of at most four million live blocks from the process's memory. 0: no Python in
  * it. The process must be stopped if nothing may be missed. */
 int64_t mematlas_collector_objects(struct mematlas_collector *collector, int process,

@@ -52,6 +52,8 @@ int mematlas_advise(uint64_t address, uint64_t length, int advice);
 int mematlas_lock(uint64_t address, uint64_t length, int flags); /* mlock2 */
 int mematlas_unlock(uint64_t address, uint64_t length);
 int mematlas_lock_all(int flags); /* mlockall; 0: munlockall */
+/* mematlas_mark() of mematlas_mark.h, for callers that are not C. */
+void mematlas_mark_moment(const char *name);
 int mematlas_name_memory(uint64_t address, uint64_t length, const char *name);
 int mematlas_memfd(const char *name, uint32_t flags);
 int mematlas_memfd_secret(uint32_t flags);

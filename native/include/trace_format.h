@@ -28,6 +28,7 @@
 #define TRACE_DETACHED "detached" /* `reason` of a process that was detached on request */
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
+#define TRACE_MARK_BYTES 64u /* of a mark's name */
 #define TRACE_MAX_FRAMES 512u /* native frames in one stack, and Python frames likewise */
 /* The largest base page of a Linux kernel (64K on aarch64). Every region of a shared file starts at
  * a multiple of it, so each can be mapped on its own whatever the kernel's page size. */
@@ -159,7 +160,8 @@ struct trace_ring {
 	int32_t tid;    /* atomic; its owner, or the last one */
 	uint64_t stack_low, stack_high; /* of the thread; 0: unknown */
 	uint64_t routine; /* start routine of the thread; 0: unknown */
-	uint64_t unused0[4];
+	uint64_t answered; /* atomic; serial of the last MARK whose account was taken, or is not taken */
+	uint64_t unused0[3];
 	uint64_t head; /* atomic; producer */
 	uint64_t unused1[7];
 	uint64_t tail; /* atomic; consumer */
@@ -224,6 +226,7 @@ enum trace_record {
 				 it before; 0: unknown]   exact mode: the block is not live */
 	TRACE_COMMIT = 12,    /* [time] [address] [length] [stack ID]   reserved memory became writable */
 	TRACE_RETURN = 13,    /* [time] [address | flags << 56] [length]   see TRACE_FLAG_CLOSED, _DROPPED */
+	TRACE_MARK = 14,      /* [time] [serial] [8 words: name, NUL-padded]   0: waits for no account; else see struct trace_ring */
 	TRACE_FAULT = 11,     /* [time] [address | flags << 56] [stack ID | weight << 32]   ID 0: no stack */
 };
 
@@ -277,7 +280,7 @@ enum trace_kind {
 #define TRACE_TIME(word) ((word) >> 8) /* 0: same as the ring's previous timestamped record */
 #define TRACE_WORDS(word) ((word) >> 8)
 
-_Static_assert(TRACE_RETURN <= TRACE_TYPE(~0u), "a record type has 8 bits");
+_Static_assert(TRACE_MARK <= TRACE_TYPE(~0u), "a record type has 8 bits");
 _Static_assert(TRACE_FILEMAP <= TRACE_KIND(~0ull), "a kind has 8 bits");
 _Static_assert((TRACE_FLAG_ALWAYS | TRACE_FLAG_RESERVED | TRACE_FLAG_MOVED) <= 0xff, "8 bits of flags");
 _Static_assert(TRACE_MAX_FRAMES + 1 <= TRACE_COUNT(~0ull, 0), "a count of frames has 16 bits");

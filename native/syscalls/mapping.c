@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "mematlas.h"
+#include "mematlas_mark.h"
 
 #ifndef PR_SET_VMA
 #define PR_SET_VMA 0x53564d41
@@ -22,6 +23,11 @@ static void *pointer(uint64_t address)
 static int64_t outcome(long result)
 {
 	return result < 0 ? -errno : result;
+}
+
+void mematlas_mark_moment(const char *name)
+{
+	mematlas_mark(name);
 }
 
 int mematlas_map(uint64_t length, int flags, int fd, uint64_t *ret)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "mappings.h"
+#include "mark.h"
 #include "real.h"
 #include "state.h"
 #include "syscall.h"
@@ -33,6 +34,8 @@ TRACE_EXPORT int munmap(void *start, size_t length)
 {
 	if (length)
 		trace_mapping_ends(start, length);
+	else
+		trace_unmapped_nothing(start, __builtin_frame_address(0));
 	return trace_real.munmap(start, length);
 }
 

@@ -104,13 +104,19 @@ static bool is_answered(const struct trace_process *process, uint32_t number)
 	return (int32_t)(answered - number) >= 0;
 }
 
-static uint32_t ask(struct trace_process *process)
+void trace_wake_collector(void)
 {
-	uint32_t number = __atomic_add_fetch(&process->looks_asked, 1, __ATOMIC_RELEASE);
 	uint32_t *bell = &trace_session.common->bell;
 
 	__atomic_add_fetch(bell, 1, __ATOMIC_RELEASE);
 	trace_syscall(SYS_futex, bell, FUTEX_WAKE, 1);
+}
+
+static uint32_t ask(struct trace_process *process)
+{
+	uint32_t number = __atomic_add_fetch(&process->looks_asked, 1, __ATOMIC_RELEASE);
+
+	trace_wake_collector();
 	return number;
 }
 

@@ -52,4 +52,7 @@ static TRACE_INLINE void trace_look_before_free(const void *block)
 		trace_look_before_fall();
 }
 
+/* The collector sleeps up to 20 ms where nothing happens. */
+void trace_wake_collector(void);
+
 #endif

@@ -61,6 +61,7 @@ struct trace_thread {
 	uint64_t emitted[1u << TRACE_EMITTED_BITS]; /* PCs whose module is emitted, by hash */
 	bool emitted_whole; /* the last emitted stack had all its native frames */
 	bool eval_seen; /* and the eval loop was searched in all of them */
+	uint64_t marks; /* serial of the ring's last MARK */
 	bool changing; /* `stacks` may be half written, if the owner ended like that */
 	struct trace_walk walk;
 	uint64_t native[TRACE_MAX_FRAMES + 1], python[TRACE_MAX_FRAMES];

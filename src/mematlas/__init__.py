@@ -1,6 +1,7 @@
 """mematlas accounts for every resident byte of a Linux program and names the line that owns it.
 
     trace()      trace a block of this program
+    mark()       name a moment of this program, for its recording
     open()       read a recording: report, leaks, diff, window, export
     observe      read the memory of processes and of the machine
     memory       allocate memory in chosen pages and nodes
@@ -27,6 +28,7 @@ from mematlas.errors import (
 if TYPE_CHECKING:
     from mematlas import bench, errors, memory, observe
     from mematlas.api.in_process import Trace, trace
+    from mematlas.api.marks import mark
     from mematlas.api.recording import Recording, open  # noqa: A004 - as in gzip.open
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "__version__",
     "bench",
     "errors",
+    "mark",
     "memory",
     "observe",
     "open",
@@ -49,6 +52,7 @@ __all__ = [
 _MODULES = {
     "Recording": "mematlas.api.recording",
     "Trace": "mematlas.api.in_process",
+    "mark": "mematlas.api.marks",
     "open": "mematlas.api.recording",
     "trace": "mematlas.api.in_process",
 }

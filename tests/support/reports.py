@@ -10,7 +10,7 @@ from itertools import accumulate
 from mematlas.recording.model import BadFreeReason, Frame, Part, PartKind, Sampling
 from mematlas.report.analyse.lines import lines
 from mematlas.report.html import render_html
-from mematlas.report.model.diff import Diff, StackChange
+from mematlas.report.model.diff import Diff, Moment, StackChange
 from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict, VerdictSum
 from mematlas.report.model.report import (
     Account,
@@ -398,20 +398,25 @@ def two_runs() -> Diff:
     was, now = (sum(each.live_bytes for each in report.stacks) for report in (before, after))
     commands = (" ".join(before.command), " ".join(after.command))
     lines = (
-        StackChange(largest.frames[:1], largest.live_bytes, 0, 1000),
-        StackChange(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None),
-        StackChange((), 2 * KIB, 1 * KIB, 4 * KIB),
+        StackChange(largest.frames[:1], largest.live_bytes, 0, 1000, certain=True),
+        StackChange(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None, certain=False),
+        StackChange((), 2 * KIB, 1 * KIB, 4 * KIB, certain=False),
     )
     return Diff(
-        "live",
-        (before, after),
-        False,
-        commands,
-        StackChange((), was, now, 2000),
-        lines,
-        lines,
-        3,
-        ("a",),
+        by="live",
+        at="end",
+        moments=(Moment(1.0, "at exit, 1 s", 0), Moment(2.0, "at exit, 2 s", 0)),
+        unlike="",
+        reports=(before, after),
+        ignore_lines=False,
+        same=lambda _, frame: frame,
+        commands=commands,
+        total=StackChange((), was, now, 2000, certain=True),
+        rest=StackChange((), 0, 0, 0, certain=False),
+        lines=lines,
+        stacks=lines,
+        stack_count=3,
+        notes=("a",),
     )
 
 

@@ -1,4 +1,4 @@
-"""Typed facade over the C core: buffers in, buffers out, errors as OSError. Only this package uses `_native`."""
+"""Typed facade over the C core: buffers in, buffers out, errors as OSError. Only this package uses `_native`, and `mematlas.mark`."""
 
 from mematlas._core.alloc.arena import ArenaHandle, ArenaStats
 from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS

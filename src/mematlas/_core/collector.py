@@ -53,6 +53,7 @@ class Event(IntEnum):
     STOPPED = lib.MEMATLAS_EVENT_STOPPED
     EXITING = lib.MEMATLAS_EVENT_EXITING
     ENDED = lib.MEMATLAS_EVENT_ENDED
+    MARK = lib.MEMATLAS_EVENT_MARK
     WATCHED = lib.MEMATLAS_EVENT_WATCHED
 
 
@@ -118,6 +119,7 @@ class Traced:
     events: int
     unknown_frees: int
     broken_rings: int
+    marks_lost: int  # too many at once
     lost_events: int  # not recorded, since their ring stayed full or had no memory
     exits_missed: int  # ends that were not waited for long enough to see the last snapshot
     nodes: int
@@ -155,6 +157,21 @@ class ResidencySnapshot:
     shared: list[tuple[int, str, int, float]]  # kind, name, bytes that others map, own part of them
     rows: bytes  # SNAPSHOT_DTYPE
     touched: bytes  # FAULT_SITES_DTYPE; of memory mapped without saying for what
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """A mark as a thread of the program set it."""
+
+    name: str
+    time_s: float
+    ring: int
+    serial: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether the thread waits until the mark is answered."""
+        return self.serial > 0
 
 
 class BadFreeRow(NamedTuple):
@@ -268,6 +285,7 @@ class Collector:
             events=info.events,
             unknown_frees=info.unknown_frees,
             broken_rings=info.broken_rings,
+            marks_lost=info.marks_lost,
             lost_events=info.lost_events,
             exits_missed=info.exits_missed,
             nodes=info.nodes,
@@ -388,6 +406,18 @@ class Collector:
             rows=self._snapshot_rows(found.rows),
             touched=self._touched_rows(found.touched),
         )
+
+    def marks(self, process: int) -> Iterator[SetMark]:
+        """Take the marks that a process has set, oldest first. Each has to be answered."""
+        mark = ffi.new("struct mematlas_mark *")
+        while check(lib.mematlas_collector_mark(self._handle, process, mark)):
+            yield SetMark(_text(mark.name), mark.time_s, mark.ring, mark.serial)
+
+    def answer(self, process: int, mark: SetMark) -> None:
+        """Release the thread that set a mark."""
+        found = {"ring": mark.ring, "serial": mark.serial}
+        values = ffi.new("struct mematlas_mark *", found)
+        check(lib.mematlas_collector_answer(self._handle, process, values))
 
     def fragmentation(self, process: int) -> bytes:
         """Return the free bytes on pages that each stack's blocks keep resident (FRAGMENTATION_DTYPE).

@@ -121,14 +121,25 @@ class Recording:
         """
         return tuple(self._data.notes)
 
-    def report(self, *, pid: int | None = None) -> Report:
+    @property
+    def marks(self) -> dict[str, float]:
+        """The moments that the program named, with their seconds; a name set again is "NAME#2".
+
+        >>> mematlas.open("app.atlas").marks
+        {}
+        """
+        from mematlas.report.analyse.moments import labels
+
+        return {label: mark.time_s for label, mark in labels(self._data).items()}
+
+    def report(self, *, pid: int | None = None, at: str = "peak") -> Report:
         """Return the account of resident memory and the figures of all stacks.
 
         As `mematlas report` prints them. `pid` restricts the report to one process; after an exec,
-        to its last program.
+        to its last program. `at` is the moment of the account: "peak", "end", or a mark of the program.
 
         Raises:
-            UsageError: no process of the recording has this PID.
+            UsageError: no process of the recording has this PID, or the program set no such mark.
 
         >>> report = mematlas.open("app.atlas").report()
         >>> account = report.account
@@ -141,7 +152,7 @@ class Recording:
         """
         from mematlas.report.analyse.report import make_report
 
-        return with_symbol_note(self._data, make_report(self._data, self._index_of(pid)))
+        return with_symbol_note(self._data, make_report(self._data, self._index_of(pid), at=at))
 
     def leaks(self) -> Leaks:
         """Return what was live when each process ended, likely leaks first.
@@ -156,14 +167,22 @@ class Recording:
 
         return find_leaks(self._data)
 
-    def diff(self, other: Recording, *, by: Metric = "live", ignore_lines: bool = False) -> Diff:
+    def diff(
+        self,
+        other: Recording,
+        *,
+        by: Metric = "resident",
+        at: str | None = None,
+        ignore_lines: bool = False,
+    ) -> Diff:
         """Return what changed from this recording to another, by line and by stack.
 
-        As `mematlas diff` prints it: bytes of the metric `by`, the largest changes first.
+        As `mematlas diff` prints it: bytes of the metric `by`, the largest changes first, at the same moment of
+        both: "peak", "end" or a mark. Default: the peak, or the end if `by` is "live".
         `ignore_lines` matches frames by function alone, for code edited between the two runs.
 
         Raises:
-            UsageError: one of the recordings lacks the metric.
+            UsageError: one of the recordings lacks the metric or the moment.
 
         >>> before, after = mematlas.open("app.atlas"), mematlas.open("later.atlas")
         >>> change = before.diff(after).lines[0]
@@ -172,7 +191,7 @@ class Recording:
         """
         from mematlas.report.analyse.diff import compare
 
-        found = compare(self._data, other._data, by, ignore_lines=ignore_lines)
+        found = compare(self._data, other._data, by, at=at, ignore_lines=ignore_lines)
         for path, report in zip((self.path, other.path), found.reports, strict=True):
             if why := report.why_unknown(by):
                 raise UsageError(f"{path}: {by} is unknown: {why}")
@@ -219,6 +238,7 @@ class Recording:
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
+        at: str = "peak",
     ) -> bytes: ...
 
     @overload
@@ -231,6 +251,7 @@ class Recording:
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
+        at: str = "peak",
     ) -> Path: ...
 
     def to(
@@ -242,6 +263,7 @@ class Recording:
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
+        at: str = "peak",
     ) -> bytes | Path:
         """Convert the recording to the file format of another tool, or to an HTML page.
 
@@ -256,6 +278,7 @@ class Recording:
             pid: convert this process alone.
             unit: of collapsed stacks: bytes, KiB or pages.
             table: of csv and parquet: stacks, lines or timeline.
+            at: of html, the moment of its account: "peak", "end", or a mark of the program.
 
         Raises:
             UsageError: the format or the PID is unknown, or the recording lacks the metric.
@@ -268,7 +291,7 @@ class Recording:
         PosixPath('app.html')
         """
         pieces = (
-            iter([html_page(self, pid=pid).encode()])
+            iter([html_page(self, pid=pid, at=at).encode()])
             if format == "html"
             else self._render_export(format, by, pid, unit, table)
         )
@@ -301,7 +324,9 @@ class Recording:
         return found[-1]
 
 
-def html_page(recording: Recording, *, pid: int | None = None, editor: str = "") -> str:
+def html_page(
+    recording: Recording, *, pid: int | None = None, at: str = "peak", editor: str = ""
+) -> str:
     """Return the HTML page of a recording, as `mematlas report -o` writes it.
 
     `editor` is the URL that opens a line in an editor, with {file} and {line} in it.
@@ -312,7 +337,7 @@ def html_page(recording: Recording, *, pid: int | None = None, editor: str = "")
     from mematlas.report.analyse.table import StackTable
     from mematlas.report.html import render_html
 
-    report = recording.report(pid=pid)
+    report = recording.report(pid=pid, at=at)
     ranked = lines(report.stacks, report.main_metric)
     if pid is not None:  # leaks and lifetimes are computed for all processes together
         return render_html(report, ranked, editor=editor)

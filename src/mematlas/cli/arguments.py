@@ -33,15 +33,14 @@ def interval(text: str) -> float:
     return found
 
 
-def run_time(text: str) -> tuple[float, str]:
-    """Parse a time of a run: seconds from its start, such as 90s, or a share of it, such as 25%."""
+def run_time(text: str) -> tuple[float, str] | str:
+    """Parse a time of a run: seconds from its start, a share of it such as 25%, or the name of a mark."""
     if text.endswith("%"):
         return percent(text) / 100, "%"
     try:
         return parse_duration(text), "s"
-    except ValueError as error:
-        message = f"{error}; or as a share of the run, such as 25%"
-        raise argparse.ArgumentTypeError(message) from None
+    except ValueError:
+        return text  # looked up among the marks of the recording
 
 
 def percent(text: str) -> float:

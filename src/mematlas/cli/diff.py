@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import add_json, add_output, add_wrappers, output_format, positive, size
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import write_text
+from mematlas.errors import UsageError
 from mematlas.report.json_writer import frame_fields
 from mematlas.report.model.report import METRICS
 
@@ -28,7 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", metavar="BEFORE", help="the recording of the first run")
     parser.add_argument("after", metavar="AFTER", help="the recording of the second run")
     parser.add_argument(
-        "--by", choices=METRICS, default="live", help="compare this metric (default live)"
+        "--by", choices=METRICS, default="resident", help="compare this metric (default resident)"
+    )
+    parser.add_argument(
+        "--at",
+        metavar="MOMENT",
+        help="compare this moment of both: peak, end, or a mark of the program "
+        "(default peak, with --by live the end)",
     )
     parser.add_argument(
         "--ignore-lines",
@@ -41,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help=f"list the N largest changes (default {DEFAULT_TOP}; JSON {DEFAULT_JSON_TOP})",
     )
+    parser.add_argument(
+        "--all", action="store_true", help="list changes within chance too, one by one"
+    )
     add_output(
         parser,
         "write an HTML page with the flame graph of both runs, or JSON if FILE ends in .json",
@@ -51,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-over",
         metavar="SIZE",
         type=size,
-        help="exit with 1 if the total grew by more than SIZE and two standard errors",
+        help="exit with 1 if the total grew by more than SIZE, and beyond chance",
     )
 
 
@@ -61,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         open_recording(arguments.before, arguments.skip, arguments.keep),
         open_recording(arguments.after, arguments.skip, arguments.keep),
     )
-    diff = before.diff(after, by=arguments.by, ignore_lines=arguments.ignore_lines)
+    diff = before.diff(after, by=arguments.by, at=arguments.at, ignore_lines=arguments.ignore_lines)
     for path in arguments.output:
         if output_format(path, "html", "json") == "html":
             from mematlas.report.html.diff import render_diff_html
@@ -76,18 +87,33 @@ def run(arguments: argparse.Namespace) -> int:
 
         from mematlas.report.text.diff import render_diff
 
-        render_diff(diff, top=arguments.top or DEFAULT_TOP, console=Console())
-    limit, total = arguments.fail_over, diff.total
-    grew = total.bytes - 2 * (total.error_bytes or 0)
-    return 1 if limit is not None and grew > limit else 0
+        render_diff(diff, top=arguments.top or DEFAULT_TOP, every=arguments.all, console=Console())
+    return _check(diff, arguments.fail_over)
+
+
+def _check(diff: Diff, limit: int | None) -> int:
+    """Return 1 if the total grew beyond the limit. Raises UsageError where that cannot be told."""
+    if limit is None:
+        return 0
+    if diff.unlike:
+        raise UsageError(f"--fail-over cannot compare: {diff.unlike}")
+    if diff.total.error_bytes is None:
+        raise UsageError(
+            f"--fail-over needs a known error, and that of {diff.by} is not: use another --by"
+        )
+    return 1 if diff.exceeds(limit) else 0
 
 
 def _render_json(diff: Diff, top: int | None) -> str:
     top = top or DEFAULT_JSON_TOP
     data = {
         "by": diff.by,
+        "at": diff.at,
+        "moments": [asdict(each) for each in diff.moments],
+        "unlike": diff.unlike,
         "commands": list(diff.commands),
         "total": _change(diff.total),
+        "rest": _change(diff.rest),
         "lines_total": len(diff.lines),
         "lines": _changes(diff.lines[:top]),
         "stacks_total": diff.stack_count,

@@ -20,7 +20,7 @@ from mematlas.cli.arguments import (
 from mematlas.cli.recordings import open_recording
 from mematlas.errors import UsageError
 from mematlas.present.output_file import writing
-from mematlas.report.model.report import METRICS
+from mematlas.report.model.report import METRICS, PEAK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,12 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help=f"list the first N lines, or stacks in JSON (default {DEFAULT_LINES}; JSON {DEFAULT_STACKS})",
     )
+    parser.add_argument(
+        "--at",
+        metavar="MOMENT",
+        default=PEAK,
+        help="show the account of this moment: peak, end, or a mark of the program (default peak)",
+    )
     parser.add_argument("--pid", metavar="PID", type=positive, help="report on this process only")
     parser.add_argument(
         "--since",
         metavar="TIME",
         type=run_time,
-        help="show what was allocated from this time of the run on: 12s, 1.5m, 25%%",
+        help="show what was allocated from this time of the run on: 12s, 1.5m, 25%%, or a mark",
     )
     parser.add_argument(
         "--until",
@@ -123,9 +129,10 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_window(arguments, recording)
     for path in arguments.output:
         if output_format(path, "html", "json") == "html":
-            write_text(
-                path, [html_page(recording, pid=arguments.pid, editor=arguments.editor or "")]
+            page = html_page(
+                recording, pid=arguments.pid, at=arguments.at, editor=arguments.editor or ""
             )
+            write_text(path, [page])
         else:
             write_text(path, _render_json(recording, arguments))
     if arguments.json:
@@ -136,7 +143,8 @@ def run(arguments: argparse.Namespace) -> int:
         from mematlas.report.analyse.lines import lines
         from mematlas.report.text.report import render_report
 
-        report, top = recording.report(pid=arguments.pid), arguments.top or DEFAULT_LINES
+        report = recording.report(pid=arguments.pid, at=arguments.at)
+        top = arguments.top or DEFAULT_LINES
         by = arguments.by or report.main_metric
         ranked = lines(report.stacks, by)
         leaks = None if arguments.pid else recording.leaks()  # which are of all processes together
@@ -198,18 +206,20 @@ def _run_tree(arguments: argparse.Namespace, recording: Recording) -> int:
 def _render_json(recording: Recording, arguments: argparse.Namespace) -> Iterator[str]:
     from mematlas.report import json_writer
 
-    report, top = recording.report(pid=arguments.pid), arguments.top or DEFAULT_STACKS
+    report = recording.report(pid=arguments.pid, at=arguments.at)
+    top = arguments.top or DEFAULT_STACKS
     return json_writer.render_report(report, by=arguments.by or report.main_metric, top=top)
 
 
 def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
     """Print what was allocated within a part of the run and outlived it."""
-    if arguments.output or arguments.by not in {None, "resident"}:
+    if arguments.output or arguments.by not in {None, "resident"} or arguments.at != PEAK:
         raise UsageError(
-            "--since and --until take neither --output nor --by: they rank by bytes still live"
+            "--since and --until take no --output, --by or --at: they rank by bytes still live"
         )
     whole = recording.window_end_s
-    start, end = _seconds(arguments.since, whole) or 0.0, _seconds(arguments.until, whole)
+    start = _seconds(arguments.since, whole, recording) or 0.0
+    end = _seconds(arguments.until, whole, recording)
     window = recording.window(start, end, pid=arguments.pid)
     if arguments.json:
         from mematlas.report import json_writer
@@ -228,9 +238,18 @@ def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
     return 0
 
 
-def _seconds(time: tuple[float, str] | None, whole: float) -> float | None:
+def _seconds(
+    time: tuple[float, str] | str | None, whole: float, recording: Recording
+) -> float | None:
     if time is None:
         return None
+    if isinstance(time, str):
+        if time not in recording.marks:
+            known = ", ".join(list(recording.marks)[:10]) or "none"
+            raise UsageError(
+                f"{time!r} is no time such as 12s or 25%, and no mark of the program; it set {known}"
+            )
+        return recording.marks[time]
     number, unit = time
     return number * whole if unit == "%" else number
 

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record", metavar="FILE", help="append every snapshot to FILE")
     parser.add_argument("--replay", metavar="FILE", help="play a recording made with --record")
     parser.add_argument(
-        "--at", metavar="TIME", type=duration, help="with --replay: start at this offset"
+        "--at", metavar="MOMENT", type=duration, help="with --replay: start at this offset"
     )
     parser.add_argument(
         "--count",

@@ -272,6 +272,17 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...])
     return frame
 
 
+def _read_mark(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
+    pieces.marks.append(
+        model.Mark(
+            process=int(metadata["process"]),
+            name=text_of(metadata["name"]),
+            time_s=number_of(metadata["time_s"]),
+            account_s=optional(number_of, metadata["account_s"]),
+        )
+    )
+
+
 def _read_notes(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     pieces.notes.extend(texts_of(metadata["notes"]))
     pieces.lossy = pieces.lossy or metadata.get("lossy") is True
@@ -298,6 +309,7 @@ DECODERS: dict[bytes, Callable[[PartialRecording, Metadata, ChunkData], None]] =
     atlas.TIMELINE: _read_timeline,
     atlas.FAULT_SITES: _read_fault_sites,
     atlas.FRAMES: _read_frames,
+    atlas.MARK: _read_mark,
     atlas.NOTES: _read_notes,
     atlas.END: _read_end,
 }

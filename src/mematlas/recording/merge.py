@@ -118,6 +118,7 @@ def _write_results(
     for snapshot in recording.snapshots:
         if snapshot.process == old:
             _write_snapshot(writer, recording, snapshot, new, later_s)
+    _write_marks(writer, recording, old, new, later_s)
     if totals := recording.totals.get(old):
         writer.totals(
             new,
@@ -179,6 +180,16 @@ def _write_snapshot(
             ],
             rows=fragmentation.rows.tobytes(),
         )
+
+
+def _write_marks(
+    writer: Writer, recording: RecordingData, old: int, new: int, later_s: float
+) -> None:
+    for mark in recording.marks:
+        if mark.process == old:
+            account_s = None if mark.account_s is None else mark.account_s + later_s
+            time_s = mark.time_s + later_s
+            writer.mark(replace(mark, process=new, time_s=time_s, account_s=account_s))
 
 
 def _write_age_matrix(writer: Writer, age_matrix: AgeMatrix, new: int, later_s: float) -> None:

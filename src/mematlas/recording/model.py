@@ -270,7 +270,7 @@ class Snapshot:
 
     process: int
     time_s: float
-    trigger: str  # "interval" | "peak" | "exit" | "stopped"
+    trigger: str  # "interval" | "peak" | "exit" | "stopped" | "mark"
     rss_bytes: int
     parts: tuple[Part, ...]
     unexplained_bytes: int
@@ -301,6 +301,19 @@ class Sharing:
     uss_bytes: int  # pages that no other process maps
     parts: tuple[SharedPart, ...]  # those with shared pages
     rows: Rows  # SHARING_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment that the program named.
+
+    `account_s` is the time of the snapshot taken for it, which is a little later; None: none was taken.
+    """
+
+    process: int
+    name: str
+    time_s: float
+    account_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -487,6 +500,7 @@ class RecordingData:
     fragmentation: dict[tuple[int, float], Fragmentation] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode only
+    marks: list[Mark] = field(default_factory=list)  # by time
     sharing: dict[tuple[int, float], Sharing] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; not of recordings before version 4

@@ -94,6 +94,7 @@ class PartialRecording:
     bad_frees: dict[int, tuple[model.BadFreeEvent, ...]] = field(default_factory=dict)
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
+    marks: list[model.Mark] = field(default_factory=list)
     packed_sharing: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     sharing: dict[tuple[int, float], model.Sharing] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -126,6 +127,7 @@ class PartialRecording:
             idle=self.idle,
             objects=self.objects,
             heaps=self.heaps,
+            marks=sorted(self.marks, key=lambda each: each.time_s),
             rooms=self.rooms,
             bad_frees=self.bad_frees,
             notes=self.notes,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         BadFreeEvent,
         CodeObject,
         Frame,
+        Mark,
         Module,
         Part,
         PartKind,
@@ -128,6 +129,10 @@ class Writer:
         if touches:
             metadata["touched"] = touches
         self._chunk(atlas.SNAPSHOT, metadata, rows)
+
+    def mark(self, mark: Mark) -> None:
+        """Write a mark, after the snapshot that was taken for it."""
+        self._chunk(atlas.MARK, _fields(mark, "process", "name", "time_s", "account_s"))
 
     def totals(
         self,

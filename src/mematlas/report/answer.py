@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import bad_frees
 from mematlas.report import leaks as words
 from mematlas.report.endings import endings
 from mematlas.report.frame_names import owner_name
+from mematlas.report.model.report import END, PEAK
 from mematlas.report.run_facts import is_known, part_totals, share_of_highest
 from mematlas.report.titles import PART_TITLES
 from mematlas.units import format_bytes, format_duration
@@ -100,6 +102,12 @@ def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tupl
 
 def _when(report: Report) -> str:
     """Return "at the peak", or how much of the highest RSS the account has."""
+    if report.at == END:
+        return f"at the end, {format_duration(report.account.time_s)}"
+    if report.at != PEAK:
+        return (
+            f"at the mark {shorten(clean(report.at), 60)}, {format_duration(report.account.time_s)}"
+        )
     account, highest = report.account, share_of_highest(report.account)
     if account.counted_once:
         when = (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean, shorten
 from mematlas.report.analyse.lines import OWN, owner, tier
+from mematlas.report.analyse.short_paths import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,19 +15,6 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.report import Report
-
-_LIBRARY_ROOTS = re.compile(
-    r"^.*/(?:site|dist)-packages/|^.*/lib(?:64)?/python3[^/]*/|^.*/Python-3\.[^/]*/"
-)
-
-
-def short_path(path: str, directory: str = "") -> str:
-    """Return a path relative to `directory`, site-packages or the standard library, if below one."""
-    path = clean(path)
-    base = directory.rstrip("/") + "/"
-    if len(base) > 1 and path.startswith(base) and not _LIBRARY_ROOTS.match(path[len(base) - 1 :]):
-        return path[len(base) :]
-    return _LIBRARY_ROOTS.sub("", path)
 
 
 def location(frame: Frame, directory: str = "") -> str:

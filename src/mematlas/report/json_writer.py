@@ -65,6 +65,8 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "complete": report.complete,
             "account": _account(report.account),
             "last": _account(report.last),
+            "at": report.at,
+            "marks": [asdict(each) for each in report.marks],
             "peak": {"live_bytes": report.peak_live_bytes, "time_s": report.peak_live_time_s},
             "processes": [_process(each) for each in report.processes],
             "timeline": [asdict(each) for each in report.series],

@@ -58,6 +58,7 @@ def account_time(account: Account, *, detached: bool = False) -> str:
     reason = {
         "exit": "at detach" if detached else "at exit",
         "stopped": "program stopped",
+        "mark": "at a mark",
     }.get(account.trigger, "")
     words = [f"at {format_duration(account.time_s)}", reason, share_of_highest(account)]
     return ", ".join(filter(None, words))

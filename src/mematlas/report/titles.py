@@ -56,6 +56,11 @@ METRIC_TITLES = {
     "fragmented": "fragmented",
     "idle": "idle",
 }
+DIFF_TITLES = METRIC_TITLES | {
+    "resident": "resident, without files",
+    "peak": "highest live bytes",
+}
+"""What `diff` compares, by metric."""
 METRIC_MEANINGS = {
     "resident": "in RAM at the time of the account",
     "pss": "in RAM at the time of the account; a page that processes share counts once in all",

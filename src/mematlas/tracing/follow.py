@@ -187,6 +187,8 @@ class Follower:
                 self._joined.append((info.pid, self._clock_base_s + info.start_s))
         elif event is Event.ENDED:
             self._recorders[index].end(self._oom)
+        elif event is Event.MARK:
+            self._recorders[index].marks()
         elif event in _TRIGGERS:
             self._snapshot(index, _TRIGGERS[event])
             self._oom.see(self._recorders[index].pid)

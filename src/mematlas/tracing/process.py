@@ -19,6 +19,7 @@ from mematlas.recording.model import (
     BadFreeEvent,
     BadFreeReason,
     CodeObject,
+    Mark,
     Module,
     Part,
     PartKind,
@@ -41,6 +42,8 @@ _MOST_TOUCHES = 1000  # rows of one snapshot
 _TOTALS_GAP_S = 1.0
 _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for that at its exit
 _MOST_TITLE = 1024
+_MOST_MARKS = 4096  # of a process
+_MOST_ACCOUNTS = 256  # of its marks; the tracer waits for no more
 _KILLED = "killed by SIGKILL"
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
@@ -78,6 +81,8 @@ class ProcessRecorder:
         self.build_ids: dict[str, str] = {}  # of all modules, by path
         self._ranges: list[tuple[int, int]] = []  # of words that lie in a module
         self.losses: list[str] = []  # known at the end
+        self._marks_set = 0
+        self._mark_accounts = 0
         self._unread = ""  # why pages could not be read
         self._cause = ""  # why the OOM killer killed it, if it did
         info = collector.process(index)
@@ -119,6 +124,25 @@ class ProcessRecorder:
         if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
             self._write_totals()
         self._has_exited = trigger == "exit"  # reset if the process goes on, as after a failed exec
+
+    def marks(self) -> None:
+        """Write the marks that the program has set, each with a snapshot of its moment.
+
+        The program waits for the first few of each name only, so that it stays fast. The limits here keep the
+        recording of a program small that breaks that rule.
+        """
+        for mark in self._collector.marks(self._index):
+            self._marks_set += 1
+            join = None
+            if mark.waits and self._mark_accounts < _MOST_ACCOUNTS:
+                self._mark_accounts += 1
+                join = self._join_residency()
+            self._collector.answer(self._index, mark)
+            if join is not None:
+                self._write_residency(join, "mark", None)
+            if self._marks_set <= _MOST_MARKS or join is not None:
+                account_s = None if join is None else join.time_s
+                self._writer.mark(Mark(self._index, _clean(mark.name), mark.time_s, account_s))
 
     def sample_idle_pages(self, method: str, idle_s: float) -> None:
         """Write which pages were idle since the last sample, if `idle_s` seconds are over, and begin the next.
@@ -175,7 +199,7 @@ class ProcessRecorder:
             ending=ending,
             cause=self._cause if ending == _KILLED else "",
             python_version=_version(info),
-            note=_note(info, self._unread),
+            note=_note(info, self._unread, self._marks_set),
             peak_rss_bytes=info.peak_rss_bytes or None,
         )
         self._writer.process(self._process)
@@ -219,7 +243,7 @@ class ProcessRecorder:
         return replace(
             self._process,
             ending="detached" if info.detached else "still running when recording ended",
-            note=_note(info, self._unread),
+            note=_note(info, self._unread, self._marks_set),
             peak_rss_bytes=info.peak_rss_bytes or None,
         )
 
@@ -409,6 +433,11 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def _describe_marks(marks_set: int, lost: int) -> str:
+    left = max(marks_set - _MOST_MARKS, 0) + lost
+    return f"{left:,} of its {marks_set + lost:,} marks not recorded" if left else ""
+
+
 def _losses(info: Traced) -> list[str]:
     """Format which events of a process were not recorded, and why."""
     losses = (
@@ -440,10 +469,11 @@ def _describe_left(left: tuple[int, ...]) -> str:
     return ", ".join(f"{left[kind]} {why}" for kind, why in WHY_UNTRACED.items() if left[kind])
 
 
-def _note(info: Traced, unread: str) -> str:
+def _note(info: Traced, unread: str, marks_set: int) -> str:
     """Format what the recording of a process lacks, and why."""
     notes = (
         (unread, unread),
+        (True, _describe_marks(marks_set, info.marks_lost)),
         (
             info.attached,
             (
@@ -482,4 +512,4 @@ def _note(info: Traced, unread: str) -> str:
         ),
         *((True, loss.partition(": ")[2]) for loss in _losses(info)),
     )
-    return "; ".join(text for applies, text in notes if applies)
+    return "; ".join(text for applies, text in notes if applies and text)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 METAVARS = {
-    "--at": "TIME",
+    "--at": "MOMENT",
     "--idle": "TIME",
     "--count": "N",
     "--duration": "TIME",

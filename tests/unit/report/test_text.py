@@ -16,8 +16,9 @@ from mematlas.present import drawing
 from mematlas.present.printable import shorten
 from mematlas.present.tables import show
 from mematlas.recording.model import Frame
-from mematlas.report import frame_names, quantities
+from mematlas.report import quantities
 from mematlas.report.analyse.lines import LIBRARY, OWN, RUNTIME, lines, owner, tier
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.model.report import METRICS, Report
 from mematlas.report.text import render_report, render_summary
 
@@ -126,13 +127,12 @@ def test_shortened_text_fits_and_keeps_its_ends(text: str, width: int) -> None:
 
 def test_paths_are_shown_from_where_they_are_known() -> None:
     """Paths are relative to the program, site-packages or the standard library."""
-    assert frame_names.short_path("/srv/shop/a/b.py", "/srv/shop") == "a/b.py"
+    assert short_path("/srv/shop/a/b.py", "/srv/shop") == "a/b.py"
     assert (
-        frame_names.short_path("/srv/shop/.venv/lib/python3.11/site-packages/p/q.py", "/srv/shop")
-        == "p/q.py"
+        short_path("/srv/shop/.venv/lib/python3.11/site-packages/p/q.py", "/srv/shop") == "p/q.py"
     )
-    assert frame_names.short_path("/usr/lib/python3.11/json/decoder.py") == "json/decoder.py"
-    assert frame_names.short_path("/srv/shopping/b.py", "/srv/shop") == "/srv/shopping/b.py"
+    assert short_path("/usr/lib/python3.11/json/decoder.py") == "json/decoder.py"
+    assert short_path("/srv/shopping/b.py", "/srv/shop") == "/srv/shopping/b.py"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def at_peak(
     known = sharing or {}
     several = len({each.process for each in snapshots}) > 1
     ends = {process.index: process.end_s for process in processes}
-    families = _families(processes)
+    family_of = families(processes)
     current: dict[int, Snapshot] = {}
     best: dict[bool, tuple[int, list[Snapshot]]] = {}
     ordered = sorted(snapshots, key=lambda each: each.time_s)
@@ -51,7 +51,7 @@ def at_peak(
         weight = sum(
             (_own(each, known) if several else each.rss_bytes) for each in current.values()
         )
-        fresh = not several or _is_of_one_moment(current.values(), families)
+        fresh = not several or _is_of_one_moment(current.values(), family_of)
         if weight >= best.get(fresh, (0, []))[0]:
             best[fresh] = weight, list(current.values())
     return _choose(best.get(True), best.get(False))
@@ -67,7 +67,7 @@ def _choose(
     return fresh[1] if is_close else others[1]
 
 
-def _families(processes: Sequence[Process]) -> dict[int, int]:
+def families(processes: Sequence[Process]) -> dict[int, int]:
     """Return for each process the first ancestor whose memory it may share: exec begins a new family."""
     pids: set[int] = set()
     found: dict[int, int] = {}
@@ -78,11 +78,11 @@ def _families(processes: Sequence[Process]) -> dict[int, int]:
     return found
 
 
-def _is_of_one_moment(snapshots: Collection[Snapshot], families: Mapping[int, int]) -> bool:
+def _is_of_one_moment(snapshots: Collection[Snapshot], family_of: Mapping[int, int]) -> bool:
     """Return whether the processes of a family that share much memory were read together."""
     members: dict[int, list[Snapshot]] = {}
     for each in snapshots:
-        members.setdefault(families.get(each.process, each.process), []).append(each)
+        members.setdefault(family_of.get(each.process, each.process), []).append(each)
     for family in members.values():
         large = [each for each in family if each.rss_bytes >= _LARGE]
         moments = {each.time_s if each.moment_s is None else each.moment_s for each in large}

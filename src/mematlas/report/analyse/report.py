@@ -19,12 +19,13 @@ from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.highest import highest_rss, highest_rss_of
 from mematlas.report.analyse.imports import find_imports
+from mematlas.report.analyse.moments import marked_moments, snapshots_at
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.own_peaks import find_own_peaks
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.analyse.touched import divide
-from mematlas.report.model.report import IdleSummary, ProcessSummary, Report, Series
+from mematlas.report.model.report import PEAK, IdleSummary, ProcessSummary, Report, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,9 +47,16 @@ _TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 
 
 def make_report(
-    recording: RecordingData, process: int | None = None, *, only: str | None = None
+    recording: RecordingData,
+    process: int | None = None,
+    *,
+    only: str | None = None,
+    at: str = PEAK,
+    joined: Sequence[Snapshot] | None = None,
 ) -> Report:
     """Build the report of all processes together, or of the one with index `process`.
+
+    The account is of the moment `at`: PEAK, END, or the label of a mark; of the snapshots `joined`, if given.
 
     `only` (one of METRICS) leaves out stacks without any of that metric. This is fast for runs that
     allocated much and held little. The other metrics are then sums over the remaining stacks.
@@ -58,7 +66,7 @@ def make_report(
     paths = {index: Stacks.of(recording, index) for index in wanted}
     snapshots = [each for each in recording.snapshots if each.process in wanted]
     seen = {each.process for each in snapshots}
-    peak = account.at_peak(snapshots, processes, recording.sharing)
+    peak = list(joined) if joined is not None else snapshots_at(recording, processes, at)
     totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
     stacks = _all_stacks(recording, processes, paths, peak, only)
     most_live = max(totals, key=lambda each: each.peak_live_bytes, default=None)
@@ -92,6 +100,8 @@ def make_report(
         imports=find_imports(stacks, "pss" if whole.counted_once else "resident")
         if isinstance(stacks, StackTable)
         else (),
+        at=at,
+        marks=marked_moments(recording, wanted),
         sharing_known=bool(peak)
         and all((each.process, each.time_s) in recording.sharing for each in peak),
         own_peaks=find_own_peaks(stacks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mematlas.present.html import bundle
@@ -29,7 +28,6 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.model import Frame
     from mematlas.report.html.payload import FrameTable
     from mematlas.report.model.diff import Diff, StackChange
 
@@ -68,19 +66,25 @@ def _head(diff: Diff, directory: str) -> str:
 
 
 def _answer(diff: Diff, directory: str) -> str:
+    """Return the headline: what is compared, of which moment, by how much, and where most of it is."""
     total = diff.total
-    span = f"{_figure(total.before)} → {_figure(total.after)}"
-    phrase = f"{safe(titles.METRIC_TITLES[diff.by]).capitalize()} {span}: {_signed(total)}"
+    words = safe(titles.DIFF_TITLES[diff.by])
+    before, after = (safe(each.words) for each in diff.moments)
+    when = before if before == after else f"A {before}, B {after}"
+    phrase = f"{words} {_figure(total.before)} → {_figure(total.after)}, {_signed(total)}"
     if total.error_bytes:
         phrase += f" ± {format_bytes(total.error_bytes)}"
+    phrase = f"{phrase[0].upper()}{phrase[1:]} ({when})."
+    if diff.unlike:
+        return f"{phrase} Not the same moment: {safe(diff.unlike)}."
     largest = next((each for each in diff.lines if each.certain), None)
     if largest is None:
-        return f"{phrase}. No line changed significantly."
+        return f"{phrase} No line changed beyond chance."
     frame = owning_frame(largest.frames)
     where = "unknown stacks"
     if frame is not None:
         where = f"{frame_names.function_name(frame)} {frame_names.location(frame, directory)}"
-    return f"{phrase}. Most at {tag('span', safe(where), class_='code')}, {_signed(largest)}."
+    return f"{phrase} Most at {tag('span', safe(where), class_='code')}, {_signed(largest)}."
 
 
 def _figure(size: int) -> str:
@@ -122,7 +126,7 @@ def _account(diff: Diff) -> str:
         '<div class="scroll"><table><thead><tr><th></th><th class="c-before">A</th>'
         f'<th class="c-after">B</th><th>change</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
-    times = " → ".join(safe(run_facts.account_time(account)) for account in accounts)
+    times = " → ".join(safe(each.words) for each in diff.moments)
     return section(
         "account", "Account", "all resident bytes", f'<p class="soft">{times}</p>{table}'
     )
@@ -156,18 +160,36 @@ def _swing(change: int, widest: int, role: str) -> str:
 def _lines(diff: Diff, directory: str) -> str:
     if not diff.lines:
         return section("lines", "Lines", "", "<p>No line changed.</p>")
-    shown, hidden = diff.lines[:_SHOWN], diff.lines[_SHOWN:_LINES]
-    widest = abs(shown[0].bytes)
-    inner = _table(shown, widest, directory)
-    if hidden:
-        left = len(diff.lines) - _LINES
-        rest = f'<p class="soft">and {left:,} more, each smaller</p>' if left > 0 else ""
+    sure = [each for each in diff.lines if each.certain]
+    chance = [each for each in diff.lines if not each.certain]
+    shown, hidden = sure[:_SHOWN], sure[_SHOWN:_LINES]
+    widest = abs(diff.lines[0].bytes)
+    inner = _table(shown, widest, directory) if shown else "<p>No line changed beyond chance.</p>"
+    inner += _folded(f"{len(hidden):,} more lines", hidden, widest, directory, len(sure) - _LINES)
+    together = _sign(sum(each.bytes for each in chance))
+    summary = f"{len(chance):,} lines changed within chance, together {together}"
+    listed = chance[:_LINES]
+    inner += _folded(summary, listed, widest, directory, len(chance) - _LINES)
+    if diff.rest.bytes:
         inner += (
-            f'<details class="more"><summary>{len(hidden)} more lines</summary>'
-            f"{_table(hidden, widest, directory)}{rest}</details>"
+            f'<p class="soft">In no line (allocator slack, stacks, mappings of the kernel): '
+            f"{_sign(diff.rest.bytes)}</p>"
         )
     about = f"{titles.METRIC_TITLES[diff.by]}, by the code that owns the memory"
     return section("lines", "Lines", about, inner)
+
+
+def _folded(
+    summary: str, changes: Sequence[StackChange], widest: int, directory: str, left: int
+) -> str:
+    """Return changes behind a summary to open; nothing without changes."""
+    if not changes:
+        return ""
+    rest = f'<p class="soft">and {left:,} more, each smaller</p>' if left > 0 else ""
+    return (
+        f'<details class="more"><summary>{summary}</summary>'
+        f"{_table(changes, widest, directory)}{rest}</details>"
+    )
 
 
 def _table(changes: Sequence[StackChange], widest: int, directory: str) -> str:
@@ -190,7 +212,7 @@ def _line(change: StackChange, widest: int, directory: str) -> str:
         )
         where += f'<span class="path">{location}</span>'
     aside = [f"± {format_bytes(change.error_bytes)}"] if change.error_bytes else []
-    aside += [] if change.certain else ["not significant"]
+    aside += [] if change.certain else ["within chance"]
     role = _role(change.bytes, certain=change.certain)
     small = f"<small>{', '.join(aside)}</small>" if aside else ""
     return (
@@ -224,25 +246,8 @@ def _payload(diff: Diff, directory: str) -> str:
         TrieSource(StackTable.of(report.stacks), {}, side * len(METRICS))
         for side, report in enumerate(diff.reports)
     ]
-    builder = TrieBuilder(sources, 2 * len(METRICS), same=_FrameMatcher(diff.ignore_lines).frame)
+    builder = TrieBuilder(sources, 2 * len(METRICS), same=diff.same)
     return pack(builder, head, directory, diff.reports[1].started)
-
-
-class _FrameMatcher:
-    """Frames of both runs, one for each function and location."""
-
-    def __init__(self, ignore_lines: bool) -> None:
-        self._ignore_lines = ignore_lines
-        self._frames: dict[object, Frame] = {}
-
-    def frame(self, frame: Frame) -> Frame:
-        """Return the frame that represents this one."""
-        line = None if self._ignore_lines else frame.line
-        key = (frame.function, frame.file or frame.module or "", line)
-        found = self._frames.get(key)
-        if found is None:
-            found = self._frames[key] = replace(frame, line=line)
-        return found
 
 
 def _timelines(diff: Diff) -> list[dict[str, Any]]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mematlas.present.html.markup import safe, section, sized, tag
 from mematlas.present.printable import clean, shorten
-from mematlas.report import frame_names, quantities
+from mematlas.report import quantities
 from mematlas.report.analyse.fault_lines import fault_lines
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.html.frames import located
 from mematlas.units import format_bytes
 
@@ -71,7 +72,7 @@ def _touched_memory(line: FaultLine, directory: str) -> str:
 
 def _owner(owner: Frame | str, faulting: Frame | None, directory: str) -> str:
     if isinstance(owner, str):
-        return safe(shorten(frame_names.short_path(clean(owner), directory), 80))
+        return safe(shorten(short_path(clean(owner), directory), 80))
     return "its own" if owner == faulting else located(owner, directory)
 
 

@@ -20,11 +20,13 @@ from mematlas.present.printable import clean, shorten
 from mematlas.report import bad_frees as bad_free_words
 from mematlas.report import endings, frame_names, quantities, run_facts, titles
 from mematlas.report import leaks as leak_words
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer_spans
 from mematlas.report.html import memory_sections
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY
+from mematlas.report.model.report import END, PEAK
 from mematlas.report.process_list import Helpers, process_rows
 from mematlas.units import format_bytes, format_duration, format_percent
 
@@ -122,7 +124,9 @@ def _account_section(report: Report, directory: str) -> str:
         return section(
             "account", "Account", "", "<p>Unknown: the program's pages could not be read.</p>"
         )
-    accounts = [("peak", "at the peak", report.account)]
+    titles_of = {PEAK: "at the peak", END: "at the end"}
+    title_of = titles_of.get(report.at, f"at the mark {clean(report.at)}")
+    accounts = [("peak", safe(title_of), report.account)]
     if run_facts.is_known(report.last) and report.last != report.account:
         accounts.append(("last", "at the end", report.last))
     inner = ""
@@ -210,7 +214,7 @@ def _part_name(name: str, kind: str, directory: str, width: int = 120) -> str:
         return safe(f"with {name}")
     if kind == "live":
         return safe(titles.KIND_TITLES.get(name, name))
-    short = shorten(frame_names.short_path(name, directory), width)
+    short = shorten(short_path(name, directory), width)
     return tag("span", safe(short), title=shorten(clean(name), 1000))
 
 

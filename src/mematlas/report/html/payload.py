@@ -16,6 +16,7 @@ from mematlas.report import frame_names, titles
 from mematlas.report.analyse.imports import module_name
 from mematlas.report.analyse.lines import rank, tier
 from mematlas.report.analyse.packages import package_of
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html.source_lines import read_source_lines
 from mematlas.report.html.trie import FOLD, Trie, TrieBuilder
@@ -133,7 +134,7 @@ class FrameTable:
         )
 
     def _short(self, file: str) -> str:
-        return shorten(frame_names.short_path(file, self._directory), 120)
+        return shorten(short_path(file, self._directory), 120)
 
     def _text(self, text: str) -> int:
         if not self._strings:

@@ -22,6 +22,7 @@ _POINTS = 1000
 _FAULT_BARS = 250
 _SPANS = 20_000
 _PROCESSES = 50
+_MARKS = 200
 
 
 def report_payload(
@@ -138,4 +139,7 @@ def _marks(report: Report) -> list[dict[str, Any]]:
         marks.append({"time": report.account.time_s, "text": "time of the account"})
     if report.peak_live_bytes:
         marks.append({"time": report.peak_live_time_s, "text": "highest live bytes"})
+    marks += [
+        {"time": each.time_s, "text": f"mark {clean(each.label)}"} for each in report.marks[:_MARKS]
+    ]
     return marks

@@ -68,9 +68,9 @@ class TrieBuilder:
         sources: Sequence[TrieSource],
         rows: int,
         fold: float = FOLD,
-        same: Callable[[Frame], Frame] = lambda frame: frame,
+        same: Callable[[int, Frame], Frame] = lambda _, frame: frame,
     ) -> None:
-        """Add the sources. Nodes far below `fold` are left out at once; `same` maps a frame to the one drawn."""
+        """Add the sources. Nodes far below `fold` are left out at once; `same` maps a frame of a source to the one drawn."""
         self._same = same
         self._rows = rows
         self._values: list[
@@ -84,11 +84,13 @@ class TrieBuilder:
         for source in sources:
             for row, name in enumerate(METRICS, source.first):
                 totals[row] += source.table.narrow(name).positive().sum()
-        for source in sources:
+        for number, source in enumerate(sources):
             for process in source.table.processes():
-                self._add(source, process, totals, fold / _FINER)
+                self._add(number, source, process, totals, fold / _FINER)
 
-    def _add(self, source: TrieSource, process: int, totals: Floats, fold: float) -> None:
+    def _add(
+        self, side: int, source: TrieSource, process: int, totals: Floats, fold: float
+    ) -> None:
         """Add the stacks of one process. Its trie is folded before its words are resolved to frames."""
         paths = source.table.paths[process]
         kept, own, unknown, counts = _fold_process(source, process, totals, fold)
@@ -96,7 +98,9 @@ class TrieBuilder:
         parent = 0 if root is None else self._tree.child(0, self._number(root))
         words, frames = paths.word_of[kept], paths.frames_of_words
         numbers = [
-            [self._number(self._same(frame)) for frame in reversed(frames[word])] if some else []
+            [self._number(self._same(side, frame)) for frame in reversed(frames[word])]
+            if some
+            else []
             for word, some in enumerate(np.bincount(words, minlength=len(frames)).tolist())
         ]
         above = np.searchsorted(kept, paths.parents[kept]).astype(np.uint32)

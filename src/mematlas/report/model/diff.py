@@ -6,40 +6,77 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mematlas.recording.model import Frame
     from mematlas.report.model.report import Report
+
+SURE = 2.0
+"""Standard errors above which the change of the total is significant."""
+_SURE_OVER = 3.1  # standard errors that two equal runs exceed once in 1,000 pairs
+_FOUND_OVER = (
+    1.35  # standard errors beyond the limit: a growth of limit + 3 is found 19 times in 20
+)
 
 
 @dataclass(frozen=True, slots=True)
 class StackChange:
-    """Bytes of one line or stack in both recordings. Empty `frames`: unknown stacks."""
+    """Bytes of one line or stack in both recordings. Empty `frames`: unknown stacks.
+
+    `certain`: the change is no chance of sampling. Of the total, it exceeds SURE standard errors; of lines and
+    stacks, as many as keep the chance at 5 % that any of them all is wrong.
+    """
 
     frames: tuple[Frame, ...]
     before: int
     after: int
     error_bytes: int | None  # one standard error of the difference; None: unknown
+    certain: bool
 
     @property
     def bytes(self) -> int:
         """Growth; negative if it shrank."""
         return self.after - self.before
 
-    @property
-    def certain(self) -> bool:
-        """Whether the change exceeds two standard errors."""
-        return self.bytes != 0 and abs(self.bytes) > 2 * (self.error_bytes or 0)
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is compared of one recording: when it was, and what it lacks."""
+
+    time_s: float | None  # None: the whole run, or another moment of each process
+    words: str  # "at the mark loaded"
+    missed_bytes: int  # peak RSS beyond that of the account
 
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """Everything `mematlas diff` shows. Largest absolute changes first."""
+    """Everything `mematlas diff` shows. Largest absolute changes first.
+
+    `total` is what the headline and the limit are about. By resident bytes it is the kernel's figure of all
+    private and shared memory, and then sum(lines) + rest = total, where `rest` is in no line.
+    """
 
     by: str
+    at: str  # PEAK, END or the label of a mark
+    moments: tuple[Moment, Moment]
+    unlike: str  # why the two moments are not the same; "" if they are
     reports: tuple[Report, Report]
     ignore_lines: bool  # match by function, ignoring lines
+    same: Callable[[int, Frame], Frame]  # of a side, 0 or 1: one frame for all that match
     commands: tuple[str, str]
     total: StackChange
+    rest: StackChange
     lines: tuple[StackChange, ...]
     stacks: tuple[StackChange, ...]  # the largest MOST_STACKS
     stack_count: int  # all stacks that changed
     notes: tuple[str, ...]
+
+    def exceeds(self, limit: int) -> bool:
+        """Return whether the total grew by more than `limit`, and by more than chance.
+
+        Of equal runs, fewer than one pair in 1,000 exceeds any limit. Both conditions are one threshold, so a
+        small error costs little power: where the error is small beside the limit, a growth of the limit and three
+        standard errors is found in 95 % of pairs.
+        """
+        error = self.total.error_bytes or 0
+        return self.total.bytes > max(limit + _FOUND_OVER * error, _SURE_OVER * error)

@@ -37,6 +37,21 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 """Metrics that stacks can be ranked by, in the order of the metric switch."""
 
 
+PEAK, END = "peak", "end"
+"""Moments of an account, besides the marks of the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedMoment:
+    """A moment that the program named. `label` tells apart marks of one name: "loaded", "loaded#2"."""
+
+    label: str
+    process: int
+    time_s: float
+    account_s: float | None  # time of the account taken for it; None: none was taken
+    rss_bytes: int | None  # of the process, in that account
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """RSS of one process, or of several together, split into parts.
@@ -264,6 +279,8 @@ class Report:
     )
     objects: tuple[ObjectType, ...] | None = None  # None: no Python process, or not scanned
     lifetimes_known: bool = True
+    at: str = PEAK  # moment of the account: PEAK, END, or the label of a mark
+    marks: tuple[MarkedMoment, ...] = ()  # by time
     sharing_known: bool = False  # PSS and USS at the time of the account
     own_peaks: tuple[OwnPeak, ...] = ()  # of several processes; largest first
 
@@ -273,7 +290,12 @@ class Report:
 
         Else what sums to the account: of several processes PSS, if it is known.
         """
-        if self.account.missed_peak and len(self.processes) == 1 and self.peak_live_bytes > 0:
+        if (
+            self.at == PEAK
+            and self.account.missed_peak
+            and len(self.processes) == 1
+            and self.peak_live_bytes > 0
+        ):
             return "peak"
         return "pss" if self.account.counted_once else "resident"
 

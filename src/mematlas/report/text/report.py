@@ -13,6 +13,7 @@ from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import endings, frame_names, quantities, run_facts, timeline, titles
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer
 from mematlas.report.model.leaks import LIKELY
 from mematlas.report.process_list import Helpers, process_rows
@@ -35,6 +36,7 @@ _NUMBER = 10  # width of a byte figure
 _BAR = 12
 _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
+_LISTED_MARKS = 8
 _NAMED_STACKS = 2  # start routines named in the account
 _LEAKS = 3
 _LITTLE = 1 << 20  # bytes of slack below which no section is shown
@@ -255,7 +257,7 @@ def _largest_parts(page: Page, parts: Sequence[Part], kind: str) -> list[str]:
 
 
 def _part_name(part: Part, directory: str, limit: Callable[[str, int], str]) -> str:
-    name = frame_names.short_path(part.name, directory)
+    name = short_path(part.name, directory)
     if part.kind in {PartKind.FILE, PartKind.COPY}:
         name = name.rsplit("/", 1)[-1]
     if part.kind == PartKind.COW:
@@ -412,7 +414,30 @@ def _timeline(page: Page) -> Text:
             drawn = drawing.spark(timeline.buckets(points, width, span), scale, console)
             text.append(f"\n  {name}    ").append(drawn, "magenta")
             text.append(f"  {format_bytes(peak[0])} at {format_duration(peak[1])}")
-    return text.append_text(_faults(report, width, span, console))
+    return text.append_text(_marks(page, span)).append_text(_faults(report, width, span, console))
+
+
+def _marks(page: Page, span: tuple[float, float]) -> Text:
+    """Render the marks of the program below the curves, and list the first of them."""
+    marks = page.report.marks
+    if not marks:
+        return Text()
+    width = max(20, page.console.width - 38)
+    places = {
+        min(width - 1, max(0, int((each.time_s - span[0]) / ((span[1] - span[0]) or 1.0) * width)))
+        for each in marks
+    }
+    row = "".join("^" if place in places else " " for place in range(width))
+    text = Text("\n  marks   ").append(row.rstrip(), "yellow")
+    for each in marks[:_LISTED_MARKS]:
+        rss = "" if each.rss_bytes is None else f", RSS {format_bytes(each.rss_bytes)}"
+        none = ", no account" if each.account_s is None else ""
+        name = shorten(clean(each.label), 60) or '""'
+        text.append(f"\n          {name}", "yellow")
+        text.append(f"  {format_duration(each.time_s)}{rss}{none}", "dim")
+    if len(marks) > _LISTED_MARKS:
+        text.append(f"\n          {len(marks) - _LISTED_MARKS:,} more (in --json)", "dim")
+    return text
 
 
 def _faults(report: Report, width: int, span: tuple[float, float], console: Console) -> Text:
