@@ -140,7 +140,7 @@ _Judged = tuple[tuple[float, float, float], float, ChangeVerdict]
 
 
 def _change_of_runs(before: Sequence[Figure], after: Sequence[Figure]) -> _Judged:
-    """Judge by the medians of the runs: a change exceeds what differs among the runs of either side."""
+    """Compare the medians of the runs: a change exceeds what differs among the runs of either side."""
     old, new = ([each.median for each in side] for side in (before, after))
     ratio = statistics.median(new) / statistics.median(old)
     low, high = min(new) / max(old), max(new) / min(old)
@@ -156,7 +156,7 @@ def _change_of_runs(before: Sequence[Figure], after: Sequence[Figure]) -> _Judge
 
 
 def _change_of_samples(before: Sequence[Figure], after: Sequence[Figure]) -> _Judged:
-    """Judge by the samples: what is found holds for these runs, and proves no change of the machine."""
+    """Compare the samples, which proves a difference of these runs and no change of the machine."""
     old, new = (tuple(value for each in side for value in each.samples) for side in (before, after))
     ratio, low, high = found = shift(old, new)
     spread = max(_spread_of(each) for each in (*before, *after))
