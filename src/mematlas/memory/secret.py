@@ -105,7 +105,8 @@ def wipe_at_end(buffer: Any, mapping: PageMapping, length: int) -> Callable[[], 
 
 def _end(mapping: PageMapping, length: int, owner: int) -> None:
     # A forked child has no mapping there, or by now a new one of its own.
-    if os.getpid() == owner and _live.pop(mapping.start, None):
+    if os.getpid() == owner and mapping.start in _live:
+        del _live[mapping.start]
         _core.wipe_memory(mapping.start, length)
         mapping.unmap()
 
