@@ -123,6 +123,15 @@ def test_every_rule_has_a_case() -> None:
     assert sorted(CASES) == sorted(rule.key for rule in rules.PROCESS_RULES)
 
 
+def test_kills_of_the_past_are_not_of_the_process() -> None:
+    """OOM kills since boot are no finding about a process; one during the check is."""
+    past, now = host(vmstat={"oom_kill": 88}), host(rates={"oom_kill": 1})
+    assert rules.examine_process(process(on=past)).findings == ()
+    assert [each.rule for each in rules.examine_process(process(on=now)).findings] == [
+        "oom.killing"
+    ]
+
+
 def test_a_healthy_process() -> None:
     """A healthy process on a healthy machine has no finding, and every rule is checked."""
     checkup = rules.examine_process(process())

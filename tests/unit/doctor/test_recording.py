@@ -147,7 +147,7 @@ def rules_found(state: RecordingState) -> set[str]:
 
 def test_every_rule_has_a_case() -> None:
     """Every rule about recordings has a state that triggers it and one that does not."""
-    assert sorted(CASES) == sorted(rule.key for rule in rules.RECORDING_RULES)
+    assert sorted(CASES) == sorted(rule.key for rule in rules.recording_rules())
 
 
 @pytest.mark.parametrize("rule", CASES)

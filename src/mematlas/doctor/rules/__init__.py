@@ -16,14 +16,11 @@ from mematlas.doctor.model import (
 )
 from mematlas.doctor.rules import (
     cgroup,
-    endings,
     host,
     kernel,
     limits,
     pages,
     process,
-    recording,
-    slack,
     small_pages,
     tmpfs,
 )
@@ -34,23 +31,19 @@ if TYPE_CHECKING:
 
     from mematlas.doctor.model import HostState, ProcessState, RecordingState
 
-HOST_RULES: tuple[Rule[HostState], ...] = (
+_NOW_RULES: tuple[Rule[HostState], ...] = (
     *host.RULES,
     *cgroup.RULES,
     *tmpfs.RULES,
     *pages.RULES,
     *kernel.RULES,
 )
+HOST_RULES = (*_NOW_RULES, *host.PAST_RULES)
 PROCESS_RULES: tuple[Rule[ProcessState], ...] = (
     *small_pages.RULES,
     *process.RULES,
     *limits.RULES,
     *tmpfs.PROCESS_RULES,
-)
-RECORDING_RULES: tuple[Rule[RecordingState], ...] = (
-    *recording.RULES,
-    *slack.RULES,
-    *endings.RULES,
 )
 
 _State = TypeVar("_State")
@@ -63,10 +56,10 @@ def examine_host(state: HostState) -> Checkup:
 
 
 def examine_process(state: ProcessState) -> Checkup:
-    """Check a process by all rules about processes, and its machine."""
+    """Check a process by all rules about processes, and its machine as it is now."""
     name = state.info.status.lines.get("Name", "?")
     own = _examine(f"process {state.info.pid} ({name})", PROCESS_RULES, state, state.info.notes)
-    around = _examine("", HOST_RULES, state.host)
+    around = _examine("", _NOW_RULES, state.host)
     return Checkup(
         subject=f"{own.subject} and its machine",
         findings=_ranked((*own.findings, *around.findings)),
@@ -89,9 +82,16 @@ def _about(state: ProcessState) -> tuple[str, ...]:
     return (words, f"cgroup {group.path}, limit {format_bytes(group.limit)}")
 
 
+def recording_rules() -> tuple[Rule[RecordingState], ...]:
+    """Return the rules about recordings. They import NumPy, which a check of a process does without."""
+    from mematlas.doctor.rules import endings, recording, slack
+
+    return (*recording.RULES, *slack.RULES, *endings.RULES)
+
+
 def examine_recording(state: RecordingState) -> Checkup:
     """Check a recording by all rules about recordings."""
-    return _examine(state.path, RECORDING_RULES, state, tuple(state.recording.notes))
+    return _examine(state.path, recording_rules(), state, tuple(state.recording.notes))
 
 
 def _examine(

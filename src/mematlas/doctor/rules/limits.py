@@ -71,7 +71,7 @@ def _map_count(state: ProcessState) -> Answer:
     count = len(state.info.mappings)
     if count < most * 8 // 10:
         return None
-    guards = sum(not each.permissions & 7 for each in state.info.mappings)
+    guards = sum(not each.permissions & 7 for each in state.mappings)
     return Found(
         _CRITICAL,
         f"the process has {count:,} of at most {most:,} mappings; mmap will soon fail with ENOMEM",

@@ -23,7 +23,7 @@ _WRITE = Permission.WRITE
 
 
 def _anonymous(state: ProcessState) -> Iterable[Mapping]:
-    for each in state.info.mappings:
+    for each in state.mappings:
         plain = not each.inode and not each.permissions & Permission.SHARED
         if plain and each.permissions & _WRITE and "ht" not in each.flags:
             yield each
@@ -158,7 +158,7 @@ def _bloat(state: ProcessState) -> Answer:
 def _small_shared(state: ProcessState) -> Answer:
     rows = [
         each
-        for each in state.info.mappings
+        for each in state.mappings
         if each.permissions & Permission.SHARED
         and "ht" not in each.flags
         and each.name.startswith(
@@ -243,7 +243,7 @@ def _tables(state: ProcessState) -> Answer:
 def _fork_risk(state: ProcessState) -> Answer:
     rows = [
         each
-        for each in state.info.mappings
+        for each in state.mappings
         if "ht" in each.flags
         and not each.permissions & Permission.SHARED
         and "dc" not in each.flags
