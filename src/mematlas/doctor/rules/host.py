@@ -135,6 +135,7 @@ def _strict_overcommit(state: HostState, committed: int, limit: int) -> Answer:
             tune(
                 "overcommit.heuristic", "overcommit_memory=0", "heuristic overcommit, the default"
             ),
+            inspect("mematlas ps --sort rss", "which processes may have committed most"),
         ),
         committed,
     )
@@ -244,7 +245,7 @@ def _zram_readahead(state: HostState) -> Answer:
         _WARNING,
         f"each fault on zram decompresses {1 << cluster} pages instead of one",
         (f"vm.page-cluster={cluster}; all swap is zram, where reading ahead saves no seek",),
-        (tune("swap.page-cluster", "vm.page-cluster=0"),),
+        (tune("swap.page-cluster", "vm.page-cluster=0"), inspect("mematlas system swap")),
     )
 
 

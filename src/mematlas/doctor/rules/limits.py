@@ -155,6 +155,9 @@ def _immune(state: ProcessState) -> Answer:
                 f"oom_score_adj.{state.info.pid}=-500",
                 "spared for long, but not forever",
             ),
+            inspect(
+                f"cat /proc/{state.info.pid}/oom_score_adj", "what started it may have set this"
+            ),
         ),
         resident,
     )

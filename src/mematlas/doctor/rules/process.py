@@ -67,6 +67,7 @@ def _remote(state: ProcessState) -> Answer:
                 f"migrates them now; or: migratepages {state.info.pid} {away} {home}",
             ),
             restart("numa.bind", state, f"--membind {home} --cpunodebind {home}"),
+            inspect(f"mematlas system numa --pid {state.info.pid}"),
         ),
         remote,
     )
