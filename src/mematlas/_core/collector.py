@@ -231,7 +231,7 @@ class Collector:
         check(lib.mematlas_collector_watch(self._handle, pid))
 
     def admit(self, pid: int) -> None:
-        """Let a process join whatever user it runs as, until the next call.
+        """Allow a process to join as any user, until the next call.
 
         The processes of the collector's own user and the descendants of the watched one may join anyway.
         """

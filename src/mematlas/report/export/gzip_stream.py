@@ -29,7 +29,7 @@ def compress(pieces: Iterable[bytes], level: int) -> Iterator[bytes]:
     checksum = length = 0
     yield _HEAD
     with ThreadPoolExecutor(workers) as pool:
-        start = pool.submit
+        start: Callable[..., Future[bytes]] = pool.submit
         for block in _blocks(pieces):
             checksum, length = zlib.crc32(block, checksum), length + len(block)
             try:
