@@ -178,8 +178,11 @@ static void check_end(struct mematlas_collector *collector, struct process *proc
 	if (process->exiting && !process->emitted_exiting)
 		process->emitted_exiting =
 			event_push(collector, MEMATLAS_EVENT_EXITING, process->index);
-	if (process->dead && process->ending == MEMATLAS_RUNNING && process_is_drained(process))
-		process_end(collector, process, MEMATLAS_GONE);
+	/* The next image may not be active yet, and tells that this one ended by an exec. */
+	if (process->dead && process->ending == MEMATLAS_RUNNING && !collector->new_process &&
+	    process_is_drained(process))
+		process_end(collector, process,
+			    process->replaced ? MEMATLAS_EXECED : MEMATLAS_GONE);
 	if (process->ending != MEMATLAS_RUNNING && !process->emitted_ended &&
 	    process_is_drained(process))
 		process->emitted_ended =
