@@ -230,6 +230,13 @@ class Collector:
         """Make poll() return WATCHED when a process, traced or not, has ended."""
         check(lib.mematlas_collector_watch(self._handle, pid))
 
+    def admit(self, pid: int) -> None:
+        """Allow a process to join as any user, until the next call.
+
+        The processes of the collector's own user and the descendants of the watched one may join anyway.
+        """
+        lib.mematlas_collector_admit(self._handle, pid)
+
     def poll(self, timeout_s: float) -> tuple[Event, int]:
         """Read rings until there is an event; return it with its process, or NONE after the timeout."""
         check(lib.mematlas_collector_poll(self._handle, int(timeout_s * 1000), self._event))
@@ -366,6 +373,9 @@ class Collector:
 
     def timeline(self, process: int, count: int) -> bytes:
         """Remove up to `count` timeline rows and return them (TIMELINE_DTYPE)."""
+        info = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, info))
+        count = min(count, info.timeline)
         rows = ffi.new("struct mematlas_sample[]", max(count, 1))
         got = check(lib.mematlas_collector_timeline(self._handle, process, rows, count))
         return _bytes(rows, got)
