@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Protection = Literal["memfd_secret", "locked"]
 
-_owner = os.getpid()
+_process = object()  # another one in each forked child
+_owner = os.getpid()  # tells a fork by C code, which no hook sees
 _live: dict[int, int] = {}  # address: length of what is mapped and not wiped yet
 
 EXPLANATIONS: dict[Protection, str] = {
@@ -96,27 +97,30 @@ def wipe_at_end(buffer: Any, mapping: PageMapping, length: int) -> Callable[[], 
     At the end of the interpreter the memory is wiped, and stays mapped for views that are left.
     """
     _live[mapping.start] = length
-    end = weakref.finalize(buffer, _end, mapping, length)
+    end = weakref.finalize(buffer, _end, mapping, length, _process)
     end.atexit = False
     return end
 
 
-def _end(mapping: PageMapping, length: int) -> None:
-    if _live.pop(mapping.start, 0) and os.getpid() == _owner:
+def _end(mapping: PageMapping, length: int, process: object) -> None:
+    # A child has no mapping there, or one of its own that was made after the fork.
+    if process is _process and os.getpid() == _owner and _live.pop(mapping.start, 0):
         _core.wipe_memory(mapping.start, length)
         mapping.unmap()
 
 
 def _wipe_all() -> None:
+    if os.getpid() != _owner:
+        return
     for address, length in list(_live.items()):
         _core.wipe_memory(address, length)
 
 
 def _forget() -> None:
     """In a forked child, which has no mapping at these addresses."""
-    global _owner  # noqa: PLW0603 - the process of this module
+    global _process, _owner
     _live.clear()
-    _owner = os.getpid()
+    _process, _owner = object(), os.getpid()
 
 
 atexit.register(_wipe_all)

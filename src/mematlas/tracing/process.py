@@ -47,6 +47,8 @@ _MOST_ACCOUNTS = 256  # of its marks; the tracer waits for no more
 _KILLED = "killed by SIGKILL"
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
+_ROOM_GAP_S = 0.9  # less than between snapshots at intervals
+_ROOM_BUDGET = 0.01  # share of the time that reading limits and mounts may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
 
 
@@ -75,6 +77,7 @@ class ProcessRecorder:
         self._bad_frees = 0
         self._next_totals = 0.0
         self._has_exited = False
+        self._room, self._room_due = room.Room(), 0.0
         self._watch: idle_memory.IdleWatch | None = None
         self._idle_due = 0.0
         self.ended = False
@@ -97,6 +100,7 @@ class ProcessRecorder:
             start_s=info.start_s,
             python_version=_version(info),
             attached=info.attached,
+            earlier_peak_rss_bytes=(info.peak_rss_bytes or None) if info.attached else None,
         )
         writer.process(self._process)
 
@@ -180,7 +184,7 @@ class ProcessRecorder:
         """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
         self.ended = True
         # Files of a program that was killed may be deleted any moment: read before anything is written.
-        full = None if self._has_exited else room.read_full()
+        full = None if self._has_exited else room.read_full(self._room)
         info = self._write_names()
         if full and not info.execed:
             self._writer.room(self._index, time_s=self._collector.now_s(), room=full)
@@ -275,11 +279,17 @@ class ProcessRecorder:
             self._writer.heaps(self._index, time_s=self._collector.now_s(), heaps=found.heaps)
 
     def _write_room(self, *, huge: bool) -> None:
+        now = time.monotonic()
+        if now < self._room_due and not huge:
+            return
         try:
             with open_process(self.pid) as process:
                 found = room.read(process, huge=huge)
         except (OSError, MematlasError, ValueError):  # the process is gone or not dumpable
             return
+        self._room = found
+        spent = time.monotonic() - now
+        self._room_due = now + max(_ROOM_GAP_S, spent / _ROOM_BUDGET)
         self._writer.room(self._index, time_s=self._collector.now_s(), room=found)
 
     def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:

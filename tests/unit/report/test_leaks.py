@@ -20,7 +20,7 @@ from mematlas.report.analyse.leak_table import LeakTable
 from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.analyse.trend import find_trend, sample_times
 from mematlas.report.json_writer import schema
-from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.model.leaks import LIKELY, Leaks, LeakVerdict, VerdictSum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -420,3 +420,18 @@ def test_a_leak_is_listed_once_whatever_its_owner_calls(tmp_path: Path) -> None:
     writer.end()
     found = [(leak.live_bytes, leak.stacks) for leak in find_leaks(read(path)).leaks]
     assert found == [(8000, 2), (1000, 1)]
+
+
+def test_what_has_too_few_samples_is_not_told_as_nothing() -> None:
+    """The outline has what is unclear; "nothing" is said only if (almost) all has a verdict."""
+
+    def told(unclear: int, live: int) -> list[str]:
+        sums = {LeakVerdict.UNCLEAR: VerdictSum(1, unclear, 1 << 20)}
+        found = Leaks(
+            ("x",), "", Sampling("sampled", 1 << 19, 1.0), complete=True, time_s=1.0, live_bytes=live,
+            likely_bytes=0, leaks=(), bad_frees=(), notes=(), sums=sums, resolution_bytes=3 << 19,
+        )  # fmt: skip
+        return [text for text, _ in words.outline(found)]
+
+    assert told(2 << 20, 2 << 20)[1:] == ["2.00 MiB ± 1.00 MiB with too few samples for a verdict"]
+    assert told(1000, 2 << 20)[1:] == ["nothing grew to the end or was never freed"]
