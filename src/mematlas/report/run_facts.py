@@ -85,18 +85,14 @@ def own_peak(report: Report, peak: OwnPeak) -> str:
     """Format which processes had memory that the account does not have, and whether they have ended."""
     known = {each.index: each for each in report.processes}
     some = [known[index] for index in peak.processes if index in known]
-    forked = len(peak.processes) - len(
-        some
-    )  # the report does not list what soon became another program
-    pids = list(dict.fromkeys(str(each.pid) for each in some))
-    names = ", ".join(pids[:_NAMED]) + (", ..." if pids[_NAMED:] else "")
-    if len(peak.processes) == 1:
-        text = f"in process {names}" if some else "in 1 process between fork and exec"
-    else:
-        of = "; ".join(filter(None, (names, f"{forked:,} between fork and exec" if forked else "")))
-        text = f"in {len(peak.processes):,} processes ({of}), {format_bytes(peak.largest_bytes)} at most"
+    pids = ", ".join(str(each.pid) for each in some[:_NAMED]) + (", ..." if some[_NAMED:] else "")
     ends = [each.end_s for each in some if each.end_s is not None]
-    if not report.account.parts or not ends or len(ends) < len(peak.processes):
+    if len(peak.processes) == 1:
+        text = f"in process {pids}" if pids else "in a fork before its exec"
+    else:
+        named = f" ({pids})" if pids else ""  # what lived between fork and exec is not listed
+        text = f"in {len(peak.processes):,} processes{named}, {format_bytes(peak.largest_bytes)} at most"
+    if not report.account.parts or not some or len(ends) < len(peak.processes):
         return text
     if max(ends) < report.account.time_s:
         return f"{text}; ended before the account"

@@ -78,7 +78,7 @@ def test_memory_between_fork_and_exec_is_told() -> None:
     """A process that is in no list, because it soon became another program, has no PID to name."""
     report = report_of(SERVER, WORKER)
     only = OwnPeak(None, 30 * MIB, 30 * MIB, (99,))
-    assert own_peak(report, only) == "in 1 process between fork and exec"
+    assert own_peak(report, only) == "in a fork before its exec"
     both = OwnPeak(None, 30 * MIB, 20 * MIB, (5, 98, 99))
     text = own_peak(report, both)
-    assert text == "in 3 processes (105; 2 between fork and exec), 20.0 MiB at most"
+    assert text == "in 3 processes (105), 20.0 MiB at most"
