@@ -22,7 +22,6 @@ TITLES = {
     LeakVerdict.SETUP: "allocated once and kept (start-up, imports)",
     LeakVerdict.UNCLEAR: "too few samples for a verdict",
 }
-_TOO_FEW = "with too few samples for a verdict"
 SEARCHED = 1000  # leaks in which the largest of a verdict is looked for
 _SMALL = 100  # a leak of less than this fraction of the memory is not for the headline
 _LEAST_SAMPLE = 1024
@@ -78,8 +77,8 @@ def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:
         if found.leaks:
             yield f"{_size(found)} {TITLES[verdict]}", verdict is LeakVerdict.GROWING
     unclear = leaks.sum_of(LeakVerdict.UNCLEAR)
-    if unclear.live_bytes * _SMALL > leaks.live_bytes:
-        yield f"{_size(unclear)} {_TOO_FEW}", False
+    if unclear.leaks:
+        yield f"{_size(unclear)} has {TITLES[LeakVerdict.UNCLEAR]}", False
     elif not any(found.leaks for _, found in likely):
         yield "nothing grew to the end or was never freed", False
 
@@ -88,13 +87,11 @@ def resolution(leaks: Leaks) -> str:
     """Describe what the sampling cannot see; "" for an exact run."""
     if not leaks.resolution_bytes:
         return ""
-    unclear = leaks.sum_of(LeakVerdict.UNCLEAR)
-    text = f"A leak of {format_bytes(leaks.resolution_bytes)} has a sample with 95 %, a smaller one with less"
-    if 0 < unclear.live_bytes * _SMALL <= leaks.live_bytes:  # the outline has what is more
-        text += f"; {_size(unclear)} has too few samples for a verdict"
-    return (
-        f"{text}. To see smaller leaks, {finer(leaks, leaks.sampling.sample_bytes * _ENOUGH // 16)}"
+    seen = format_bytes(leaks.resolution_bytes)
+    text = (
+        f"A leak of {seen} has a sample with 95 %, a smaller one with less. To see smaller leaks, "
     )
+    return text + finer(leaks, leaks.sampling.sample_bytes * _ENOUGH // 16)
 
 
 def finer(leaks: Leaks, limit: int) -> str:

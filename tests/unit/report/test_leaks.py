@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+import reports
 import synthetic_recording
 from mematlas.cli import main
 from mematlas.recording import Writer, read
@@ -20,7 +21,7 @@ from mematlas.report.analyse.leak_table import LeakTable
 from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.analyse.trend import find_trend, sample_times
 from mematlas.report.json_writer import schema
-from mematlas.report.model.leaks import LIKELY, Leaks, LeakVerdict, VerdictSum
+from mematlas.report.model.leaks import LIKELY, LeakVerdict, VerdictSum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -387,6 +388,16 @@ def test_a_limit_below_the_sampling_is_an_error(
     assert [exceeds(unclear, limit << 20) for limit in (2, 3, 4)] == [None, None, False]
 
 
+def test_what_is_unclear_is_not_called_nothing() -> None:
+    """The outline says that nothing leaked only where all has a verdict."""
+    few = {LeakVerdict.UNCLEAR: VerdictSum(1, 2 << 20, 1 << 20)}
+    leaks = replace(reports.leaky(), sums=few, likely_bytes=0)
+    text = [text for text, _ in words.outline(leaks)]
+    assert text[1:] == ["2.00 MiB ± 1.00 MiB has too few samples for a verdict"]
+    text = [text for text, _ in words.outline(replace(leaks, sums={}))]
+    assert text[1:] == ["nothing grew to the end or was never freed"]
+
+
 def write_fork(path: Path) -> RecordingData:
     """Write a parent with two stacks of 1,000 blocks, and a child that keeps 50 more of one and none of the other."""
     writer = Writer(
@@ -492,18 +503,3 @@ def test_a_leak_is_listed_once_whatever_its_owner_calls(tmp_path: Path) -> None:
     writer.end()
     found = [(leak.live_bytes, leak.stacks) for leak in find_leaks(read(path)).leaks]
     assert found == [(8000, 2), (1000, 1)]
-
-
-def test_what_has_too_few_samples_is_not_told_as_nothing() -> None:
-    """The outline has what is unclear; "nothing" is said only if (almost) all has a verdict."""
-
-    def told(unclear: int, live: int) -> list[str]:
-        sums = {LeakVerdict.UNCLEAR: VerdictSum(1, unclear, 1 << 20)}
-        found = Leaks(
-            ("x",), "", Sampling("sampled", 1 << 19, 1.0), complete=True, time_s=1.0, live_bytes=live,
-            likely_bytes=0, leaks=(), bad_frees=(), notes=(), sums=sums, resolution_bytes=3 << 19,
-        )  # fmt: skip
-        return [text for text, _ in words.outline(found)]
-
-    assert told(2 << 20, 2 << 20)[1:] == ["2.00 MiB ± 1.00 MiB with too few samples for a verdict"]
-    assert told(1000, 2 << 20)[1:] == ["nothing grew to the end or was never freed"]

@@ -20,7 +20,7 @@ from mematlas.bench.explain.terms import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mematlas.bench.model import Figure, Section
+    from mematlas.bench.model import Figure, Label, Section
 
 _WORD = 8
 
@@ -114,50 +114,56 @@ def _ahead(section: Section, what: str) -> Explanation | None:
 
 
 def _transpose(section: Section) -> list[Explanation | None]:
-    shapes = values(section, "side")
-    found = [int(shape) for shape in shapes if str(shape).isdigit()]
-    return [_turn(section, max(found))] if found else []
+    sides = [int(side) for side in values(section, "side")]
+    squares = _turn(section, f"{max(sides)} x {max(sides)}", side=max(sides)) if sides else []
+    shapes = [str(shape) for shape in values(section, "shape")]
+    return [*squares, *(each for shape in shapes for each in _turn(section, shape, shape=shape))]
 
 
-def _turn(section: Section, side: int) -> Explanation | None:
+def _turn(section: Section, dimensions: str, **labels: Label) -> list[Explanation | None]:
     def one(method: str) -> Figure | None:
         return next(
             (each for each in section.figures
-             if each.labels.get("side") == side and str(each.labels["method"]).startswith(method)),
+             if labels.items() <= each.labels.items()
+             and str(each.labels["method"]).startswith(method)),
             None,
         )  # fmt: skip
 
     copy, tiles, theirs = one("a copy"), one("in tiles"), one("NumPy")
-    if copy is None or tiles is None:
-        return None
-    title = f"Transposing {side} x {side} doubles in tiles"
+    if tiles is None:
+        return []
+    title = f"Transposing {dimensions} doubles in tiles"
+    return [
+        None if copy is None else _beside_copy(title, tiles, copy),
+        None if theirs is None else _beside_numpy(title, tiles, theirs),
+    ]
+
+
+def _beside_copy(title: str, tiles: Figure, copy: Figure) -> Explanation:
     found = gain(tiles, copy)
     if found.outcome is Outcome.BETTER:
-        text = f"{title} takes {times(found)} a copy"
-    elif found.outcome is Outcome.EQUAL:
-        text = f"{title} takes as long as a copy, {EQUALLY}"
-    else:  # a transpose moves what a copy moves: one that is faster met a disturbed copy
-        costs = f"the tiles took {tiles.median:.3g} ms and the copy {copy.median:.3g} ms"
-        text = cannot_tell("what a transpose costs beside a copy", costs, found).text
-    if theirs is None:
-        decided = found.outcome in (Outcome.BETTER, Outcome.EQUAL)
-        return Explanation(text, sure=decided and sure(copy, tiles), decided=decided)
-    return _beside_numpy(text, tiles, theirs, copy)
+        return Explanation(f"{title} takes {times(found)} a copy", sure=sure(copy, tiles))
+    if found.outcome is Outcome.EQUAL:
+        return Explanation(f"{title} takes as long as a copy, {EQUALLY}", sure=sure(copy, tiles))
+    # A transpose moves what a copy moves: one that is faster met a disturbed copy.
+    costs = f"the tiles took {tiles.median:.3g} ms and the copy {copy.median:.3g} ms"
+    return cannot_tell(f"what {title[0].lower()}{title[1:]} costs beside a copy", costs, found)
 
 
-def _beside_numpy(text: str, tiles: Figure, theirs: Figure, copy: Figure) -> Explanation:
+def _beside_numpy(title: str, tiles: Figure, theirs: Figure) -> Explanation:
     found = gain(theirs, tiles)
+    costs = f"{tiles.median:.3g} ms in tiles, {theirs.median:.3g} ms row by row, as NumPy does"
     if found.outcome is Outcome.BETTER:
         return Explanation(
-            f"{text}. Row by row, as NumPy does, takes {times(found)} the tiles",
+            f"{title} is {times(found)} as fast as row by row, as NumPy does",
             "use `mematlas.bench.transpose(matrix)`, or work in tiles",
-            sure(copy, tiles, theirs),
+            sure(tiles, theirs),
         )
     if found.is_no_better:
-        return Explanation(f"{text}. Row by row, as NumPy does, takes no longer, {EQUALLY}")
-    costs = f"{tiles.median:.3g} ms in tiles, {theirs.median:.3g} ms row by row, as NumPy does"
-    unknown = cannot_tell("whether tiles are faster than rows", costs, found)
-    return Explanation(f"{text}. {unknown.text}", sure=False, decided=False)
+        return Explanation(f"{title} is not faster than row by row, {EQUALLY}: {costs}")
+    return cannot_tell(
+        f"whether {title[0].lower()}{title[1:]} is faster than by rows", costs, found
+    )
 
 
 EXPLAIN: dict[str, Callable[[Section], list[Explanation | None]]] = {

@@ -51,7 +51,8 @@ def look(program: str, command: Sequence[str], apply: Callable[[], None]) -> dic
     if child == 0:
         _become(program, command, apply, writer)
     os.close(writer)
-    timer = Timer(_PATIENCE_S, _kill, (child,))
+    handle = _handle(child)
+    timer = Timer(_PATIENCE_S, _kill, (child, handle))
     timer.start()
     try:
         _, ended = os.waitpid(child, 0)
@@ -62,9 +63,12 @@ def look(program: str, command: Sequence[str], apply: Callable[[], None]) -> dic
         return _read_at_entry(child)
     finally:
         timer.cancel()
-        _kill(child)
+        timer.join()
+        _kill(child, handle)
         with suppress(ChildProcessError):
             os.waitpid(child, 0)
+        if handle >= 0:
+            os.close(handle)
 
 
 def _become(program: str, command: Sequence[str], apply: Callable[[], None], writer: int) -> None:
@@ -82,9 +86,21 @@ def _become(program: str, command: Sequence[str], apply: Callable[[], None], wri
         os._exit(127)
 
 
-def _kill(child: int) -> None:
+def _handle(child: int) -> int:
+    """Return a pidfd of a child that was not waited for; -1 before Linux 5.3."""
+    try:
+        return os.pidfd_open(child)
+    except OSError:
+        return -1
+
+
+def _kill(child: int, handle: int) -> None:
+    """Kill a child. If it was waited for, its PID may be another process's by now; its pidfd is not."""
     with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
+        if handle >= 0:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        else:
+            os.kill(child, signal.SIGKILL)
 
 
 def _read_at_entry(pid: int) -> dict[str, str]:

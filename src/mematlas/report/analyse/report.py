@@ -399,8 +399,8 @@ def _sum_notes(
             yield f"the processes of the account were read up to {apart:.1f} s apart"
     elif len(peak) > 1:
         yield "RSS is summed over processes: a shared page counts once in each process"
-    seen = {each.process for each in recording.snapshots} & {each.index for each in processes}
-    if at == PEAK and len(seen) > 1:
+    seen = {each.process for each in recording.snapshots}
+    if at == PEAK and len(seen & {each.index for each in processes}) > 1:
         yield "the account is of the time when memory other than files and tracer was highest"
     if not any(each.index in recording.lifetimes for each in processes):
         yield "lifetimes are unknown: not recorded, or no steady clock on this machine"
