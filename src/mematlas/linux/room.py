@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mematlas.linux import huge_use, memory_mounts, smaps
+from mematlas.linux import huge_use, memory_mounts
 from mematlas.linux.status import parse_limits, read_status
 
 if TYPE_CHECKING:
@@ -43,10 +43,9 @@ class Room:
     zero_error_bytes: int = 0  # its standard error
 
 
-def read(process: ProcessDirectory, *, huge: bool) -> Room:
-    """Read the room of a process; `huge` reads samples of its huge pages too."""
-    mappings, _ = smaps.read_from(process, fields=huge)
-    found = huge_use.read_huge_use(process, mappings) if huge else ""
+def read(process: ProcessDirectory, mappings: Mappings) -> Room:
+    """Read the room of a process with these mappings, read from smaps if its huge pages are to be sampled."""
+    found = huge_use.read_huge_use(process, mappings) if mappings.fields else ""
     use = huge_use.HugeUse(0) if isinstance(found, str) else found
     return Room(
         limits=_limits(process),
@@ -78,18 +77,21 @@ def read_full(before: Room) -> Room | None:
 
 
 def _limits(process: ProcessDirectory) -> tuple[tuple[str, int, int], ...]:
-    sizes = read_status(process).sizes
-    return tuple(
-        (each.name, each.soft, sizes.get(LIMITS[each.name], 0))
+    limits = [
+        (each.name, each.soft)
         for each in parse_limits(process.read("limits").decode())
         if each.name in LIMITS and each.soft is not None
-    )
+    ]
+    if not limits:
+        return ()
+    sizes = read_status(process).sizes
+    return tuple((name, soft, sizes.get(LIMITS[name], 0)) for name, soft in limits)
 
 
 def _mounts(process: ProcessDirectory, mappings: Mappings) -> tuple[UsedMount, ...]:
-    names = [(each.name.decode("utf-8", "replace"), each.size) for each in mappings if each.inode]
-    if not any(name.startswith(("/dev/shm/", "/run/", "/tmp/")) for name, _ in names):  # noqa: S108
+    if not any(folder in bytes(mappings.names) for folder in (b"/dev/shm/", b"/run/", b"/tmp/")):
         return ()
+    names = [(each.name.decode("utf-8", "replace"), each.size) for each in mappings if each.inode]
     found = []
     for mount in memory_mounts.read(process):
         mapped = sum(size for name, size in names if name.startswith(mount.path.rstrip("/") + "/"))

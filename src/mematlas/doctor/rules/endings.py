@@ -59,7 +59,9 @@ def _full(state: RecordingState) -> Answer:
             (
                 Fix("tmpfs.grow", FixKind.SHELL,
                     f"mount -o remount,size={2 * max(mount.size, mount.mapped) >> 10}k {mount.path}",
-                    "now; a container is given its size at its start: --shm-size"),
+                    ("twice what its mappings need, now" if mount.mapped
+                     else "twice the size, now; how much the program needs was not seen")
+                    + "; a container is given its size at its start: --shm-size"),
             ),
             mount.mapped,
         )  # fmt: skip
