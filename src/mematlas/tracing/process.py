@@ -284,7 +284,7 @@ class ProcessRecorder:
     ) -> tuple[float, room.Room, Heaps | None] | None:
         """Read the room of the process, with its `heaps`; at the last time with samples of its `huge` pages.
 
-        Before that, all such reads together have a budget.
+        Earlier reads have a budget, together.
 
         A program waits for that at its exit, and walking page tables takes longest: smaps is read if it has huge
         pages only.
