@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mematlas.linux import huge_use, memory_mounts
@@ -29,6 +29,7 @@ class UsedMount:
     size: int
     free: int
     mapped: int
+    device: str = ""  # the same wherever it is mounted; not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,24 @@ def read(process: ProcessDirectory, mappings: Mappings) -> Room:
     )
 
 
-def read_full() -> Room | None:
-    """Return the file systems in memory that are full as this process sees them; None if none is."""
-    mounts = [each for each in memory_mounts.read_from() if each.free < each.size // 20]
-    found = tuple(
-        UsedMount(each.path, each.size, each.free, 0) for each in mounts if each.used >= 1 << 20
-    )
-    return Room(mounts=found) if found else None
+def read_full(before: Room) -> Room | None:
+    """Return the room of a process that is gone, with the file systems in memory that are full; None if none is.
+
+    Those whose files it mapped are known by their device: it may have seen them at other places.
+    """
+    full = {
+        each.device: each
+        for each in memory_mounts.read_from()
+        if each.free < each.size // 20 and each.used >= 1 << 20
+    }
+    if not full:
+        return None
+    mounts = []
+    for each in before.mounts:
+        now = full.pop(each.device, None)
+        mounts.append(replace(each, size=now.size, free=now.free) if now else each)
+    mounts += [UsedMount(each.path, each.size, each.free, 0) for each in full.values()]
+    return replace(before, mounts=tuple(mounts))
 
 
 def _limits(process: ProcessDirectory) -> tuple[tuple[str, int, int], ...]:
@@ -84,5 +96,5 @@ def _mounts(process: ProcessDirectory, mappings: Mappings) -> tuple[UsedMount, .
     for mount in memory_mounts.read(process):
         mapped = sum(size for name, size in names if name.startswith(mount.path.rstrip("/") + "/"))
         if mapped:
-            found.append(UsedMount(mount.path, mount.size, mount.free, mapped))
+            found.append(UsedMount(mount.path, mount.size, mount.free, mapped, mount.device))
     return tuple(found)
