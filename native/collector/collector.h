@@ -263,6 +263,8 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 /* fault_site_table.c: the entry of that key, added if there is none; NULL: no memory. */
 struct mematlas_fault_site *fault_sites_find(struct fault_sites *sites,
 					     const struct mematlas_fault_site *key);
+/* Ends the samples of a process that wants SIGTRAP for itself. */
+void fault_events_end(struct process *process);
 void fault_sites_free(struct process *process);
 
 /* marks.c: takes the MARK at the tail of a ring. */

@@ -123,10 +123,26 @@ static void test_the_highest_rss_outlives_its_memory(void)
 	session_end(collector);
 }
 
+/* A traced process can move the bell's waiters to a word that nobody wakes. The session ends all the same. */
+static void test_a_stolen_bell_does_not_hang_the_end(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	uint32_t *bell = &collector->common->bell, *other = bell + 1;
+	long moved = 0;
+
+	for (int i = 0; i < 1000 && !moved; i++) {
+		usleep(1000);
+		moved = syscall(SYS_futex, bell, FUTEX_CMP_REQUEUE, 0, 64, other, *bell);
+	}
+	CHECK(moved == 1);
+	session_end(collector);
+}
+
 int main(void)
 {
 	test_growth_is_looked_at_when_asked();
 	test_without_growth_nobody_waits();
 	test_the_highest_rss_outlives_its_memory();
+	test_a_stolen_bell_does_not_hang_the_end();
 	return 0;
 }
