@@ -165,7 +165,7 @@ def _run_tree(arguments: argparse.Namespace, recording: Recording) -> int:
     from mematlas.report.frame_names import directory_of
     from mematlas.report.text.call_tree import TreeLimits, render_call_tree, render_packages
 
-    report = recording.report(pid=arguments.pid)
+    report = recording.report(pid=arguments.pid, at=arguments.at)
     by = arguments.by or report.main_metric
     ranked = lines(report.stacks, by)
     directory = directory_of(report, ranked)

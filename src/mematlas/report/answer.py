@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean, shorten
@@ -90,7 +91,7 @@ def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tupl
     largest = max(ranked, key=lambda line: line.bytes[by], default=None)
     if largest is None or largest.bytes[by] <= 0:
         return []
-    error = 0 if by == "peak" else largest.error_bytes
+    error = round(math.sqrt(largest.variance_of(by)))
     return [
         (" The largest owner then was " if by == "peak" else " The largest owner is ", ""),
         (owner_name(largest, directory), "code"),

@@ -25,6 +25,7 @@ TITLES = {
 _SEARCHED = 1000  # leaks in which the largest of a verdict is looked for
 _SMALL = 100  # a leak of less than this fraction of the memory is not for the headline
 _LEAST_SAMPLE = 1024
+_ENOUGH = 9  # samples: 9 - 2 * sqrt(9) = 3 are left, more than a leak without a sample can have
 
 
 def sentence(leaks: Leaks, of_bytes: int, directory: str) -> str:
@@ -72,15 +73,17 @@ def resolution(leaks: Leaks) -> str:
     if not leaks.resolution_bytes:
         return ""
     unclear = leaks.sum_of(LeakVerdict.UNCLEAR)
-    text = f"What has no sample is less than {format_bytes(leaks.resolution_bytes)} (95 %)"
+    text = f"A leak of {format_bytes(leaks.resolution_bytes)} has a sample with 95 %, a smaller one with less"
     if unclear.leaks:
-        text += f", and {_size(unclear)} has too few samples for a verdict"
-    return f"{text}. To see smaller leaks, {finer(leaks, leaks.resolution_bytes // 16)}"
+        text += f"; {_size(unclear)} has too few samples for a verdict"
+    return (
+        f"{text}. To see smaller leaks, {finer(leaks, leaks.sampling.sample_bytes * _ENOUGH // 16)}"
+    )
 
 
 def finer(leaks: Leaks, limit: int) -> str:
-    """Return the options of `run` that see a leak of `limit` bytes."""
-    mean = leaks.sampling.sample_bytes * limit // max(1, leaks.resolution_bytes)
+    """Return the options of `run` that tell a leak of `limit` bytes from none."""
+    mean = min(limit // _ENOUGH, leaks.sampling.sample_bytes // 2)
     if mean < _LEAST_SAMPLE:
         return "record with --exact"
     return f"record with --sample-bytes {_power(mean) >> 10}K or --exact"
@@ -89,8 +92,9 @@ def finer(leaks: Leaks, limit: int) -> str:
 def cannot_tell(leaks: Leaks, limit: int) -> str:
     """Return the line for a limit that this sampling cannot check."""
     return (
-        f"cannot tell leaks of {format_bytes(limit)}: this recording may have missed up to "
-        f"{format_bytes(leaks.resolution_bytes)} (95 %); {finer(leaks, limit)}"
+        f"cannot tell whether {format_bytes(limit)} leaked: by the samples of this recording, "
+        f"from {format_bytes(leaks.least_bytes)} to {format_bytes(leaks.most_bytes)} may have; "
+        f"{finer(leaks, limit)}"
     )
 
 

@@ -87,11 +87,12 @@ def own_peak(report: Report, peak: OwnPeak) -> str:
     some = [known[index] for index in peak.processes if index in known]
     pids = ", ".join(str(each.pid) for each in some[:_NAMED]) + (", ..." if some[_NAMED:] else "")
     ends = [each.end_s for each in some if each.end_s is not None]
-    if len(some) == 1:
-        text = f"in process {pids}"
+    if len(peak.processes) == 1:
+        text = f"in process {pids}" if pids else "in a fork before its exec"
     else:
-        text = f"in {len(peak.processes):,} processes ({pids}), {format_bytes(peak.largest_bytes)} at most"
-    if not report.account.parts or len(ends) < len(some):
+        named = f" ({pids})" if pids else ""  # what lived between fork and exec is not listed
+        text = f"in {len(peak.processes):,} processes{named}, {format_bytes(peak.largest_bytes)} at most"
+    if not report.account.parts or not some or len(ends) < len(peak.processes):
         return text
     if max(ends) < report.account.time_s:
         return f"{text}; ended before the account"

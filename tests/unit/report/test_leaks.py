@@ -20,7 +20,7 @@ from mematlas.report.analyse.leak_table import LeakTable
 from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.analyse.trend import find_trend, sample_times
 from mematlas.report.json_writer import schema
-from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.model.leaks import LIKELY, LeakVerdict, VerdictSum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -378,10 +378,82 @@ def test_a_limit_below_the_sampling_is_an_error(
     assert [exceeds(leaks, limit) for limit in (1 << 20, 2 << 20, 3 << 20)] == [True, True, False]
     small = replace(leaks, likely_bytes=0, likely_error_bytes=0)
     assert exceeds(small, 1 << 20) is None
-    assert "--sample-bytes 256K or --exact" in words.cannot_tell(small, 1 << 20)
+    assert "--sample-bytes 64K or --exact" in words.cannot_tell(small, 1 << 20)
     assert "record with --exact" in words.cannot_tell(small, 100)
     uncertain = replace(leaks, likely_bytes=3 << 20, likely_error_bytes=1 << 20)
-    assert exceeds(uncertain, 2 << 20) is False
+    assert [exceeds(uncertain, limit << 20) for limit in (1, 2, 5)] == [None, None, False]
+    few = {LeakVerdict.UNCLEAR: VerdictSum(1, 2 << 20, 1 << 20)}
+    unclear = replace(small, sums=few)
+    assert [exceeds(unclear, limit << 20) for limit in (2, 3, 4)] == [None, None, False]
+
+
+def write_fork(path: Path) -> RecordingData:
+    """Write a parent with two stacks of 1,000 blocks, and a child that keeps 50 more of one and none of the other."""
+    writer = Writer(
+        path, command=["pool"], started="now", machine={}, sampling=Sampling("exact", 0, 1.0)
+    )
+    for process, totals in (
+        (synthetic_recording.PARENT, [(1000, 1000, 0), (1000, 1000, 0)]),
+        (
+            replace(synthetic_recording.CHILD, ending="exited 0"),
+            [(1050, 50, 0), (1000, 100, 100)],
+        ),
+    ):
+        writer.process(replace(process, end_s=RUN_S))
+        writer.nodes(process.index, synthetic_recording.nodes([0, 0, 0], [0, 1, 2]))
+        writer.frames(process.index, {1: (frame("kept"),), 2: (frame("in turn"),)})
+        rows: list[dict[str, float]] = [
+            {
+                "stack": stack,
+                "kind": 1,
+                "live_bytes": live * BLOCK,
+                "live_count": live,
+                "allocations": made,
+                "allocated_bytes": made * BLOCK,
+                "freed_bytes": freed * BLOCK,
+            }
+            for stack, (live, made, freed) in enumerate(totals, 1)
+        ]
+        writer.totals(
+            process.index,
+            time_s=RUN_S,
+            peak_time_s=1,
+            peak_live_bytes=1,
+            rows=synthetic_recording.totals_rows(*rows),
+        )
+    writer.end()
+    return read(path)
+
+
+def test_what_a_fork_inherited_is_its_parents(tmp_path: Path) -> None:
+    """A forked process is judged by what it allocated and did not free; the sum has every block once."""
+    leaks = find_leaks(write_fork(tmp_path / "a.atlas"))
+    assert leaks.live_bytes == BLOCK * (1000 + 1000 + 50)
+    found = {(leak.process, leak.frames[0].function): leak.live_count for leak in leaks.leaks}
+    assert found == {(0, "kept"): 1000, (0, "in turn"): 1000, (1, "kept"): 50}
+
+
+def test_totals_say_what_a_fork_inherited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Outstanding memory is more than the allocated one only where the text says why."""
+    path = tmp_path / "a.atlas"
+    write_fork(path)
+    assert main(["report", str(path), "--by", "live"]) == 0
+    assert "each process with what it inherited" in " ".join(capsys.readouterr().out.split())
+
+
+def test_memory_in_turn_is_no_growth() -> None:
+    """Samples of memory that is freed and allocated again are independent, and the start is no evidence."""
+    rng = np.random.default_rng(3)
+    times = np.linspace(0, 60, 6)
+    values = np.maximum(20 + 3 * rng.normal(size=(20_000, 6)), 0)
+    values[:, 0] = 0
+    variances = np.full_like(values, 9.0)
+    variances[:, 0] = 0
+    assert find_trend(times, values, variances, np.zeros(len(values))).growing.mean() < 0.01
+    steps = np.linspace(0, 100, 6) + np.zeros((1, 6))
+    assert find_trend(times, steps, np.zeros_like(steps), np.zeros(1)).growing.all()
 
 
 def test_a_leak_is_listed_once_whatever_its_owner_calls(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import synthetic_recording
+from mematlas.cli import main
 from mematlas.recording import read
 from mematlas.recording.model import TIMELINE_DTYPE, Part, PartKind, RecordingData, Snapshot
 from mematlas.report.analyse.account import at_end, at_peak
@@ -173,3 +174,16 @@ def test_unknown_swap_is_carried_on_or_noted(recording: RecordingData) -> None:
     rows["swap_bytes"] = np.nan
     recording.timeline[0] = rows
     assert any("swapped bytes over time are unknown" in n for n in make_report(recording).notes)
+
+
+@pytest.mark.parametrize("view", [["--tree"], ["--by-package"], ["--tree", "--json"]])
+def test_every_view_is_of_the_moment_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], view: list[str]
+) -> None:
+    """Trees and packages obey --at: they show that moment, and refuse one that is unknown."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path)
+    assert main(["report", str(path), *view, "--at", "end"]) == 0
+    capsys.readouterr()
+    assert main(["report", str(path), *view, "--at", "no such mark"]) == 2
+    assert "no such mark" in capsys.readouterr().err

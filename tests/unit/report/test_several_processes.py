@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+import reports
 import synthetic_recording
 from mematlas.recording.model import (
     Frame,
@@ -18,10 +19,12 @@ from mematlas.recording.model import (
     Sharing,
     Snapshot,
 )
+from mematlas.report import run_facts
 from mematlas.report.analyse.account import account, at_peak
+from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.own_peaks import find_own_peaks
 from mematlas.report.analyse.table import StackTable
-from mematlas.report.model.report import StackStats
+from mematlas.report.model.report import OwnPeak, StackStats
 
 MIB = 1 << 20
 
@@ -148,7 +151,7 @@ def stats(function: str, process: int, **figures: int) -> StackStats:
     frames = (Frame(function, "/app/pool.py", 1, None, "python"),)
     names = [
         *("live_bytes", "live_count", "peak_bytes", "allocated_bytes", "allocations"),
-        *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes"),
+        *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes", "pss_bytes"),
     ]
     return StackStats(frames, "malloc", process, **{n: figures.get(n, 0) for n in names})
 
@@ -169,3 +172,42 @@ def test_what_ended_processes_had_is_found() -> None:
     assert found.frame.function == "heavy"
     assert (found.live_bytes, found.largest_bytes) == (27 * MIB, 15 * MIB)
     assert found.processes == (1, 2)
+
+
+def test_memory_of_a_fork_before_its_exec_is_told() -> None:
+    """Processes that are not listed, as they lived between fork and exec only, have peaks, too."""
+    report = reports.native_program()
+    frame = Frame("fill", "/app/pool.py", 1, None, "python")
+    unlisted = OwnPeak(frame, 4 * MIB, 2 * MIB, (90, 91))
+    assert run_facts.own_peak(report, unlisted) == "in 2 processes, 2.00 MiB at most"
+    alone = replace(unlisted, processes=(90,))
+    assert run_facts.own_peak(report, alone) == "in a fork before its exec"
+
+
+def of_forks(count: int, **figures: int) -> StackTable:
+    """Return one stack of a parent and its forks, each with these figures."""
+    table = StackTable.of([stats("base", index, **figures) for index in range(count)])
+    for paths in table.paths.values():
+        paths.family = 0
+    return table
+
+
+def test_errors_of_copies_add_up() -> None:
+    """Forks have copies of one sample: the error of their sum is the sum of their errors."""
+    table = of_forks(4, live_bytes=4000, error_bytes=100)
+    (line,) = lines(table, "live")
+    assert line.error_bytes == 400
+    for index, paths in table.paths.items():
+        paths.family = index
+    (line,) = lines(table, "live")
+    assert line.error_bytes == 200
+
+
+def test_an_error_is_of_the_metric_beside_it() -> None:
+    """PSS is a part of live bytes with the same relative error; what is of another moment has none."""
+    (line,) = lines(
+        of_forks(2, live_bytes=4000, error_bytes=100, resident_bytes=4000, pss_bytes=2000), "pss"
+    )
+    assert line.variance_of("live") == 200**2
+    assert line.variance_of("pss") == 100**2
+    assert line.variance_of("peak") == 0

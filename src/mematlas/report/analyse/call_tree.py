@@ -70,7 +70,9 @@ def _add_process(
     rows, values = rows[values > 0], values[values > 0]
     variances = np.zeros(len(rows))
     if by in _WITH_ERRORS:
-        variances = table.columns.narrow("error_bytes").at(rows).astype(np.float64) ** 2
+        live = table.narrow("live").at(rows).astype(np.float64)
+        share = np.divide(values, live, out=np.ones(len(rows)), where=live > 0)
+        variances = (share * table.columns.narrow("error_bytes").at(rows).astype(np.float64)) ** 2
     stacks = table.stack[rows]
     renamed = np.isin(stacks, list(paths.renamed)) if paths.renamed else np.zeros(len(rows), bool)
     for stack, value, variance in zip(

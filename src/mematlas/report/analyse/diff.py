@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,10 @@ import numpy as np
 from mematlas._core.columns.trie import LabelTree
 from mematlas.errors import UsageError
 from mematlas.recording.model import PartKind
-from mematlas.report.analyse import account, moments, sums
+from mematlas.report.analyse import moments, sums
 from mematlas.report.analyse.matching import FrameMatcher
 from mematlas.report.analyse.report import make_report
+from mematlas.report.analyse.spread import Spread
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
 from mematlas.report.analyse.wrappers import share_marks
 from mematlas.report.model.diff import SURE, Diff, Moment, StackChange
@@ -70,7 +70,7 @@ def compare(
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip(both, tables, strict=True))
     spreads = [
-        _Spread(_variance(recording, table, by), _families(recording, table), table.process)
+        Spread(_variance(recording, table, by), table.families, table.process)
         for recording, table in pairs
     ]
     known = all(_has_error(each, by) for each in both)
@@ -248,46 +248,9 @@ def _variance(recording: RecordingData, table: StackTable, by: str) -> Floats:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Spread:
-    """Sampling variances of rows. Those of processes are independent, but not of forked copies."""
-
-    variance: Floats
-    family: Numbers
-    process: Whole
-
-    def of(self, groups: Numbers, count: int) -> Floats:
-        """Return the variance of each group's sum. Within a family standard errors add up, as of equal samples."""
-        alone, shared = self._members()
-        rows = np.isin(self.process, alone)
-        found = np.bincount(groups[rows], self.variance[rows], count).astype(np.float64)
-        for processes in shared:
-            errors = np.zeros(count)
-            for process in processes:
-                rows = self.process == process
-                errors += np.sqrt(np.bincount(groups[rows], self.variance[rows], count))
-            found += errors**2
-        return found
-
-    def _members(self) -> tuple[list[int], list[list[int]]]:
-        """Return the processes that are a family alone, and those of each larger family."""
-        members: dict[int, list[int]] = {}
-        processes, first = np.unique(self.process, return_index=True)
-        for process, family in zip(processes.tolist(), self.family[first].tolist(), strict=True):
-            members.setdefault(family, []).append(process)
-        alone = [each[0] for each in members.values() if len(each) == 1]
-        return alone, [each for each in members.values() if len(each) > 1]
-
-
-def _families(recording: RecordingData, table: StackTable) -> Numbers:
-    """Return the family of each row: a process and all that forked from it have copies of one sample."""
-    family_of = account.families(recording.processes)
-    return np.array([family_of.get(index, index) for index in table.process.tolist()], np.int64)
-
-
 def _totals(
     tables: Sequence[StackTable],
-    spreads: Sequence[_Spread],
+    spreads: Sequence[Spread],
     joined: Sequence[Sequence[Snapshot]],
     there: Sequence[Moment],
     by: str,
@@ -333,7 +296,7 @@ def _sure(variance: Floats, delta: Numbers) -> float:
 
 def _changes(
     tables: Sequence[StackTable],
-    spreads: Sequence[_Spread],
+    spreads: Sequence[Spread],
     by: str,
     numbers: Sequence[Numbers],
 ) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:

@@ -15,6 +15,7 @@ from mematlas.recording.ownership import is_import_system
 from mematlas.report.analyse import account, leak_groups, sums, trend
 from mematlas.report.analyse.activity import activity, born_after
 from mematlas.report.analyse.bad_frees import find_bad_frees
+from mematlas.report.analyse.inherited import forked, inherited_bytes, less_inherited
 from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict
@@ -44,8 +45,8 @@ _TEARDOWN = 0.1  # last fraction of the run in which a runtime frees its heap
 _TEARDOWN_S = 0.5  # or last seconds, of a short run
 _TORN_DOWN = 0.5  # of the committed memory at the peak, at most this is left at the end
 _COLUMNS = ("allocated_bytes", "allocations", "freed_bytes")
+_INHERITED = "inherited_bytes"  # of a forked process, live at the fork
 _FEW = 2.5  # blocks; fewer show no pattern
-_NEVER_FREED = 0.999  # fraction of live blocks from which none counts as freed
 _MOSTLY_KEPT = 0.9  # fraction of live blocks below which memory is being freed
 _MOST = 0.5  # fraction of the bytes of a group that decides for all
 _EARLY = 0.9  # fraction live after the first third of the run from which memory is set-up
@@ -103,8 +104,9 @@ class _Rows:
     process: int
     keys: sums.Numbers  # of the row with most live bytes
     stacks_in: sums.Numbers  # rows of each group
-    columns: dict[str, Floats]  # those of _COLUMNS and _LIVE
+    columns: dict[str, Floats]  # those of _COLUMNS and _LIVE, and _INHERITED of a forked process
     trend: Trend | None  # None: too few snapshots
+    looks: int  # snapshots compared, with the start and the end
     heap: _Heap | None  # None: no committed memory, or it did not grow
     importing: NDArray[np.bool_]
     burst: NDArray[np.bool_]  # allocated after the start-up, and nothing happened since
@@ -114,19 +116,21 @@ class _Rows:
     def never_freed(self) -> NDArray[np.bool_]:
         """Return the groups of which no block, or too few to count, was freed."""
         found: NDArray[np.bool_] = (
-            self.columns["live_count"] >= _NEVER_FREED * self.columns["allocations"]
+            self.columns["live_count"] >= trend.KEPT * self.columns["allocations"]
         )
         return found
 
 
 def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = None) -> Leaks:
-    """Classify the memory live at the end of each process.
+    """Classify the memory live at the end of each process. What a forked one inherited is its parent's.
 
     `paths` are stacks already loaded, by process index.
     """
-    known = dict(paths or {})
+    known, children = dict(paths or {}), forked(recording.processes)
     classified = [
-        each for process in recording.processes for each in _of(process, recording, known)
+        each
+        for process in recording.processes
+        for each in _of(process, recording, known, forked=process.index in children)
     ]
     found = LeakTable.ranked(classified)
     by_verdict = found.add_up()
@@ -171,11 +175,11 @@ def exceeds(leaks: Leaks, limit: int) -> bool | None:
     """Return whether likely leaks exceed a limit by two standard errors; None: this sampling cannot tell."""
     if leaks.least_bytes > limit:
         return True
-    return None if leaks.resolution_bytes > limit else False
+    return None if leaks.most_bytes > limit else False
 
 
 def _of(
-    process: Process, recording: RecordingData, paths: dict[int, Stacks]
+    process: Process, recording: RecordingData, paths: dict[int, Stacks], *, forked: bool
 ) -> Iterator[ClassifiedRows]:
     index = process.index
     totals, end = recording.totals.get(index), account.exit_of(recording, index)
@@ -185,11 +189,19 @@ def _of(
     live = sums.keys(last)[sums.owns(last) & (last["live_bytes"] > 0)]
     heap = _torn_down(process, totals, last)
     keys = sums.distinct(live, heap)
+    held = sums.gather(last, keys, _LIVE)
+    if len(heap):
+        _as_of_the_peak(held, keys, heap, totals)
+    if forked:
+        inherited = inherited_bytes(totals.rows, keys)
+        held = less_inherited(held, inherited)
+        held[_INHERITED] = inherited
+        own = held["live_bytes"] > 0
+        keys = keys[own]
+        held = {name: column[own] for name, column in held.items()}
     if not len(keys):
         return
-    columns = sums.gather(totals.rows, keys, _COLUMNS) | sums.gather(last, keys, _LIVE)
-    if len(heap):
-        _as_of_the_peak(columns, keys, heap, totals)
+    columns = sums.gather(totals.rows, keys, _COLUMNS) | held
     end_s = totals.peak_time_s if len(heap) else end.time_s
     stacks = paths.get(index) or paths.setdefault(index, Stacks.of(recording, index))
     groups = leak_groups.group(
@@ -223,7 +235,10 @@ def _grouped(
     live = columns["live_bytes"]
     summed = {name: added(column) for name, column in columns.items()}
     times, values, variances = _history(process, recording, end_s, keys, columns, added)
-    found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
+    found = None
+    if len(times) >= trend.ENOUGH:
+        kept = summed["live_count"] / np.maximum(summed["allocations"], 1e-9)
+        found = trend.find_trend(times, values, variances, kept)
     order = np.lexsort((-live, groups))
     first = order[np.searchsorted(groups[order], np.arange(count))]
     importing = added(np.where(stacks.holding(is_import_system)[keys >> 8], live, 0.0))
@@ -238,6 +253,7 @@ def _grouped(
         np.bincount(groups, minlength=count),
         summed,
         found,
+        len(times),
         _growing_heap(recording.age_matrix.get(index), end_s, process.start_s),
         importing > _MOST * summed["live_bytes"],
         late & (not now.busy),
@@ -331,12 +347,12 @@ def _history(
     mine.sort(key=lambda each: each.time_s)
     chosen = trend.sample_times([each.time_s for each in mine], process.start_s, end_s)
     names = ("live_bytes", "live_variance")
-    sampled = [
-        {name: added(column) for name, column in sums.gather(rows, keys, names).items()}
-        for rows in (mine[index].rows for index in chosen)
-    ]
+    looks = (sums.gather(mine[index].rows, keys, names) for index in chosen)
+    if _INHERITED in last:
+        looks = (less_inherited(each, last[_INHERITED]) for each in looks)
+    sampled = [{name: added(column) for name, column in each.items()} for each in looks]
     whole = {name: added(last[name]) for name in names}
-    nothing = np.zeros(len(whole["live_bytes"]))
+    nothing = np.zeros(len(whole["live_bytes"]))  # at the start, or at the fork
     times = [process.start_s, *(mine[index].time_s for index in chosen), end_s]
     values = [nothing, *(each["live_bytes"] for each in sampled), whole["live_bytes"]]
     variances = [nothing, *(each["live_variance"] for each in sampled), whole["live_variance"]]
@@ -357,7 +373,7 @@ def _classify(rows: _Rows) -> sums.Numbers:
         _Reason.IMPORTS: rows.importing,
         _Reason.FEW_BLOCKS: allocations < _FEW,
         _Reason.FEW_SNAPSHOTS_UNFREED: few_snapshots & never_freed,
-        _Reason.FEW_SNAPSHOTS: few_snapshots & (seen is None),
+        _Reason.FEW_SNAPSHOTS: few_snapshots & (rows.looks < trend.ENOUGH_IN_TURN),
         _Reason.BURST: never_freed & rows.burst,
         _Reason.SET_UP: early & (count >= _MOSTLY_KEPT * allocations),
     }
@@ -409,7 +425,8 @@ def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:  # noqa: PLR0911 - 
             grown = _grown(rows.heap.bytes_per_s, rows.heap.bytes)
             return f"part of committed memory that grew to the end by {grown}; {freed}"
         case _Reason.FEW_SNAPSHOTS_UNFREED | _Reason.FEW_SNAPSHOTS:
-            few = "blocks" if rows.trend else "snapshots"
+            told = rows.trend and reason is _Reason.FEW_SNAPSHOTS_UNFREED
+            few = "blocks" if told else "snapshots"
             return f"{freed}; too few {few} to tell growth"
         case _Reason.BURST:
             return f"{freed}; came in a burst, and the program was idle since"
@@ -430,6 +447,6 @@ def _freed(rows: _Rows, at: int) -> str:
     error = _count_error(allocations, live, math.sqrt(max(variance, 0.0)))
     total = f"{round(allocations):,}"
     blocks = f"about {total} ± {error:,} blocks" if error else f"{total} blocks"
-    if count >= _NEVER_FREED * allocations:
+    if count >= trend.KEPT * allocations:
         return f"none of {blocks} freed"
     return f"{100 * (allocations - count) / allocations:.0f} % of {blocks} freed"

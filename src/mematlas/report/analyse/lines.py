@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from mematlas._core.columns.sums import group_rows
 from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, rank, tier
+from mematlas.report.analyse.spread import Spread
 from mematlas.report.analyse.table import StackSelection, StackTable
 from mematlas.report.model.report import METRICS
 
@@ -57,6 +58,18 @@ class LineStats:
         """One standard error of live and touched bytes; 0 if exact."""
         return round(math.sqrt(self.variance))
 
+    def variance_of(self, by: str) -> float:
+        """Return the variance of a metric. The live part of it has the relative error of live bytes.
+
+        It is 0 for metrics of another moment than live bytes, whose variance is unknown.
+        """
+        if by not in _OF_ACCOUNT:
+            return 0.0
+        live = self.bytes["live"]
+        share = min(self.bytes[by] / live, 1.0) if live else 0.0
+        own = max(self.variance - self.touched_variance, 0.0) * share**2
+        return own + (0.0 if by == "live" else self.touched_variance)
+
     @property
     def process_count(self) -> int:
         """Number of processes that have some of it live or resident."""
@@ -75,6 +88,7 @@ MAPPED = (Kind.STACK, Kind.SHARED, Kind.COPY, Kind.FILEMAP, Kind.TOUCHED)
 """Kinds of memory that is no allocation. It is resident only."""
 
 
+_OF_ACCOUNT = ("live", "resident", "pss", "uss")
 _TOUCHED = NUMBER_OF_KIND[Kind.TOUCHED]
 
 
@@ -90,12 +104,12 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
     allocations = table.columns.narrow("allocations").add_up(which, count)
     lifetimes = np.stack([table.columns.narrow(name).add_up(which, count) for name in LIFETIMES], 1)
     rows, errors = table.columns.narrow("error_bytes").nonzero()
-    variances = np.bincount(which[rows], errors.astype(np.float64) ** 2, count)
+    squared = errors.astype(np.float64) ** 2
+    spread = Spread(squared, table.families[rows], table.process[rows])
+    variances = spread.of(which[rows], count)
     mapped, threads = _mapped(table, which, count)
-    touched = rows[table.kind[rows] == _TOUCHED]
-    touched_variances = np.bincount(
-        which[touched], errors[table.kind[rows] == _TOUCHED].astype(np.float64) ** 2, count
-    )
+    touched = np.where(table.kind[rows] == _TOUCHED, squared, 0.0)
+    touched_variances = replace(spread, variance=touched).of(which[rows], count)
     starts, order = group_rows(which, count)
     first = order[starts[:-1]]  # ties are listed in order of occurrence
     found = [

@@ -22,7 +22,7 @@ class PackageStats:
 
     name: str
     bytes: dict[str, int]  # by metric
-    variance: float  # of live bytes, in bytes squared
+    variance: float  # of the bytes of the metric they are ranked by, squared; 0 where unknown
     lines: int  # with any of the metric that they are ranked by
     largest: LineStats  # the line with most of that metric
 
@@ -83,7 +83,7 @@ def sum_packages(ranked: Sequence[LineStats], by: str, directory: str = "") -> l
         PackageStats(
             name=name,
             bytes={metric: sum(line.bytes[metric] for line in lines) for metric in METRICS},
-            variance=sum(line.variance for line in lines),
+            variance=sum(line.variance_of(by) for line in lines),
             lines=sum(line.bytes[by] > 0 for line in lines),
             largest=lines[0],
         )

@@ -14,11 +14,12 @@ import numpy as np
 from mematlas.recording.model import LIFETIMES, PartKind, SlackPart
 from mematlas.report.analyse import account, sums
 from mematlas.report.analyse.bad_frees import find_bad_frees
-from mematlas.report.analyse.calibrate import excess
+from mematlas.report.analyse.calibrate import excess, with_moved
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.highest import highest_rss, highest_rss_of
 from mematlas.report.analyse.imports import find_imports
+from mematlas.report.analyse.inherited import forked
 from mematlas.report.analyse.moments import marked_moments, snapshots_at
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.own_peaks import find_own_peaks
@@ -64,8 +65,12 @@ def make_report(
     processes = [p for p in recording.processes if process is None or p.index == process]
     wanted = {each.index for each in processes}
     paths = {index: Stacks.of(recording, index) for index in wanted}
+    for index, first in account.families(recording.processes).items():
+        if index in paths:
+            paths[index].family = first
     snapshots = [each for each in recording.snapshots if each.process in wanted]
     seen = {each.process for each in snapshots}
+    children = forked(recording.processes)
     peak = list(joined) if joined is not None else snapshots_at(recording, processes, at)
     totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
     stacks = _all_stacks(recording, processes, paths, peak, only)
@@ -79,7 +84,9 @@ def make_report(
         sampling=recording.sampling,
         complete=recording.complete,
         processes=tuple(
-            summarize_process(each, recording) for each in processes if not _only_forked(each, seen)
+            replace(summarize_process(each, recording), forked=each.index in children)
+            for each in processes
+            if not _only_forked(each, seen)
         ),
         account=whole,
         last=replace(
@@ -149,10 +156,8 @@ def _all_stacks(
             recording.allocators,
             join.parts if join else (),
         )
-        less = dict(divided.less)
-        if join:
-            for key, size in excess(join.rows, join.parts).items():
-                less[key] = less.get(key, 0) + size
+        over = excess(join.rows, join.parts, more["sharing"]) if join else {}
+        less = with_moved(over, divided.less)
         tables += _table(stacks, index, rows, held, more, only, less)
         if divided.rows is not None and only in {None, "resident", *_SHARES}:
             tables.append(divided.rows)
@@ -210,7 +215,7 @@ def _table(
     held: Rows | None,
     more: Mapping[str, Rows | None],
     only: str | None,
-    less: Mapping[int, int],
+    less: Mapping[str, Mapping[int, int]],
 ) -> Iterator[StackTable]:
     """Yield the stack stats of one process; `held` has live and resident bytes at the account's time."""
     tables = [rows for rows in (totals, held) if rows is not None]
@@ -238,16 +243,15 @@ def _table(
         whole = columns["resident_bytes"]
         shared = sums.Join(more["sharing"], at) if more["sharing"] is not None else None
         columns |= {f"{name}_bytes": partial(_share, whole, shared, name) for name in _SHARES}
-    for name in ("resident_bytes", "pss_bytes", "uss_bytes") if less else ():
-        if name in columns:
-            columns[name] = partial(_reduced, columns[name], at, less)
+    for name in columns.keys() & less.keys():
+        columns[name] = partial(_reduced, columns[name], at, less[name])
     yield make_table(process, at, columns, stacks)
 
 
 def _reduced(
     make: Callable[[], NarrowColumn], at: sums.Numbers, less: Mapping[int, int]
 ) -> NarrowColumn:
-    """Return a column without the bytes of some keys that other rows have."""
+    """Return a column without the bytes of some keys that are not theirs."""
     values = make().whole()
     keys = np.array(list(less), np.int64)
     where = np.minimum(np.searchsorted(at, keys), max(len(at) - 1, 0))

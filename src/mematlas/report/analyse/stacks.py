@@ -39,6 +39,7 @@ class Stacks:
         self._nodes = np.zeros(1, NODE_DTYPE) if nodes is None or not len(nodes) else nodes
         self._resolved = frames
         self.renamed: dict[int, Frame] = {}  # stacks shown as one frame, by number
+        self.family: int | None = None  # the process it forked from, by way of others; None: none
 
     @cached_property
     def parents(self) -> Indices:

@@ -220,6 +220,16 @@ class StackTable(Sequence[StackStats]):
         )  # few: rows are grouped by process
         return sorted({int(number) for number in self.process[np.append(0, changes + 1)]})
 
+    @property
+    def families(self) -> Numbers:
+        """Return the family of each row: a process and all that forked from it have copies of one sample."""
+        first = {index: self.paths[index].family for index in self.processes()}
+        known = {index: index if family is None else family for index, family in first.items()}
+        of_process = np.zeros(max(known, default=0) + 1, np.int64)
+        of_process[list(known)] = list(known.values())
+        found: Numbers = of_process[self.process]
+        return found
+
     def ranked(self, by: str) -> StackSelection:
         """Return all stacks, those with most of a metric first."""
         return self.first(by, len(self))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 ENOUGH = 4  # samples, including the start; fewer show no growth
+ENOUGH_IN_TURN = 5  # of memory that is freed and allocated again, of which the start says nothing
+KEPT = 0.999  # fraction of the blocks live from which nothing was freed
 _MOST = 48  # most samples used; more only cost time
 _TAU = 0.6  # minimum rank correlation with time (Kendall's tau)
 _SIGNIFICANT = 1.645  # one-sided 5 %
@@ -49,16 +51,26 @@ def sample_times(times: Sequence[float], start: float, end: float) -> list[int]:
     return chosen
 
 
-def find_trend(times: Floats, values: Floats, variances: Floats) -> Trend:
-    """Test each row of `values`, sampled at `times` with sampling variances `variances`."""
+def find_trend(
+    times: Floats, values: Floats, variances: Floats, kept: Floats | None = None
+) -> Trend:
+    """Test each row of `values`, sampled at `times` with sampling variances `variances`.
+
+    The first value is that of the start. `kept` is the fraction of each row's blocks that was never freed, at least:
+    so much of a later sample is the same as an earlier one. By default the samples are independent.
+    """
+    kept = np.zeros(len(values)) if kept is None else np.clip(kept, 0, 1)
     first, last = float(times[0]), float(times[-1])
     third = (last - first) / 3
     final = np.maximum(values[:, -1], 1e-9)
     before, noise = _at(times, last - third, values), _at(times, last - third, variances)
     added = values[:, -1] - before
-    error = np.sqrt(np.maximum(variances[:, -1] - noise, 0))
+    common = kept * np.minimum(variances[:, -1], noise)
+    error = np.sqrt(np.maximum(variances[:, -1] + noise - 2 * common, 0))
     late = added / final
-    growing = (late >= LATE) & (added > _ERRORS * error) & _rises(values)
+    # All memory begins with nothing, so that of memory in turn the start is no evidence of a rise.
+    rises = np.where(kept >= KEPT, _rises(values), _rises(values[:, 1:]))
+    growing = (late >= LATE) & (added > _ERRORS * error) & rises
     centred = times - times.mean()
     slope = (values @ centred) / float(centred @ centred)
     return Trend(growing, slope, _at(times, first + third, values) / final, late)

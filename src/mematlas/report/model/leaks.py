@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -60,7 +61,7 @@ class VerdictSum(NamedTuple):
 class Leaks:
     """Everything `mematlas leaks` shows. `likely_bytes` sums the verdicts in LIKELY.
 
-    Of a sampled run, leaks of less than `resolution_bytes` in all may have no sample (5 %); 0: exact.
+    Of a sampled run, a leak of `resolution_bytes` has no sample with 5 %, a smaller one with more; 0: exact.
     """
 
     command: tuple[str, ...]
@@ -85,3 +86,14 @@ class Leaks:
     def least_bytes(self) -> int:
         """Return the likely bytes less two standard errors."""
         return max(0, self.likely_bytes - 2 * self.likely_error_bytes)
+
+    @property
+    def most_bytes(self) -> int:
+        """Return the bytes that may be leaked: likely and unclear ones and two standard errors, what has no sample.
+
+        Of an exact run these are the likely bytes.
+        """
+        unclear = self.sum_of(LeakVerdict.UNCLEAR)
+        error = math.hypot(self.likely_error_bytes, unclear.error_bytes)
+        seen = self.likely_bytes + unclear.live_bytes + round(2 * error)
+        return max(seen, self.resolution_bytes) if self.resolution_bytes else self.likely_bytes

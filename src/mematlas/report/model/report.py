@@ -149,6 +149,7 @@ class ProcessSummary:
     peak_rss_bytes: int
     note: str
     cause: str = ""  # of its ending, where the OOM killer ended it
+    forked: bool = False  # it began with the memory of its parent
 
 
 @dataclass(frozen=True, slots=True)

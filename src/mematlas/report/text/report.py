@@ -195,11 +195,15 @@ def _totals(page: Page) -> Text:
         return Text()
     live, blocks = sum(line.bytes["live"] for line in lines), sum(line.live_count for line in lines)
     at_end = report.account.trigger == "exit" and len(report.processes) == 1
+    forked = any(each.forked for each in report.processes)
     rows = [("allocated", allocated, quantities.count(allocations, "allocation"), "")]
-    if at_end:
+    if (
+        at_end and not forked
+    ):  # else what a fork inherited is outstanding, or freed, and not allocated
         freed = quantities.count(max(0, allocations - blocks), "free")
         rows.append(("freed", max(0, allocated - live), freed, ""))
     when = "at the end" if at_end else "at the time of the account"
+    when += ", each process with what it inherited" if forked else ""
     rows.append(("outstanding", live, quantities.count(blocks, "block"), f", {when}"))
     about = "estimates, " if report.sampling.mode != "exact" else ""
     text = title("Totals", f"{about}over the whole run")

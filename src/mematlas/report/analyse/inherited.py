@@ -1,0 +1,49 @@
+"""Live memory that a forked process has from its parent, in whose figures it counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.report.analyse import account, sums
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mematlas.recording.model import Process, Rows
+
+    Floats = NDArray[np.float64]
+
+_SUMS = ("live_bytes", "freed_bytes", "allocated_bytes")
+
+
+def forked(processes: Sequence[Process]) -> set[int]:
+    """Return the processes that began with the memory of another one."""
+    return {index for index, first in account.families(processes).items() if first != index}
+
+
+def inherited_bytes(totals: Rows, keys: sums.Numbers) -> Floats:
+    """Return the live bytes of a forked process at the fork, by distinct ascending key.
+
+    What a process allocates and frees counts from the fork: inherited + allocated = live + freed.
+    """
+    found = sums.gather(totals, keys, _SUMS)
+    live, freed, allocated = (found[name] for name in _SUMS)
+    before: Floats = np.maximum(live + freed - allocated, 0)
+    return before
+
+
+def less_inherited(columns: dict[str, Floats], inherited: Floats) -> dict[str, Floats]:
+    """Return live columns of a process without what it inherited: its growth since the fork.
+
+    Counts and variances go with the bytes: the blocks of one stack are mostly of one size.
+    """
+    live = columns["live_bytes"]
+    own = np.maximum(live - inherited, 0)
+    own[own < 1] = 0  # a rounding error
+    share = np.divide(own, live, out=np.zeros(len(live)), where=live > 0)
+    found = {name: column * share for name, column in columns.items()}
+    return found | {"live_bytes": own}
