@@ -51,7 +51,8 @@ def look(program: str, command: Sequence[str], apply: Callable[[], None]) -> dic
     if child == 0:
         _become(program, command, apply, writer)
     os.close(writer)
-    timer = Timer(_PATIENCE_S, _kill, (child,))
+    handle = os.pidfd_open(child)
+    timer = Timer(_PATIENCE_S, _kill, (handle,))
     timer.start()
     try:
         _, ended = os.waitpid(child, 0)
@@ -60,9 +61,13 @@ def look(program: str, command: Sequence[str], apply: Callable[[], None]) -> dic
         if reason or not os.WIFSTOPPED(ended):
             raise NotReachedError(reason or "the child ended before it executed the program")
         return _read_at_entry(child)
+    except OSError as error:  # as of a program that may be executed, but not read
+        raise NotReachedError(f"the program cannot be looked at: {error.strerror}") from None
     finally:
         timer.cancel()
-        _kill(child)
+        timer.join()
+        _kill(handle)
+        os.close(handle)
         with suppress(ChildProcessError):
             os.waitpid(child, 0)
 
@@ -82,9 +87,10 @@ def _become(program: str, command: Sequence[str], apply: Callable[[], None], wri
         os._exit(127)
 
 
-def _kill(child: int) -> None:
+def _kill(handle: int) -> None:
+    """Kill by a pidfd: once a child that ended is waited for, its PID may be that of another process."""
     with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
 def _read_at_entry(pid: int) -> dict[str, str]:
