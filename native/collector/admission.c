@@ -87,8 +87,9 @@ static bool is_traced_user(const struct broker *broker, uid_t uid)
 
 static bool descends(const struct broker *broker, pid_t pid)
 {
-	for (int i = 0; i < MAX_ANCESTORS && pid > 1; i++) {
-		if (pid == broker->root || pid == getpid() || is_traced_pid(broker, pid))
+	for (int i = 0; i < MAX_ANCESTORS && pid > 0; i++) {
+		if (pid == broker->root || pid == broker->entered || pid == getpid() ||
+		    is_traced_pid(broker, pid))
 			return true;
 		CLEANUP_CLOSE int proc = open_proc(pid);
 		pid = proc < 0 ? 0 : parent_of(proc);

@@ -68,6 +68,7 @@ struct broker {
 	struct held_events *events;
 	uint32_t events_count, events_capacity;
 	pid_t root; /* whose descendants may join; 0: only the collector's own */
+	pid_t entered; /* may join as any user; 0: none */
 };
 
 /* Opens the sockets. `library`: path of the tracer's library, or NULL. Returns 0 or -errno. */

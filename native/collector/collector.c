@@ -228,6 +228,13 @@ int mematlas_collector_watch(struct mematlas_collector *collector, int pid)
 	return 0;
 }
 
+void mematlas_collector_admit(struct mematlas_collector *collector, int pid)
+{
+	pthread_mutex_lock(&collector->broker.lock);
+	collector->broker.entered = pid;
+	pthread_mutex_unlock(&collector->broker.lock);
+}
+
 /* The broker first: its thread may be adding a process. */
 void mematlas_collector_destroy(struct mematlas_collector *collector)
 {

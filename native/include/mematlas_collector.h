@@ -210,6 +210,8 @@ int64_t mematlas_collector_refusals(struct mematlas_collector *collector, uint64
 void mematlas_collector_destroy(struct mematlas_collector *collector);
 /* Pushes WATCHED when `pid`, which need not be traced, has ended. */
 int mematlas_collector_watch(struct mematlas_collector *collector, int pid);
+/* Lets `pid` and its descendants join, whatever user they run as, until the next call; 0: none. */
+void mematlas_collector_admit(struct mematlas_collector *collector, int pid);
 /* Reads rings until there is an event or `timeout_ms` have passed. Returns 1, or 0 without an
  * event. */
 int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms,

@@ -349,7 +349,8 @@ static void test_foreign_parent(void)
 	session_end(collector);
 }
 
-/* Another user's process that descends from none of the session's is not let in, token or not. */
+/* Another user's process that descends from none of the session's is not let in, token or not, unless it
+ * is the one that is entered. */
 static void test_strangers_with_a_token(void)
 {
 	struct mematlas_collector *collector = session_start(0);
@@ -360,6 +361,10 @@ static void test_strangers_with_a_token(void)
 	if (init.pidfd >= 0) {
 		CHECK(broker_admit(&collector->broker, &init, &request, &answer) == -EACCES);
 		CHECK(collector->broker.arrived_count == 0);
+		mematlas_collector_admit(collector, 1); /* now it is to be entered */
+		int memory = broker_admit(&collector->broker, &init, &request, &answer);
+		CHECK(memory >= 0 && collector->broker.arrived_count == 1);
+		close(memory);
 		close(init.pidfd);
 	}
 	session_end(collector);

@@ -230,6 +230,13 @@ class Collector:
         """Make poll() return WATCHED when a process, traced or not, has ended."""
         check(lib.mematlas_collector_watch(self._handle, pid))
 
+    def admit(self, pid: int) -> None:
+        """Allow a process to join as any user, until the next call.
+
+        The processes of the collector's own user and the descendants of the watched one may join anyway.
+        """
+        lib.mematlas_collector_admit(self._handle, pid)
+
     def poll(self, timeout_s: float) -> tuple[Event, int]:
         """Read rings until there is an event; return it with its process, or NONE after the timeout."""
         check(lib.mematlas_collector_poll(self._handle, int(timeout_s * 1000), self._event))

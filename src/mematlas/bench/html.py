@@ -65,19 +65,33 @@ def _head(result: Result) -> str:
 
 
 def _advice(result: Result, explanations: Mapping[str, Iterable[Explanation]]) -> str:
-    items = "".join(
-        f"<li{'' if explanation.sure else ' class=unsure'}>{_code(explanation.text)}."
-        f'<span class="do">{_code(explanation.advice[0].upper() + explanation.advice[1:])}.</span></li>'
-        for section in result.sections
-        for explanation in explanations[section.name]
-    )
-    if not items:
+    told = [each for section in result.sections for each in explanations[section.name]]
+    items = "".join(map(_item, (each for each in told if each.decided)))
+    open_questions = "".join(map(_item, (each for each in told if not each.decided)))
+    parts = []
+    if items:
+        parts.append(
+            '<h2 id="advice-title">What to do'
+            '<span class="about">a ring instead of a dot marks noisy figures</span></h2>'
+            f'<ul class="advice">{items}</ul>'
+        )
+    if open_questions:
+        title = "" if items else ' id="advice-title"'
+        parts.append(
+            f"<h2{title}>Cannot tell"
+            '<span class="about">measure on a quieter machine, or with a longer --duration</span></h2>'
+            f'<ul class="advice">{open_questions}</ul>'
+        )
+    if not parts:
         return ""
-    return (
-        '<section id="advice" aria-labelledby="advice-title"><h2 id="advice-title">What to do'
-        '<span class="about">a ring instead of a dot marks noisy figures</span></h2>'
-        f'<ul class="advice">{items}</ul></section>'
-    )
+    return f'<section id="advice" aria-labelledby="advice-title">{"".join(parts)}</section>'
+
+
+def _item(explanation: Explanation) -> str:
+    advice = explanation.advice
+    do = f'<span class="do">{_code(advice[0].upper() + advice[1:])}.</span>' if advice else ""
+    kind = "" if explanation.sure else " class=unsure"
+    return f"<li{kind}>{_code(explanation.text)}.{do}</li>"
 
 
 def _code(text: str) -> str:

@@ -184,7 +184,10 @@ def _prefetch(_section: Section) -> list[TableBlock]:
 
 
 def _transpose(_section: Section) -> list[TableBlock]:
-    return [TableBlock("A square of doubles", "ms", {"what": "transpose"}, "method", "side")]
+    return [
+        TableBlock("A square of doubles", "ms", {"what": "transpose"}, "method", "side"),
+        TableBlock("A rectangle of doubles", "ms", {"what": "rectangle"}, "method", "shape"),
+    ]
 
 
 def _tlb(section: Section) -> list[TableBlock]:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.bench import tables as layout
-from mematlas.bench.compare import ChangeVerdict
+from mematlas.bench.compare import RUNS_NEEDED, ChangeVerdict
 from mematlas.bench.model import NOISY
 from mematlas.present import drawing, plot
 from mematlas.present.tables import line, note, show, title, write
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
@@ -27,7 +27,7 @@ _NOISE = "~"
 
 
 def render_result(
-    result: Result, explanations: Mapping[str, Iterable[Explanation]], *, console: Console
+    result: Result, explanations: Mapping[str, Sequence[Explanation]], *, console: Console
 ) -> None:
     """Print the machine, then the explanations and figures of each benchmark."""
     _machine(result.machine, console)
@@ -39,6 +39,10 @@ def render_result(
             console,
             f"figures with {_NOISE} are noisy: the medians of their runs differ by more than "
             f"{NOISY:.0%}. Close other programs, or measure for longer (--duration).",
+        )
+    if any(not each.decided for told in explanations.values() for each in told):
+        note(
+            console, "lines with ? have no answer: the samples prove neither a difference nor none"
         )
     if not result.complete:
         note(console, "interrupted: figures that were not measured by then are missing")
@@ -78,7 +82,10 @@ def render_section(
     )
     for explanation in explanations:
         mark = Text("> ", "green") if explanation.sure else Text(f"{_NOISE} ", "yellow")
-        body = Text(explanation.text).append(f". To do: {explanation.advice}.", "dim")
+        if not explanation.decided:
+            mark = Text("? ", "yellow")
+        advice = f" To do: {explanation.advice}." if explanation.advice else ""
+        body = Text(f"{explanation.text}.").append(advice, "dim")
         write(console, drawing.hanging(mark, body, 2, console))
     for block in layout.blocks(section):
         _block(section, block, machine, console)
@@ -166,9 +173,19 @@ def render_details(result: Result, *, console: Console) -> None:
 _STYLES = {
     ChangeVerdict.FASTER: "green",
     ChangeVerdict.SLOWER: "red",
+    ChangeVerdict.DIFFERS: "yellow",
     ChangeVerdict.NOISY: "yellow",
     ChangeVerdict.UNCHANGED: "dim",
+    ChangeVerdict.ALIKE: "dim",
 }
+
+
+_CHANGED = (ChangeVerdict.FASTER, ChangeVerdict.SLOWER, ChangeVerdict.DIFFERS)
+
+
+def _runs(found: Comparison) -> str:
+    before, after = found.runs
+    return "one run each" if (before, after) == (1, 1) else f"{before} runs before, {after} after"
 
 
 def render_comparison(found: Comparison, *, everything: bool, console: Console) -> None:
@@ -179,6 +196,12 @@ def render_comparison(found: Comparison, *, everything: bool, console: Console) 
         if found.count(verdict)
     )
     title(console, counts or "nothing to compare", f"{found.before} -> {found.after}")
+    if not found.proves:
+        note(
+            console,
+            f"{_runs(found)}: the samples of a run do not show how runs of one machine differ, so no change is "
+            f"proven. Compare two folders of {RUNS_NEEDED} results each: mematlas bench compare BEFORE/ AFTER/",
+        )
     for name, (before, after) in found.machine.items():
         note(console, f"the machines differ in {name.replace('_', ' ')}: {before}, then {after}")
     if found.only_before or found.only_after:
@@ -186,26 +209,25 @@ def render_comparison(found: Comparison, *, everything: bool, console: Console) 
             console,
             f"{found.only_before} figures are only in the first, {found.only_after} only in the second",
         )
-    shown = [
-        each
-        for each in found.changes
-        if everything or each.verdict in (ChangeVerdict.FASTER, ChangeVerdict.SLOWER)
-    ]
+    shown = [each for each in found.changes if everything or each.verdict in _CHANGED]
     shown.sort(key=lambda each: abs(each.ratio - 1), reverse=True)
     rows = [
         [
             Text(each.verdict.value, _STYLES[each.verdict]),
             _percent(each.ratio),
             f"{_percent(each.low)} to {_percent(each.high)}",
-            _confidence(each.confidence),
+            f"{100 * each.spread:.1f} %",
             _changed(each),
         ]
         for each in shown
     ]
     if rows:
-        show(console, ("=", ">change", ">in % (95 %)", ">confidence", "figure"), rows)
+        bounds = "in %, of the runs" if found.proves else "in %, of the samples"
+        show(console, ("=", ">change", f">{bounds}", ">spread", "figure"), rows)
     if not everything and len(shown) < len(found.changes):
-        write(console, Text("The other figures are unchanged or noisy; --all lists them.", "dim"))
+        write(
+            console, Text("No difference is proven of the other figures; --all lists them.", "dim")
+        )
 
 
 def _changed(each: FigureChange) -> str:
@@ -216,10 +238,6 @@ def _changed(each: FigureChange) -> str:
 def _percent(ratio: float) -> str:
     change = 100 * (ratio - 1)
     return f"{change:+.0f}" if abs(change) >= 9.95 else f"{change:+.1f}"
-
-
-def _confidence(value: float) -> str:
-    return ">99.9 %" if value > 0.999 else f"{100 * value:.1f} %"
 
 
 def _labels(labels: dict[str, Label]) -> str:

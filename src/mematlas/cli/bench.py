@@ -1,7 +1,7 @@
 """Measure what memory costs on this machine: page sizes, sharing, faults, allocators, nodes.
 
 `mematlas bench all --quick` takes less than a minute. `mematlas bench compare BEFORE AFTER` compares two
-results, and `mematlas bench show FILE` prints a result again.
+results, or two folders of results of several runs, and `mematlas bench show FILE` prints a result again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REDRAWN = 0.2  # seconds between updates of the progress bar, which disturb the
 _SCHEMA = "mematlas/bench/1"
 EXAMPLES = (
     "bench tlb alloc --duration 30s -o result.json -o result.html",
-    "bench compare before.json after.json --fail-over 5%",
+    "bench compare before/ after/ --fail-over 5%",
 )
 
 
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs="+",
         metavar="NAME",
-        help="benchmarks to run; or compare BEFORE AFTER; or show FILE",
+        help="benchmarks to run; or compare BEFORE AFTER (files, or folders of runs); or show FILE",
     )
     parser.add_argument("--quick", action="store_true", help="measure fewer sizes in less time")
     parser.add_argument(
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fail-over",
         metavar="PERCENT",
         type=percent,
-        help="compare: exit with 1 if a figure got slower by more than PERCENT, beyond noise",
+        help="compare folders: exit with 1 if a figure got slower by more than PERCENT, beyond noise",
     )
 
 
@@ -164,11 +164,16 @@ def _render(result: Result, form: str) -> str:
 
 
 def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
-    from mematlas.bench.compare import ChangeVerdict, compare
+    from mematlas.bench.compare import RUNS_NEEDED, ChangeVerdict, compare
 
     if len(paths) != 2:
-        raise UsageError("name two results: mematlas bench compare BEFORE AFTER")
-    found = compare(_load(paths[0]), _load(paths[1]))
+        raise UsageError("name two results, or folders: mematlas bench compare BEFORE AFTER")
+    found = compare(_load_all(paths[0]), _load_all(paths[1]))
+    if arguments.fail_over is not None and not found.proves:
+        text = (
+            f"--fail-over: compare folders with results of {RUNS_NEEDED} runs or more on each side"
+        )
+        raise UsageError(f"{text}; fewer runs prove no change")
     if arguments.json:
         from mematlas.present import json_writer
 
@@ -183,6 +188,16 @@ def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
         return 0
     slower = [each.ratio for each in found.changes if each.verdict is ChangeVerdict.SLOWER]
     return int(any(max(each, 1 / each) - 1 > arguments.fail_over / 100 for each in slower))
+
+
+def _load_all(path: str) -> list[Result]:
+    """Load a result, or all results of a folder."""
+    if not Path(path).is_dir():
+        return [_load(path)]
+    found = [_load(str(each)) for each in sorted(Path(path).glob("*.json"))]
+    if not found:
+        raise TargetError(f"{path}: no results (*.json) in this folder")
+    return found
 
 
 def _load(path: str) -> Result:

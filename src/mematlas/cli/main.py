@@ -44,6 +44,11 @@ def _run(argv: list[str]) -> int:
         where = f"{error.filename}: " if error.filename is not None else ""
         print_error(f"{where}{error.strerror or error}")
         return _exit_code(error)
+    except MemoryError as error:
+        print_error(
+            f"not enough memory{f': {error}' if str(error) else ''}; raise `ulimit -v`, or free some"
+        )
+        return MematlasError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as stop:  # argparse, after --help or --version; rich, on a closed pipe

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 Protection = Literal["memfd_secret", "locked"]
 
-_owner = os.getpid()
-_live: dict[int, int] = {}  # address: length of what is mapped and not wiped yet
+_live: dict[
+    int, tuple[int, int]
+] = {}  # address: length and process of what is mapped and not wiped
 
 EXPLANATIONS: dict[Protection, str] = {
     "memfd_secret": "secret by memfd_secret(2): other processes cannot read it by /proc/PID/mem, "
@@ -95,29 +96,26 @@ def wipe_at_end(buffer: Any, mapping: PageMapping, length: int) -> Callable[[], 
 
     At the end of the interpreter the memory is wiped, and stays mapped for views that are left.
     """
-    _live[mapping.start] = length
-    end = weakref.finalize(buffer, _end, mapping, length)
+    owner = os.getpid()
+    _live[mapping.start] = length, owner
+    end = weakref.finalize(buffer, _end, mapping, length, owner)
     end.atexit = False
     return end
 
 
-def _end(mapping: PageMapping, length: int) -> None:
-    if _live.pop(mapping.start, 0) and os.getpid() == _owner:
+def _end(mapping: PageMapping, length: int, owner: int) -> None:
+    # A forked child has no mapping there, or by now a new one of its own.
+    if os.getpid() == owner and mapping.start in _live:
+        del _live[mapping.start]
         _core.wipe_memory(mapping.start, length)
         mapping.unmap()
 
 
 def _wipe_all() -> None:
-    for address, length in list(_live.items()):
-        _core.wipe_memory(address, length)
-
-
-def _forget() -> None:
-    """In a forked child, which has no mapping at these addresses."""
-    global _owner  # noqa: PLW0603 - the process of this module
-    _live.clear()
-    _owner = os.getpid()
+    for address, (length, owner) in list(_live.items()):
+        if os.getpid() == owner:
+            _core.wipe_memory(address, length)
 
 
 atexit.register(_wipe_all)
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_live.clear)

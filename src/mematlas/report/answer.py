@@ -38,6 +38,8 @@ def answer_spans(
     spans = _memory(report)
     owner = _owner(report, ranked, directory) if is_known(report.account) else []
     leaked = leaks and words.sentence(leaks, report.account.total_bytes, directory)
+    if leaked and report.at not in {END, PEAK}:
+        leaked = f" Over the whole run{leaked}"
     leak = [(leaked, "warning")] if leaked else []
     # The owner of a missed peak goes on from the sentence before it.
     spans += owner + leak if report.main_metric == "peak" else leak + owner

@@ -64,7 +64,10 @@ def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:
     for verdict, found in likely:
         if found.leaks:
             yield f"{_size(found)} {TITLES[verdict]}", verdict is LeakVerdict.GROWING
-    if not any(found.leaks for _, found in likely):
+    unclear = leaks.sum_of(LeakVerdict.UNCLEAR)
+    if unclear.leaks:
+        yield f"{_size(unclear)} has {TITLES[LeakVerdict.UNCLEAR]}", False
+    elif not any(found.leaks for _, found in likely):
         yield "nothing grew to the end or was never freed", False
 
 
@@ -72,13 +75,11 @@ def resolution(leaks: Leaks) -> str:
     """Describe what the sampling cannot see; "" for an exact run."""
     if not leaks.resolution_bytes:
         return ""
-    unclear = leaks.sum_of(LeakVerdict.UNCLEAR)
-    text = f"A leak of {format_bytes(leaks.resolution_bytes)} has a sample with 95 %, a smaller one with less"
-    if unclear.leaks:
-        text += f"; {_size(unclear)} has too few samples for a verdict"
-    return (
-        f"{text}. To see smaller leaks, {finer(leaks, leaks.sampling.sample_bytes * _ENOUGH // 16)}"
+    seen = format_bytes(leaks.resolution_bytes)
+    text = (
+        f"A leak of {seen} has a sample with 95 %, a smaller one with less. To see smaller leaks, "
     )
+    return text + finer(leaks, leaks.sampling.sample_bytes * _ENOUGH // 16)
 
 
 def finer(leaks: Leaks, limit: int) -> str:

@@ -17,6 +17,7 @@ from mematlas.tracing.target import Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mematlas._core import Collector
     from mematlas.recording import Writer
     from mematlas.tracing.attach import StopSignals
     from mematlas.tracing.members import Members
@@ -46,8 +47,7 @@ def attach_group(
         raise TargetError(f"{members.name}: there is no process")
     collector = open_collector(settings)
     try:
-        session = collector.session
-        entries = Entries(members, lambda pid: enter_process(Target(pid), session))
+        entries = Entries(members, lambda pid: _enter(collector, pid))
         with published(path) as pending:
             writer = open_recording(pending, (members.name,), settings)
             follower = Follower(collector, writer, None, idle_s=settings.idle_s)
@@ -61,6 +61,13 @@ def attach_group(
         collector.stop()
         collector.close()
     return writer
+
+
+def _enter(collector: Collector, pid: int) -> None:
+    """Enter a process, which may run as another user than all that joined before."""
+    target = Target(pid)
+    collector.admit(pid)
+    enter_process(target, collector.session)
 
 
 def _check_any(entries: Entries) -> None:

@@ -97,6 +97,11 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
         raise UsageError(
             f"process {target.pid} is traced already; end that with: mematlas detach {target.pid}"
         )
+    if result == -errno.ENOENT:
+        raise MematlasError(
+            f"process {target.pid} could not join the recording: it cannot reach mematlas, or its limits"
+            " leave no memory for the tracer"
+        )
     if result:
         raise MematlasError(f"process {target.pid} cannot be traced: {os.strerror(-result)}")
 

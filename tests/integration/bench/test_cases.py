@@ -20,7 +20,7 @@ import machine_state
 from mematlas import _core, bench
 from mematlas.bench import region
 from mematlas.bench.case import Case
-from mematlas.bench.cases import alloc, faults, numa, sharing, tlb
+from mematlas.bench.cases import alloc, faults, numa, sharing, tlb, transpose
 from mematlas.bench.cases.faults import MapKind
 from mematlas.bench.method import MAX_SAMPLES, BenchSettings, Meter
 from mematlas.bench.pointer_chase import PointerChase, adjacent_lines, one_line_per_page, shuffled
@@ -185,6 +185,24 @@ def test_scattered_pages_are_scattered() -> None:
             assert found.mappings >= mappings - 1
             assert found.table_bytes >= tables
             assert layout != tlb.LAYOUTS[0] or found.mappings <= 4
+
+
+@pytest.mark.parametrize("side", [64, 66, 100])
+def test_every_method_transposes_rectangles(side: int) -> None:
+    """Each method leaves the transpose of a wide and a tall matrix, and the shapes fit the memory."""
+    for rows, columns in transpose.rectangles(side):
+        assert rows * columns <= side * side
+        assert max(rows, columns) == 16 * min(rows, columns)
+        with ProvenRegion("4K", 2 * 8 * side * side) as memory:
+            words = np.frombuffer(_core.buffer_at(memory.address, 16 * rows * columns), np.uint64)
+            source, target = words[: rows * columns], words[rows * columns :]
+            source[:] = np.arange(rows * columns, dtype=np.uint64)
+            for case in transpose.methods(memory, rows, columns):
+                target[:] = 0
+                assert case.sample() is not None
+                turned = source.reshape(rows, columns).T.ravel()
+                wanted = source if "copy" in str(case.labels["method"]) else turned
+                assert (target == wanted).all(), case.labels
 
 
 # ---- threads, faults, allocators, nodes

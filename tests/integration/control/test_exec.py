@@ -309,3 +309,12 @@ def test_a_program_that_never_gets_to_its_entry(tmp_path: Path) -> None:
             patch.setenv("LD_PRELOAD", str(library))
             with pytest.raises(MematlasError, match="before its entry point"):
                 after_exec.look("/bin/true", ["true"], lambda: None)
+
+
+def test_no_pid_is_killed_after_its_child_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The PID of a child that was waited for may be another program's: only a pidfd is sent a signal."""
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
+    with pytest.raises(after_exec.NotReachedError):
+        after_exec.look("/nonexistent", ["nonexistent"], lambda: None)
+    assert not killed

@@ -195,6 +195,25 @@ def test_a_child_that_exits_does_not_crash(protection: str) -> None:
     assert protection
 
 
+def test_an_inherited_region_leaves_the_childs_own_alone(protection: str) -> None:
+    """A child's new region may be where its parent's was; the end of the inherited object does not touch it."""
+    region = Region("64K", secret=True)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            own = Region("64K", secret=True)
+            own.view[:3] = b"own"
+            region.close()
+            code = 0 if bytes(own.view[:3]) == b"own" else 2
+            own.close()
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    region.close()
+    assert protection
+
+
 def test_require_refuses_the_weaker_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """With require, a kernel without memfd_secret is an error; other options are refused."""
     without_memfd_secret(monkeypatch)

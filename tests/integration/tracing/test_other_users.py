@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from attachments import recorded
 from machine_state import NOBODY
 from mematlas.tracing.attachment import Attachment
 from traced_runs import MEMATLAS
@@ -46,6 +48,20 @@ os.rmdir(directory)
 """
 
 
+SERVER = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+worker = os.fork()
+while worker == 0:
+    bytearray(10000)
+    time.sleep(0.01)
+print(worker, flush=True)
+while True:
+    if os.fork() == 0:
+        time.sleep(0.02)
+        os._exit(0)
+    time.sleep(0.01)
+"""
 PYTHON = shutil.which("python3", path="/usr/bin:/bin") or ""  # the tests' own may be root's alone
 
 
@@ -135,6 +151,33 @@ def test_forged_claims_of_an_attachment(uid: int, bystander: subprocess.Popen[by
                 claimer.communicate(b"\n")
         shutil.rmtree(f"/dev/shm/mematlas-evil{claimer.pid}", ignore_errors=True)
         target.kill()
+
+
+@pytest.mark.skipif(not PYTHON, reason="needs a python3 that nobody may run")
+def test_a_tree_of_another_user(tmp_path: Path) -> None:
+    """Root enters all processes of a server of nobody, whose short workers end meanwhile."""
+    file = tmp_path / "a.atlas"
+    with subprocess.Popen(
+        [PYTHON, "-c", SERVER], user=NOBODY, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        lasting = {server.pid, int(server.stdout.readline())}
+        try:
+            ran = subprocess.run(
+                [*MEMATLAS, "attach", "--tree", str(server.pid), "--duration", "500ms", "-o", file],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+            assert ran.returncode == 0, ran.stderr
+            assert not re.findall(rf"not traced: PID ({'|'.join(map(str, lasting))}) ", ran.stderr)
+            found = recorded(file).report["processes"]
+            assert lasting <= {each["pid"] for each in found}
+            assert server.poll() is None
+        finally:
+            for pid in lasting:
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_detach_by_root_of_an_attachment_of_a_user() -> None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import random
+import threading
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mematlas
+import synthetic_recording
 from mematlas._core.columns.samples import SampleEncoder
-from mematlas.report.export import gzip_stream
+from mematlas.api.recording import export_source
+from mematlas.errors import MematlasError
+from mematlas.report.export import gzip_stream, render_export
 from mematlas.report.export.protobuf import data, varint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 NUMBERS = st.integers(1, 1 << 31) | st.integers(1, 300)
 VALUES = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(0, 300)
@@ -95,3 +107,41 @@ def test_blocks_deflated_apart_are_one_stream() -> None:
     assert first.eof
     assert not first.unused_data
     assert gzip.decompress(b"".join(gzip_stream.compress([], 1))) == b""
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_blocks_are_deflated_without_threads_where_none_can_start(
+    monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    """A limit on address space or on tasks makes an export slower, and no other."""
+    left = [started]
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if not left[0]:
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        left[0] -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3})
+    pieces = [random.Random(7).randbytes(1 << 20) for _ in range(12)]
+    assert gzip.decompress(b"".join(gzip_stream.compress(pieces, 1))) == b"".join(pieces)
+
+
+def test_a_trie_that_is_none_is_a_malformed_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says so, and blames no output file."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path)
+    source = export_source(mematlas.open(path), by=None, pid=None, unit="bytes", table="stacks")
+
+    def refuse(*_: object) -> Iterator[bytes]:
+        yield b""
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(SampleEncoder, "encode", refuse)
+    with pytest.raises(MematlasError, match="malformed"):
+        list(render_export(source, "pprof"))

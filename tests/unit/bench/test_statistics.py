@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 import bench_results
 from mematlas import bench
@@ -28,6 +30,7 @@ from mematlas.bench.model import (
     run_spread,
     to_json,
 )
+from mematlas.bench.text import render_comparison
 from mematlas.present import json_writer
 
 SAMPLES = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=60)
@@ -113,47 +116,114 @@ def test_shift_finds_the_ratio() -> None:
 def test_equal_runs_are_unchanged() -> None:
     """Two runs of the same machine show no change."""
     found = compare(
-        bench_results.result(bench_results.tlb(1)), bench_results.result(bench_results.tlb(1000))
+        [bench_results.result(bench_results.tlb(1))],
+        [bench_results.result(bench_results.tlb(1000))],
     )
-    assert {each.verdict for each in found.changes} == {ChangeVerdict.UNCHANGED}
+    assert {each.verdict for each in found.changes} == {ChangeVerdict.ALIKE}
+    assert not found.proves
     assert found.only_before == found.only_after == 0
     assert found.machine == {}
 
 
+def runs(count: int, first: int, drift: float = 0.005, huge: float = 150.0) -> list[Result]:
+    """Return results of one machine whose level differs from run to run."""
+    draw = np.random.default_rng(first)
+    found = []
+    for number in range(count):
+        level = float(np.exp(draw.normal(0, drift)))
+        section = bench_results.tlb(first + 100 * number, huge)
+        figures = tuple(
+            replace(each, samples=tuple(level * value for value in each.samples))
+            for each in section.figures
+        )
+        found.append(bench_results.result(replace(section, figures=figures)))
+    return found
+
+
 def test_a_change_is_found_and_only_it() -> None:
-    """One figure that doubles is slower; the others stay unchanged."""
-    found = compare(
-        bench_results.result(bench_results.tlb(1)),
-        bench_results.result(bench_results.tlb(1000, huge=300.0)),
-    )
+    """One figure that doubles in all runs is slower; no other figure is."""
+    found = compare(runs(5, 1), runs(5, 1000, huge=300.0))
     slower = [each for each in found.changes if each.verdict is ChangeVerdict.SLOWER]
     assert [each.labels for each in slower] == [{"what": "random", "pages": "thp", "places": 65536}]
     assert slower[0].low < 2 < slower[0].high
-    assert slower[0].confidence > 0.999
-    assert found.count(ChangeVerdict.UNCHANGED) == len(found.changes) - 1
+    assert found.count(ChangeVerdict.FASTER) == found.count(ChangeVerdict.DIFFERS) == 0
+
+
+def test_one_run_of_each_side_proves_no_change() -> None:
+    """A figure that halves from one run to the next differs; it is not called faster."""
+    found = compare(
+        [bench_results.result(bench_results.tlb(1))],
+        [bench_results.result(bench_results.tlb(1000, huge=75.0))],
+    )
+    assert found.count(ChangeVerdict.DIFFERS) == 1
+    assert found.count(ChangeVerdict.FASTER) == found.count(ChangeVerdict.SLOWER) == 0
+    assert not compare(runs(5, 1), runs(4, 2)).proves
+    console = Console(file=io.StringIO(), width=100)
+    render_comparison(found, everything=False, console=console)
+    said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "no change is proven" in said
+    assert "99.9" not in said
+
+
+@pytest.mark.parametrize("shape", ["normal", "two states", "long tail"])
+def test_equal_machines_are_not_told_apart(shape: str) -> None:
+    """Of 2,000 comparisons of five equal runs with five, at most 1 % find a change, whatever the noise."""
+    draw = np.random.default_rng(11)
+
+    def side() -> list[Result]:
+        levels = {
+            "normal": draw.normal(100, 10, 5),
+            "two states": draw.choice([30.0, 190.0], 5) * draw.normal(1, 0.02, 5),
+            "long tail": 100 + draw.exponential(40, 5),
+        }[shape]
+        return [
+            bench_results.result(
+                Section("tlb", (Figure({"what": "x"}, "ns", Better.LOWER, (float(level),)),), 1.0)
+            )
+            for level in levels
+        ]
+
+    changed = sum(
+        compare(side(), side()).changes[0].verdict in (ChangeVerdict.FASTER, ChangeVerdict.SLOWER)
+        for _ in range(2000)
+    )
+    assert changed <= 20
 
 
 def test_noise_is_no_change() -> None:
-    """A figure whose runs differ by more than its change is noisy, not slower."""
+    """A figure whose runs differ by more than its change is not told apart."""
     drifting = tuple(100.0 + each for each in range(30))
     one = Figure({"what": "x"}, "ns", Better.LOWER, drifting)
     other = replace(one, samples=tuple(each * 1.1 for each in drifting))
     found = compare(
-        bench_results.result(Section("tlb", (one,), 1.0)),
-        bench_results.result(Section("tlb", (other,), 1.0)),
+        [bench_results.result(Section("tlb", (one,), 1.0))],
+        [bench_results.result(Section("tlb", (other,), 1.0))],
     )
     assert found.changes[0].verdict is ChangeVerdict.NOISY
 
 
 def test_a_rate_that_grows_is_faster() -> None:
     """For rates, a larger figure is faster."""
-    one = replace(bench_results.figure(10, seed=1, what="copy"), better=Better.HIGHER)
-    other = replace(bench_results.figure(12, seed=2, what="copy"), better=Better.HIGHER)
-    found = compare(
-        bench_results.result(Section("numa", (one,), 1.0)),
-        bench_results.result(Section("numa", (other,), 1.0)),
-    )
-    assert found.changes[0].verdict is ChangeVerdict.FASTER
+
+    def side(rate: float) -> list[Result]:
+        return [
+            bench_results.result(
+                Section(
+                    "numa",
+                    (
+                        replace(
+                            bench_results.figure(rate, seed=seed, what="copy"), better=Better.HIGHER
+                        ),
+                    ),
+                    1.0,
+                )
+            )
+            for seed in range(5)
+        ]
+
+    assert compare(side(10), side(12)).changes[0].verdict is ChangeVerdict.FASTER
+    assert compare(side(12), side(10)).changes[0].verdict is ChangeVerdict.SLOWER
+    assert compare(side(12), side(12)).changes[0].verdict is ChangeVerdict.UNCHANGED
 
 
 def test_no_benchmark_hides_a_function() -> None:
@@ -192,8 +262,8 @@ def test_advice_names_what_is_there() -> None:
 
 
 def test_no_difference_is_not_sold_as_one() -> None:
-    """Figures whose intervals overlap advise no change."""
+    """Equal figures advise no change, and say within which margin they are equal."""
     same = bench_results.tlb(huge=400.0)
     found = explain_section(same)
-    assert "no clear difference" in found[0].text
-    assert found[0].advice == "page size does not matter for this"
+    assert "no page size measured is faster than 4 KiB, within 10 %" in found[0].text
+    assert found[0].advice == "leave page sizes alone for this"

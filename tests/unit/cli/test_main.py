@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from mematlas import __version__, errors
@@ -58,6 +59,8 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(arguments: argparse.Namespace) -> int:
         if arguments.what == "missing":
             open("/nonexistent/file")  # noqa: PTH123
+        if arguments.what == "memory":
+            np.empty(1 << 62, np.uint8)
         if arguments.what == "interrupt":
             raise KeyboardInterrupt
         if arguments.what == "code":
@@ -96,6 +99,16 @@ def test_errors_of_the_system_name_the_file(capsys: pytest.CaptureFixture[str]) 
     assert main(["probe", "missing"]) == 1
     line = "mematlas: /nonexistent/file: No such file or directory\n"
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.usefixtures("probe")
+def test_too_little_memory_is_one_line_and_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be allocated is named where the allocator names it."""
+    assert main(["probe", "memory"]) == 1
+    found = capsys.readouterr().err
+    assert found.startswith("mematlas: not enough memory: Unable to allocate")
+    assert found.endswith("; raise `ulimit -v`, or free some\n")
+    assert found.count("\n") == 1
 
 
 @pytest.mark.usefixtures("probe")

@@ -10,6 +10,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+import reports
 import synthetic_recording
 from mematlas.cli import main
 from mematlas.recording import Writer, read
@@ -385,6 +386,16 @@ def test_a_limit_below_the_sampling_is_an_error(
     few = {LeakVerdict.UNCLEAR: VerdictSum(1, 2 << 20, 1 << 20)}
     unclear = replace(small, sums=few)
     assert [exceeds(unclear, limit << 20) for limit in (2, 3, 4)] == [None, None, False]
+
+
+def test_what_is_unclear_is_not_called_nothing() -> None:
+    """The outline says that nothing leaked only where all has a verdict."""
+    few = {LeakVerdict.UNCLEAR: VerdictSum(1, 2 << 20, 1 << 20)}
+    leaks = replace(reports.leaky(), sums=few, likely_bytes=0)
+    text = [text for text, _ in words.outline(leaks)]
+    assert text[1:] == ["2.00 MiB ± 1.00 MiB has too few samples for a verdict"]
+    text = [text for text, _ in words.outline(replace(leaks, sums={}))]
+    assert text[1:] == ["nothing grew to the end or was never freed"]
 
 
 def write_fork(path: Path) -> RecordingData:

@@ -9,6 +9,7 @@ import numpy as np
 import reports
 import synthetic_recording
 from mematlas.recording.model import (
+    SNAPSHOT_DTYPE,
     Frame,
     Part,
     PartKind,
@@ -23,8 +24,9 @@ from mematlas.report import run_facts
 from mematlas.report.analyse.account import account, at_peak
 from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.own_peaks import find_own_peaks
+from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.table import StackTable
-from mematlas.report.model.report import OwnPeak, StackStats
+from mematlas.report.model.report import END, OwnPeak, StackStats
 
 MIB = 1 << 20
 
@@ -211,3 +213,15 @@ def test_an_error_is_of_the_metric_beside_it() -> None:
     assert line.variance_of("live") == 200**2
     assert line.variance_of("pss") == 100**2
     assert line.variance_of("peak") == 0
+
+
+def test_a_note_on_the_peak_is_of_the_peak() -> None:
+    """How the moment was chosen is not said where the user chose one."""
+    looks = [
+        replace(snapshot(index, 1.0, 1.0, 0, 5), rows=np.zeros(0, SNAPSHOT_DTYPE))
+        for index in (0, 1)
+    ]
+    recording = replace(empty(), processes=PROCESSES[:2], snapshots=looks)
+    said = "the account is of the time when memory other than files and tracer was highest"
+    assert said in make_report(recording).notes
+    assert said not in make_report(recording, at=END).notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas import _core
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mematlas.bench.method import BenchSettings, Meter
 
 DISTANCES = (8, 16, 32, 64, 128, 256, 1024)
+_LINE_SIZE = Path("/sys/devices/system/cpu/cpu0/cache/index0/coherency_line_size")
 _PASS_NS = 1_000_000  # shorter than a time slice, so that most passes are not preempted
 
 
@@ -26,6 +28,8 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
     if usable < 2:
         meter.unavailable["threads"] = "one CPU: threads do not run at the same time"
         return
+    if (line := cache_line()) is not None:
+        meter.facts["cache line"] = line
     counts = settings.threads or tuple(
         sorted({1, 2, *(count for count in (4, 8, 16, 32) if count < usable), usable})
     )
@@ -34,6 +38,14 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
         for number, count in enumerate([each for each in counts if each > 1], 1):
             meter.measure(distances(memory, count), until=0.6 * number / len(counts))
         meter.measure(contention(memory, counts))
+
+
+def cache_line() -> int | None:
+    """Return the bytes of a line of the first cache; None if the kernel does not list it."""
+    try:
+        return int(_LINE_SIZE.read_text()) or None
+    except (OSError, ValueError):
+        return None
 
 
 def cpus_for(threads: int) -> list[int]:

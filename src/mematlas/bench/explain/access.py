@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.bench.explain.terms import CLEAR, Explanation, differ, find, nanoseconds, sure, values
+from mematlas.bench.difference import Outcome, best_of, gain
+from mematlas.bench.explain.terms import (
+    EQUALLY,
+    LINE,
+    Explanation,
+    cannot_tell,
+    find,
+    nanoseconds,
+    sure,
+    times,
+    values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mematlas.bench.model import Figure, Section
+    from mematlas.bench.model import Figure, Label, Section
 
-_LINE = 64
 _WORD = 8
 
 
@@ -27,90 +37,132 @@ def _columns(section: Section) -> Explanation | None:
     columns = find(section.figures, what="matrix", order="down columns")
     if rows is None or columns is None:
         return None
-    ratio = columns.median / rows.median
-    if ratio < CLEAR or not differ(rows, columns):
+    found = gain(columns, rows)
+    if found.outcome is Outcome.BETTER:
         return Explanation(
-            "Rows and columns cost the same on this machine",
-            "any order is fine",
+            f"Column order costs {times(found)}, because each {LINE}-byte line is fetched for {_WORD} bytes",
+            "make rows the outer and columns the inner loop, or transpose first",
             sure(rows, columns),
         )
-    return Explanation(
-        f"Column order costs {ratio:.1f}x, because each {_LINE}-byte line is fetched for {_WORD} bytes",
-        "make rows the outer and columns the inner loop, or transpose first",
-        sure(rows, columns),
+    if found.outcome is Outcome.EQUAL:
+        return Explanation(f"Rows and columns cost the same on this machine, {EQUALLY}")
+    return cannot_tell(
+        "what column order costs",
+        f"an element takes {nanoseconds(rows.median)} along rows and {nanoseconds(columns.median)} "
+        "down columns",
+        found,
     )
 
 
 def _strides(section: Section) -> Explanation | None:
     dense = find(section.figures, what="stride", distance=_WORD)
-    line = find(section.figures, what="stride", distance=_LINE)
+    line = find(section.figures, what="stride", distance=LINE)
     page = find(section.figures, what="stride", distance=4096)
     if dense is None or line is None or page is None:
         return None
-    return Explanation(
-        f"A word costs {nanoseconds(dense.median)} in a dense array, {nanoseconds(line.median)} as the only one "
-        f"of its cache line, {nanoseconds(page.median)} as the only one of its page",
-        "store fields that are read together next to each other (arrays of values, not of objects)",
-        sure(dense, line, page),
+    costs = (
+        f"{nanoseconds(dense.median)} in a dense array, {nanoseconds(line.median)} as the only one "
+        f"of its cache line, {nanoseconds(page.median)} as the only one of its page"
     )
+    found = gain(line, dense)
+    if found.outcome is Outcome.BETTER:
+        return Explanation(
+            f"A word costs {costs}",
+            "store fields that are read together next to each other (arrays of values, not of objects)",
+            sure(dense, line, page),
+        )
+    if found.outcome is Outcome.EQUAL:
+        return Explanation(
+            f"A word costs the same, {EQUALLY}, in a dense array and as the only one of its cache line",
+        )
+    return cannot_tell("whether a word costs more outside a dense array", costs, found)
 
 
 # ---- prefetch
 
 
 def _prefetch(section: Section) -> list[Explanation | None]:
-    return [_ahead(section, str(work)) for work in values(section, "what")]
+    return [_ahead(section, str(what)) for what in values(section, "what")]
 
 
-def _ahead(section: Section, work: str) -> Explanation | None:
-    sweep = [each for each in section.figures if each.labels["what"] == work]
+def _ahead(section: Section, what: str) -> Explanation | None:
+    sweep = [each for each in section.figures if each.labels["what"] == what]
     plain = find(sweep, ahead=0)
     others = [each for each in sweep if each is not plain]
     if plain is None or not others:
         return None
-    best = min(others, key=lambda each: each.median)
-    ratio = plain.median / best.median
-    what = f"Random look-ups with {work} on each"
-    if ratio < CLEAR or not differ(plain, best):
+    best, found = best_of(plain, others)
+    title = f"Random look-ups with {what} on each" if "work" in what else what.capitalize()
+    costs = (
+        f"{nanoseconds(plain.median)} without, {nanoseconds(best.median)} prefetched "
+        f"{best.labels['ahead']} items ahead"
+    )
+    if found.outcome is Outcome.BETTER:
         return Explanation(
-            f"{what} gain nothing from software prefetch: out-of-order execution is enough",
-            "do not prefetch",
+            f"{title} take {costs}: {times(found)} as fast",
+            f"use __builtin_prefetch {best.labels['ahead']} iterations ahead, or batch the look-ups",
             sure(plain, best),
         )
-    return Explanation(
-        f"{what} take {nanoseconds(plain.median)}, and {nanoseconds(best.median)} when prefetched "
-        f"{best.labels['ahead']} items ahead: {ratio:.1f}x as fast",
-        f"use __builtin_prefetch {best.labels['ahead']} iterations ahead, or batch the look-ups",
-        sure(plain, best),
-    )
+    if found.is_no_better:
+        return Explanation(
+            f"{title} gain nothing from software prefetch, {EQUALLY}, at any distance measured"
+        )
+    return cannot_tell(f"whether prefetch helps {title[0].lower()}{title[1:]}", costs, found)
 
 
 # ---- transpose
 
 
 def _transpose(section: Section) -> list[Explanation | None]:
-    sides = [int(value) for value in values(section, "side")]
-    return [_turn(section, max(sides))] if sides else []
+    sides = [int(side) for side in values(section, "side")]
+    squares = _turn(section, f"{max(sides)} x {max(sides)}", side=max(sides)) if sides else []
+    shapes = [str(shape) for shape in values(section, "shape")]
+    return [*squares, *(each for shape in shapes for each in _turn(section, shape, shape=shape))]
 
 
-def _turn(section: Section, side: int) -> Explanation | None:
+def _turn(section: Section, dimensions: str, **labels: Label) -> list[Explanation | None]:
     def one(method: str) -> Figure | None:
         return next(
             (each for each in section.figures
-             if each.labels["side"] == side and str(each.labels["method"]).startswith(method)),
+             if labels.items() <= each.labels.items()
+             and str(each.labels["method"]).startswith(method)),
             None,
         )  # fmt: skip
 
     copy, tiles, theirs = one("a copy"), one("in tiles"), one("NumPy")
-    if copy is None or tiles is None:
-        return None
-    text = f"Transposing {side} x {side} doubles in tiles takes {tiles.median / copy.median:.1f}x a copy"
-    figures = [copy, tiles]
-    if theirs is not None:
-        text += f", and row by row, as NumPy does, {theirs.median / copy.median:.0f}x"
-        figures.append(theirs)
-    return Explanation(
-        text, "use `mematlas.bench.transpose(matrix)`, or work in tiles", sure(*figures)
+    if tiles is None:
+        return []
+    title = f"Transposing {dimensions} doubles in tiles"
+    return [
+        None if copy is None else _beside_copy(title, tiles, copy),
+        None if theirs is None else _beside_numpy(title, tiles, theirs),
+    ]
+
+
+def _beside_copy(title: str, tiles: Figure, copy: Figure) -> Explanation:
+    found = gain(tiles, copy)
+    if found.outcome is Outcome.BETTER:
+        return Explanation(f"{title} takes {times(found)} a copy", sure=sure(copy, tiles))
+    if found.outcome is Outcome.EQUAL:
+        return Explanation(f"{title} takes as long as a copy, {EQUALLY}", sure=sure(copy, tiles))
+    # A transpose moves what a copy moves: one that is faster met a disturbed copy.
+    costs = f"the tiles took {tiles.median:.3g} ms and the copy {copy.median:.3g} ms"
+    return cannot_tell(f"what {title[0].lower()}{title[1:]} costs beside a copy", costs, found)
+
+
+def _beside_numpy(title: str, tiles: Figure, theirs: Figure) -> Explanation:
+    found = gain(theirs, tiles)
+    costs = f"{tiles.median:.3g} ms in tiles, {theirs.median:.3g} ms row by row, as NumPy does"
+    if found.outcome is Outcome.BETTER:
+        return Explanation(
+            f"{title} is {times(found)} as fast as row by row, as NumPy does",
+            "use `mematlas.bench.transpose(matrix)`, or work in tiles",
+            sure(tiles, theirs),
+        )
+    if found.is_no_better:
+        return Explanation(f"{title} is not faster than row by row, {EQUALLY}: {costs}")
+    return cannot_tell(
+        f"whether {title[0].lower()}{title[1:]} is faster than by rows", costs, found
     )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mematlas.bench.difference import Difference, Outcome, best_of, gain, mean_gain
 from mematlas.bench.explain.terms import (
-    CLEAR,
+    EQUALLY,
+    LINE,
     Explanation,
-    differ,
+    cannot_tell,
     find,
     nanoseconds,
     page_title,
     sure,
+    times,
     values,
 )
 
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
     from mematlas.bench.model import Figure, Label, Section
 
 _PAGE = 4096  # bytes that a figure of the faults benchmark is for
+MIN_KNOWN = 6
+"""Samples that a cost needs to be stated: fewer have no confidence interval."""
+_HELD = 0.5  # of the peak, when a tenth is in use
+_SPLIT = 0.5  # of the cost of small pages: a huge page copied whole costs a tenth
+_FARTHER = 1.2  # what a larger distance must gain to be worth its memory
 
 
 # ---- sharing
@@ -46,24 +54,48 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Explanation | N
     counters.sort(key=lambda each: int(each.labels["distance"]))
     if len(counters) < 2:
         return None
-    near, far = counters[0], counters[-1]
-    ratio = near.median / far.median
-    if ratio < CLEAR or not differ(near, far):
+    line = int(section.facts.get("cache line", LINE))
+    near, apart = counters[0], [each for each in counters if int(each.labels["distance"]) >= line]
+    if int(near.labels["distance"]) >= line or not apart:
+        return None
+    far, found = _far_enough(near, apart)
+    distance = far.labels["distance"]
+    costs = (
+        f"{nanoseconds(near.median)} when the counters are {near.labels['distance']} bytes apart, "
+        f"{nanoseconds(far.median)} when they are {distance} bytes apart"
+    )
+    if found.outcome is Outcome.BETTER:
         return Explanation(
-            f"{threads} threads that add to adjacent {kind} counters do not slow each other measurably",
-            "nothing to do",
+            f"False sharing costs {times(found)}: an addition to an {kind} counter of its own takes "
+            f"each of {threads} threads {costs}",
+            f"place data of different threads {distance} bytes apart (alignas({distance}); "
+            "mematlas.memory.PaddedCounters)",
             sure(near, far),
         )
-    enough = next(each for each in counters if each.median <= 1.2 * far.median)
-    distance = int(enough.labels["distance"])
-    return Explanation(
-        f"False sharing costs {ratio:.1f}x: an addition to an {kind} counter of its own takes each of "
-        f"{threads} threads {nanoseconds(near.median)} when the counters are adjacent, "
-        f"{nanoseconds(far.median)} when they are {distance} bytes apart",
-        f"place data of different threads {distance} bytes apart (alignas({distance}); "
-        "mematlas.memory.PaddedCounters)",
-        sure(near, far),
+    if found.is_no_better:
+        return Explanation(
+            f"{threads} threads that add to {kind} counters on one cache line do not slow each other, "
+            f"{EQUALLY}",
+            sure=sure(near, *apart),
+        )
+    return cannot_tell(
+        f"whether {threads} threads slow each other by {kind} counters on one cache line",
+        f"an addition takes {costs}",
+        found,
     )
+
+
+def _far_enough(near: Figure, apart: list[Figure]) -> tuple[Figure, Difference]:
+    """Return the least distance, of a cache line or more, from which no larger one is proven better."""
+    better = [each for each in apart if gain(near, each).outcome is Outcome.BETTER]
+    if not better:
+        return best_of(near, apart)
+    chosen = better[0]
+    for each in better[1:]:
+        more = gain(chosen, each)
+        if more.outcome is Outcome.BETTER and more.factor >= _FARTHER:
+            chosen = each
+    return chosen, gain(near, chosen)
 
 
 def _contention(section: Section, threads: int) -> Explanation | None:
@@ -72,13 +104,20 @@ def _contention(section: Section, threads: int) -> Explanation | None:
     swap = find(section.figures, what="one counter, swap", threads=threads)
     if one is None or many is None:
         return None
-    swapped = f", {nanoseconds(swap.median)} by compare-and-swap" if swap else ""
-    return Explanation(
-        f"An addition to one atomic counter by {threads} threads takes {nanoseconds(many.median)}{swapped}, "
-        f"against {nanoseconds(one.median)} for one thread",
-        "count per thread and sum on demand; prefer fetch-and-add to compare-and-swap loops",
-        sure(one, many),
+    costs = f"{nanoseconds(many.median)} with {threads} threads, {nanoseconds(one.median)} with one"
+    found = gain(many, one)
+    if found.outcome is Outcome.EQUAL:
+        return Explanation(f"An addition to one atomic counter takes {costs}: equal, {EQUALLY}")
+    if found.outcome is not Outcome.BETTER:
+        return cannot_tell("whether threads slow each other at one atomic counter", costs, found)
+    text, advice = (
+        f"An addition to one atomic counter takes {costs}: {times(found)}",
+        "count per thread and sum on demand",
     )
+    if swap is not None and (loop := gain(swap, many)).outcome is Outcome.BETTER:
+        text += f"; by a compare-and-swap loop it takes {nanoseconds(swap.median)}, {times(loop)}"
+        advice += "; prefer fetch-and-add to compare-and-swap loops"
+    return Explanation(text, advice, sure(one, many))
 
 
 # ---- faults
@@ -105,16 +144,28 @@ def _first_touch(section: Section) -> Explanation | None:
         for each in section.figures
         if each.labels["what"] == "first touch" and each.labels["pages"] in ("thp", "2M", "1G")
     ]
-    best = min(others, key=lambda each: each.median, default=None)
     text = f"New memory costs {_per_gib(small)} of page faults with 4 KiB pages"
-    if best is None:
-        return Explanation(text, "reuse buffers instead of freeing them", sure(small))
-    ratio = small.median / best.median
-    kind = str(best.labels["pages"])
-    return Explanation(
-        f"{text}; {_per_gib(best)} with {page_title(kind)}, {ratio:.1f}x less",
-        "reuse buffers instead of freeing them, and use huge pages for large ones",
-        sure(small, best),
+    reuse = "reuse buffers instead of freeing them"
+    if len(small.samples) < MIN_KNOWN:
+        text = f"{text}, from {len(small.samples)} passes only"
+        return Explanation(text, sure=False, decided=False)
+    if not others:
+        return Explanation(text, reuse, sure(small))
+    best, found = best_of(small, others)
+    beside = f"{_per_gib(best)} with {page_title(str(best.labels['pages']))}"
+    if found.outcome is Outcome.BETTER:
+        return Explanation(
+            f"{text}; {beside}, {times(found)} less",
+            f"{reuse}, and use huge pages for large ones",
+            sure(small, best),
+        )
+    if found.is_no_better:
+        text = f"{text}; huge pages cost no less, {EQUALLY} ({beside})"
+        return Explanation(text, reuse, sure(small, *others))
+    return cannot_tell(
+        "whether new memory costs less in huge pages",
+        f"{_per_gib(small)} with 4 KiB pages and {beside}",
+        found,
     )
 
 
@@ -123,19 +174,22 @@ def _ahead(section: Section) -> Explanation | None:
     ahead = find(section.figures, what="MADV_POPULATE_WRITE", pages="4K")
     if touch is None or ahead is None:
         return None
-    saved = 1 - ahead.median / touch.median
-    if saved <= 0 or not differ(touch, ahead):
+    costs = f"{_per_gib(touch)} by touch and {_per_gib(ahead)} in one call"
+    found = gain(touch, ahead)
+    if found.outcome is Outcome.BETTER:
         return Explanation(
-            "Populating 4 KiB pages in one call costs as much as touching them",
+            "Populating 4 KiB pages in one call (MADV_POPULATE_WRITE) costs less than touching them one "
+            f"by one: {costs}",
+            "use Region(size, populate=True) where all of it is used, or latency matters",
+            sure(touch, ahead),
+        )
+    if found.is_no_better:
+        return Explanation(
+            f"Populating 4 KiB pages in one call costs no less than touching them, {EQUALLY} ({costs})",
             "populate for predictable latency, not for speed",
             sure(touch, ahead),
         )
-    return Explanation(
-        f"Populating 4 KiB pages in one call (MADV_POPULATE_WRITE) saves {100 * saved:.0f} % of the "
-        "cost of touching them one by one",
-        "use Region(size, populate=True) where all of it is used, or latency matters",
-        sure(touch, ahead),
-    )
+    return cannot_tell("whether populating costs less than touching", costs, found)
 
 
 def _after_fork(section: Section) -> Explanation | None:
@@ -145,17 +199,28 @@ def _after_fork(section: Section) -> Explanation | None:
     rest = find(section.figures, what="fork without it", pages="4K")
     if touch is None or copy is None or fork is None or rest is None:
         return None
-    first = "The cost of a fork for each GiB of memory is too small to measure"
-    if fork.median > rest.median and differ(fork, rest):
+    forked, copied = gain(fork, rest), gain(copy, touch)
+    first = "What a fork costs for each GiB of memory cannot be told on this noisy machine"
+    if forked.outcome is Outcome.BETTER:
         more = (fork.median - rest.median) * (1 << 30) / _PAGE / 1e6
         first = f"A fork costs {more:.0f} ms for each GiB in 4 KiB pages"
+    elif forked.is_no_better:
+        first = f"A fork with this memory costs no more than without it, {EQUALLY}"
+    text = f"{first}. Each first write to a page then costs {nanoseconds(copy.median)}, "
+    if copied.outcome is Outcome.BETTER:
+        text += f"{times(copied)} a new page"
+    elif copied.outcome is Outcome.EQUAL:
+        text += f"as much as a new page, {EQUALLY}"
+    else:
+        text += f"a new page {nanoseconds(touch.median)}, too noisy to compare"
     huge = find(section.figures, what="write after fork", pages="thp")
-    split = ""
-    if huge is not None and huge.median > 0.5 * copy.median:
-        split = "; with transparent huge pages as well, because the kernel splits them to copy"
+    if huge is not None and gain(huge, copy).low > _SPLIT:
+        text += "; with transparent huge pages as well, because the kernel splits them to copy"
+    if Outcome.BETTER not in (forked.outcome, copied.outcome):
+        decided = forked.is_no_better and copied.is_no_better
+        return Explanation(text, sure=decided, decided=decided)
     return Explanation(
-        f"{first}. Each first write to a page then costs {nanoseconds(copy.median)}, "
-        f"{copy.median / touch.median:.1f}x a new page{split}",
+        text,
         'exclude large buffers from children that do not need them by Region(fork="dont"), or start '
         "programs by posix_spawn or vfork",
         sure(copy, fork, rest),
@@ -178,56 +243,57 @@ def _timed(section: Section, allocator: str) -> dict[tuple[Label, ...], Figure]:
     }
 
 
-def _mean_ratio(
-    some: dict[tuple[Label, ...], Figure], base: dict[tuple[Label, ...], Figure]
-) -> float:
-    """Return the geometric mean of the speed-up of `some` over `base`, for the cases of both."""
-    import math
-
-    both = some.keys() & base.keys()
-    if not both:
-        return 0.0
-    logs = (math.log(base[key].median / some[key].median) for key in both)
-    return math.exp(sum(logs) / len(both))
+def _compared(section: Section, name: str) -> Difference | None:
+    """Return the mean gain of a malloc over glibc's; None if no case is of both."""
+    base, mine = _timed(section, "glibc"), _timed(section, name)
+    both = [key for key in mine if key in base]
+    return mean_gain((base[key], mine[key]) for key in both) if both else None
 
 
 def _fastest(section: Section) -> Explanation | None:
-    base = _timed(section, "glibc")
-    ratios = {
-        str(name): _mean_ratio(_timed(section, str(name)), base)
+    found = {
+        str(name): compared
         for name in values(section, "allocator")
-        if name not in ("glibc", *_OURS)
+        if name not in ("glibc", *_OURS) and (compared := _compared(section, str(name))) is not None
     }
-    if not base or not ratios:
+    if not found:
         return None
-    name, ratio = max(ratios.items(), key=lambda each: each[1])
-    if ratio < CLEAR:
+    better = {name: each for name, each in found.items() if each.outcome is Outcome.BETTER}
+    name, best = max((better or found).items(), key=lambda each: each[1].factor)
+    if better:
+        library = section.proofs.get(name, name)
         return Explanation(
-            "No malloc of this machine is clearly faster than glibc's", "keep glibc's malloc"
+            f"{name} is {times(best)} as fast as glibc's malloc (geometric mean of all patterns), the "
+            "most of this machine's",
+            f"try your program with LD_PRELOAD={library}",
+            all(sure(each) for each in _timed(section, "glibc").values()),
         )
-    library = section.proofs.get(name, name)
-    return Explanation(
-        f"{name} is the fastest malloc of this machine, {ratio:.1f}x glibc (geometric mean of all patterns)",
-        f"try your program with LD_PRELOAD={library}",
-        not any(each.noisy for each in base.values()),
-    )
+    if all(each.is_no_better for each in found.values()):
+        return Explanation(
+            f"No malloc of this machine is faster than glibc's, {EQUALLY}", "keep glibc's malloc"
+        )
+    name, widest = max(found.items(), key=lambda each: each[1].high)
+    costs = f"{name} took {1 / widest.factor:.2g} of glibc's time" if widest.is_known else name
+    return cannot_tell("whether another malloc is faster than glibc's", costs, widest)
 
 
 def _worst(section: Section) -> Explanation | None:
     """Return the pattern at which glibc is slowest relative to another malloc."""
     base = _timed(section, "glibc")
-    worst: tuple[float, Figure, Figure] | None = None
+    worst: tuple[Difference, Figure, Figure] | None = None
     for name in values(section, "allocator"):
         for key, figure in _timed(section, str(name)).items():
             other = base.get(key)
-            if name in _OURS or other is None or not differ(figure, other):
+            if name in _OURS or name == "glibc" or other is None:
                 continue
-            ratio = other.median / figure.median
-            if worst is None or ratio > worst[0]:
-                worst = (ratio, other, figure)
-    if worst is None or worst[0] < 2:
+            found = gain(other, figure)
+            if found.outcome is Outcome.BETTER and (
+                worst is None or found.factor > worst[0].factor
+            ):
+                worst = (found, other, figure)
+    if worst is None or worst[0].factor < 2:
         return None
-    ratio, slow, fast = worst
+    _, slow, fast = worst
     size = "mixed sizes" if slow.labels["size"] == 0 else f"{slow.labels['size']} bytes"
     return Explanation(
         f"glibc is weakest at {slow.labels['what']} of {size} with {slow.labels['threads']} threads: "
@@ -245,16 +311,19 @@ _OURS = {
 
 
 def _ours(section: Section, name: str) -> Explanation | None:
-    mine, glibc = _timed(section, name), _timed(section, "glibc")
-    ratio = _mean_ratio(mine, glibc)
-    if not ratio:
+    found = _compared(section, name)
+    if found is None:
         return None
     title, advice = _OURS[name]
-    text = f"mematlas's {title} does the same work {ratio:.1f}x as fast as glibc's malloc"
-    if ratio < CLEAR:
-        text = f"mematlas's {title} is not faster than glibc's malloc at the same work"
-    both = [each[key] for each in (mine, glibc) for key in mine.keys() & glibc.keys()]
-    return Explanation(text, advice, sure(*both))
+    both = (*_timed(section, name).values(), *_timed(section, "glibc").values())
+    if found.outcome is Outcome.BETTER:
+        text = f"mematlas's {title} does the same work {times(found)} as fast as glibc's malloc"
+        return Explanation(text, advice, sure(*both))
+    if found.is_no_better:
+        text = f"mematlas's {title} is not faster than glibc's malloc at the same work, {EQUALLY}"
+        return Explanation(text, sure=sure(*both))
+    costs = f"a mean factor of {found.factor:.2g}" if found.is_known else "the same work"
+    return cannot_tell(f"whether mematlas's {title} is faster than glibc's malloc", costs, found)
 
 
 def _resident(section: Section) -> Explanation | None:
@@ -267,10 +336,17 @@ def _resident(section: Section) -> Explanation | None:
     if not thin:
         return None
     name, least = min(thin.items(), key=lambda each: each[1].median)
+    held = least.median
+    text = (
+        "With nine in ten objects freed at random, at least "
+        f"{100 * held:.0f} % of the requested peak stays resident ({name})"
+    )
+    if held < _HELD:
+        return Explanation(text)
     return Explanation(
-        "Resident memory hardly shrinks when objects are freed. With nine in ten freed at random, at least "
-        f"{100 * least.median:.0f} % of the requested peak stays resident ({name})",
+        f"Resident memory hardly shrinks when objects are freed. {text}",
         "allocate long-lived objects apart from short-lived ones; reuse instead of freeing",
+        sure(*thin.values()),
     )
 
 
@@ -278,15 +354,17 @@ def _resident(section: Section) -> Explanation | None:
 
 
 def _explain_numa(section: Section) -> list[Explanation | None]:
-    local = [each for each in section.figures if each.labels["cpus"] == each.labels["memory"]]
-    remote = [each for each in section.figures if each.labels["cpus"] != each.labels["memory"]]
+    loads = [each for each in section.figures if each.labels["what"] == "latency"]
     reads = [each for each in section.figures if each.labels["what"] == "read"]
-    local = [each for each in local if each.labels["what"] == "latency"]
-    remote = [each for each in remote if each.labels["what"] == "latency"]
+    nodes = {each.labels["memory"] for each in section.figures}
+    local = [each for each in loads if each.labels["cpus"] == each.labels["memory"]]
+    remote = [each for each in loads if each.labels["cpus"] != each.labels["memory"]]
     if not local:
         return []
     near = min(local, key=lambda each: each.median)
     if not remote:
+        if len(nodes) > 1 or section.unavailable:
+            return []
         return [
             Explanation(
                 f"One memory node: a load takes every CPU {nanoseconds(near.median)}"
@@ -296,14 +374,26 @@ def _explain_numa(section: Section) -> list[Explanation | None]:
             )
         ]
     far = max(remote, key=lambda each: each.median)
-    return [
-        Explanation(
-            f"A load from {far.labels['memory']} takes CPUs of {far.labels['cpus']} "
-            f"{nanoseconds(far.median)}, {far.median / near.median:.1f}x local memory",
+    local_to_far = find(local, cpus=far.labels["cpus"])
+    return [_far_node(local_to_far or near, far)]
+
+
+def _far_node(near: Figure, far: Figure) -> Explanation:
+    found = gain(far, near)
+    cpus = far.labels["cpus"]
+    costs = (
+        f"{nanoseconds(near.median)} from {near.labels['memory']} and {nanoseconds(far.median)} from "
+        f"{far.labels['memory']}"
+    )
+    if found.outcome is Outcome.BETTER:
+        return Explanation(
+            f"A load takes CPUs of {cpus} {costs}, {times(found)} local memory",
             "run programs on the node of their memory: `mematlas exec --cpunodebind N --membind N`",
             sure(near, far),
         )
-    ]
+    if found.is_no_better:
+        return Explanation(f"A load takes CPUs of {cpus} {costs}: no more, {EQUALLY}")
+    return cannot_tell("whether memory of another node is slower", f"a load takes {costs}", found)
 
 
 EXPLAIN: dict[str, Callable[[Section], list[Explanation | None]]] = {

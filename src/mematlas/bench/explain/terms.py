@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mematlas.bench.difference import MARGIN, Difference, Outcome
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mematlas.bench.model import Figure, Label, Section
 
-CLEAR = 1.1
-"""Ratios below this one are called no clear difference."""
+EQUALLY = f"within {100 * (MARGIN - 1):.0f} %"
+"""The margin of a proven equality, for a sentence."""
+LINE = 64  # bytes of a cache line, where a result does not have it as a fact
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What was found and what to do, as sentences without a full stop. `sure` is False for noisy figures."""
+    """What was found and what to do, as sentences without a full stop.
+
+    `advice` is empty where nothing follows. `sure` is False for noisy figures: the direction is proven,
+    and the number may differ in another run. `decided` is False where the samples prove nothing; such an
+    explanation has no advice.
+    """
 
     text: str
-    advice: str
+    advice: str = ""
     sure: bool = True
+    decided: bool = True
+
+
+def cannot_tell(question: str, measured: str, found: Difference) -> Explanation:
+    """Return the explanation of figures that are too noisy to answer a question ("whether ...")."""
+    if not found.is_known:
+        why = "but too few undisturbed passes were made"
+    elif found.outcome is Outcome.WORSE:  # a direction that the work cannot have
+        why = "which the work does not explain, so that one of the figures was disturbed"
+    else:
+        why = f"but the samples allow any factor from {_bound(found.low)} to {_bound(found.high)}"
+    text = f"Cannot tell on this noisy machine {question}: {measured}, {why}"
+    return Explanation(text, sure=False, decided=False)
+
+
+def _bound(value: float) -> str:
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
+
+
+def times(found: Difference) -> str:
+    """Format a factor that is proven to exceed 1: "2.7x", and its lower bound if that is much less."""
+    factor = _factor(found.factor, round)
+    if found.low >= 0.95 * found.factor:
+        return factor
+    least = _factor(found.low, math.floor)  # a bound that is rounded up is not proven
+    return f"{factor} (at least {least})" if least != "1.00x" else f"{factor} (at least a little)"
+
+
+def _factor(value: float, whole: Callable[[float], int]) -> str:
+    if value >= 10:
+        return f"{whole(value):,}x"
+    digits = 1 if value >= MARGIN else 2
+    return f"{whole(value * 10**digits) / 10**digits:.{digits}f}x"
 
 
 def find(figures: Iterable[Figure], **labels: Label) -> Figure | None:
@@ -34,12 +76,6 @@ def values(section: Section, label: str) -> list[Label]:
     return list(
         dict.fromkeys(each.labels[label] for each in section.figures if label in each.labels)
     )
-
-
-def differ(one: Figure, other: Figure) -> bool:
-    """Return whether the confidence intervals of two medians are disjoint."""
-    (low, high), (other_low, other_high) = one.interval, other.interval
-    return high < other_low or other_high < low
 
 
 def page_title(kind: str) -> str:

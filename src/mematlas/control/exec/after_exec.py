@@ -51,8 +51,8 @@ def look(program: str, command: Sequence[str], apply: Callable[[], None]) -> dic
     if child == 0:
         _become(program, command, apply, writer)
     os.close(writer)
-    handle = os.pidfd_open(child)
-    timer = Timer(_PATIENCE_S, _kill, (handle,))
+    handle = _handle(child)
+    timer = Timer(_PATIENCE_S, _kill, (child, handle))
     timer.start()
     try:
         _, ended = os.waitpid(child, 0)
@@ -66,10 +66,11 @@ def look(program: str, command: Sequence[str], apply: Callable[[], None]) -> dic
     finally:
         timer.cancel()
         timer.join()
-        _kill(handle)
-        os.close(handle)
+        _kill(child, handle)
         with suppress(ChildProcessError):
             os.waitpid(child, 0)
+        if handle >= 0:
+            os.close(handle)
 
 
 def _become(program: str, command: Sequence[str], apply: Callable[[], None], writer: int) -> None:
@@ -87,10 +88,21 @@ def _become(program: str, command: Sequence[str], apply: Callable[[], None], wri
         os._exit(127)
 
 
-def _kill(handle: int) -> None:
-    """Kill by a pidfd: once a child that ended is waited for, its PID may be that of another process."""
+def _handle(child: int) -> int:
+    """Return a pidfd of a child that was not waited for; -1 before Linux 5.3."""
+    try:
+        return os.pidfd_open(child)
+    except OSError:
+        return -1
+
+
+def _kill(child: int, handle: int) -> None:
+    """Kill a child. If it was waited for, its PID may be another process's by now; its pidfd is not."""
     with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if handle >= 0:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        else:
+            os.kill(child, signal.SIGKILL)
 
 
 def _read_at_entry(pid: int) -> dict[str, str]:

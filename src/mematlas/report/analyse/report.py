@@ -98,7 +98,7 @@ def make_report(
         stacks=stacks,
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
-        notes=tuple(_notes(recording, processes, peak)),
+        notes=tuple(_notes(recording, processes, peak, at)),
         idle=_idle(recording, wanted),
         slack=_slack(recording, peak),
         page_faults=page_faults(recording, paths),
@@ -371,17 +371,17 @@ def _last_known(column: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _notes(
-    recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot]
+    recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot], at: str
 ) -> Iterator[str]:
     if not (recording.complete or recording.lossy):
         yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
     yield from recording.notes
-    yield from _sum_notes(recording, processes, peak)
+    yield from _sum_notes(recording, processes, peak, at)
     yield from _residency_notes(recording, processes)
 
 
 def _sum_notes(
-    recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot]
+    recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot], at: str
 ) -> Iterator[str]:
     """Yield what sums over several processes mean, and that lifetimes are unknown."""
     if len(peak) > 1 and all((p.process, p.time_s) in recording.sharing for p in peak):
@@ -399,7 +399,8 @@ def _sum_notes(
             yield f"the processes of the account were read up to {apart:.1f} s apart"
     elif len(peak) > 1:
         yield "RSS is summed over processes: a shared page counts once in each process"
-    if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
+    seen = {each.process for each in recording.snapshots}
+    if at == PEAK and len(seen & {each.index for each in processes}) > 1:
         yield "the account is of the time when memory other than files and tracer was highest"
     if not any(each.index in recording.lifetimes for each in processes):
         yield "lifetimes are unknown: not recorded, or no steady clock on this machine"

@@ -6,12 +6,11 @@ import os
 import struct
 import zlib
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterable, Iterator
 
 _BLOCK = 1 << 20  # bytes deflated together; larger ones shrink hardly better
 _HEAD = b"\x1f\x8b\x08" + bytes(6) + b"\xff"  # deflate, no name, no time, unknown system
@@ -30,14 +29,25 @@ def compress(pieces: Iterable[bytes], level: int) -> Iterator[bytes]:
     checksum = length = 0
     yield _HEAD
     with ThreadPoolExecutor(workers) as pool:
+        start: Callable[..., Future[bytes]] = pool.submit
         for block in _blocks(pieces):
             checksum, length = zlib.crc32(block, checksum), length + len(block)
-            waiting.append(pool.submit(_deflate, block, level))
+            try:
+                waiting.append(start(_deflate, block, level))
+            except RuntimeError:  # no memory or no right for one thread more
+                start = _in_this_thread
+                waiting.append(start(_deflate, block, level))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     yield _LAST_BLOCK + _TRAILER.pack(checksum, length & 0xFFFFFFFF)
+
+
+def _in_this_thread(work: Callable[[bytes, int], bytes], block: bytes, level: int) -> Future[bytes]:
+    done: Future[bytes] = Future()
+    done.set_result(work(block, level))
+    return done
 
 
 def _deflate(block: bytes, level: int) -> bytes:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas._core.columns.samples import SampleEncoder
+from mematlas.errors import MematlasError
 from mematlas.present.printable import clean
 from mematlas.recording.model import Frame
 from mematlas.report import frame_names, run_facts
@@ -123,7 +124,11 @@ class _Profile:
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
             values = np.stack([each.at(some) for each in columns], axis=1)
-            yield from encoder.encode(table.stack[some], labels[table.kind[some]], values)
+            try:
+                yield from encoder.encode(table.stack[some], labels[table.kind[some]], values)
+            except OSError:
+                message = "the recording is malformed: a stack leads to no root"
+                raise MematlasError(message) from None
 
     def _kinds(self, rows: NDArray[np.int64]) -> list[str]:
         """Return the names of the kinds of these rows, in order of occurrence."""
