@@ -73,6 +73,17 @@ static void describe_block(const struct state *state, const struct block *block,
 
 /* The line that freed the block is named only if its free is the last one of the block: the tracer may know
  * an earlier one of the same address only. */
+static void describe_freed(struct state *state, const struct ring *ring,
+			   const struct freed_block *freed, struct freed_by before,
+			   struct mematlas_bad_free *bad)
+{
+	describe_block(state, &freed->block, bad);
+	bad->freed_s = (double)freed->time;
+	if (before.caller && freed->record == before.record)
+		bad->freed_node =
+			stack_trie_add(state, 0, module_word(state, &ring->loaded, before.caller));
+}
+
 static uint32_t reason_of(struct process *process, const struct ring *ring, struct freed_by before,
 			  struct mematlas_bad_free *bad)
 {
@@ -82,13 +93,8 @@ static uint32_t reason_of(struct process *process, const struct ring *ring, stru
 	const struct trace_ring *shared = ring_shared(process, (uint32_t)(ring - process->rings));
 	struct block block;
 
-	if (freed && before.caller && freed->record == before.record)
-		bad->freed_node =
-			stack_trie_add(state, 0, module_word(state, &ring->loaded, before.caller));
-	if (freed) {
-		describe_block(state, &freed->block, bad);
-		bad->freed_s = (double)freed->time;
-	}
+	if (freed)
+		describe_freed(state, ring, freed, before, bad);
 	if (freed || before.caller)
 		return MEMATLAS_FREE_TWICE;
 	if (find_around(&process->bad_frees, &state->blocks, bad->address, &block)) {

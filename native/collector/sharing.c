@@ -122,6 +122,12 @@ struct split {
 	int pagemap;
 };
 
+static bool continues(const struct run *last, const struct run *run)
+{
+	return last->end == run->start && last->state == run->state && last->share == run->share &&
+	       last->processes == run->processes;
+}
+
 static int add_piece(struct split *split, struct run run, const struct vma_sharing *vma,
 		     bool shared)
 {
@@ -131,8 +137,7 @@ static int add_piece(struct split *split, struct run run, const struct vma_shari
 	run.share = shared ? vma->share : 1;
 	run.processes = shared ? vma->processes : 1;
 	run.state |= shared ? PAGES_SHARED : 0;
-	if (last && last->end == run.start && last->state == run.state &&
-	    last->share == run.share && last->processes == run.processes) {
+	if (last && continues(last, &run)) {
 		last->end = run.end;
 		return 0;
 	}

@@ -103,6 +103,17 @@ static void test_failed_realloc_is_undone(void)
 	struct mematlas_total total = total_at(collector, 0, 0x1000, M);
 	CHECK(total.live_bytes == 100 && total.freed_bytes == 0 && total.live_count == 1);
 	CHECK(total.allocated_bytes == 100);
+	session_end(collector);
+}
+
+static void test_bad_frees_are_described(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_alloc(&p, 0, 4, M, 0xa0, 100, 1, 0);
 	uint64_t record = TRACE_FREED_AT(0, p.rings[0].head / 2);
 	put_free(&p, 0, 5, M, 0xa0);
 	put_alloc(&p, 0, 6, M, 0x100, 64, 1, 0);
@@ -113,7 +124,7 @@ static void test_failed_realloc_is_undone(void)
 	PUT(&p, 0, TRACE_BAD_FREE | 10 << 8, 0xa0 | (uint64_t)M << 48, 1 | (record + 1) << 32,
 	    0x6000);
 	poll_all(collector);
-	total = total_at(collector, 0, 0x1000, M);
+	struct mematlas_total total = total_at(collector, 0, 0x1000, M);
 	CHECK(total.live_bytes == 64 && total.bad_frees == 4);
 	struct mematlas_bad_free bad[4];
 	CHECK(mematlas_collector_bad_frees(collector, 0, bad, 4) == 4);
@@ -445,6 +456,7 @@ int main(void)
 	test_ring_wraps();
 	test_mappings_are_cut();
 	test_failed_realloc_is_undone();
+	test_bad_frees_are_described();
 	test_fork_clones();
 	test_peak_shares();
 	test_stacks_merge();
