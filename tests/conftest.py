@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from hypothesis import settings
 
+import applied_fixes
 import lanes
 import mematlas
 from traced_runs import PROGRAMS, Traced, bare, trace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 # An editable install reads bytecode but writes none: each of a thousand starts of mematlas would
 # compile a hundred modules.
@@ -103,3 +104,15 @@ def traced(tmp_path: Path) -> Run:
         return result
 
     return run
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write the fixes of the doctor that a test has shown to work, where a file for them is named."""
+    report = yield
+    path = os.environ.get("MEMATLAS_SHOWN_FIXES")
+    if path and call.when == "call" and report.passed:
+        applied_fixes.write_shown(item, path)
+    return report

@@ -4,6 +4,8 @@
 
 #include "collector.h"
 
+#define FORK_SETTLES_S 0.02 /* most children of a build exec or end before */
+
 static int find_traced(const struct mematlas_collector *collector, int pid,
 		       const struct process *except)
 {
@@ -24,19 +26,33 @@ static int find_image(const struct mematlas_collector *collector, uint64_t image
 }
 
 /* After an exec, the previous image of the same PID has ended. */
-static void replace_image(struct mematlas_collector *collector, const struct process *process)
+void replace_image(struct mematlas_collector *collector, const struct process *process)
 {
-	for (uint32_t i = 0; i < (uint32_t)process->index; i++) {
+	for (uint32_t i = 0; i < collector->count; i++) {
 		struct process *other = collector->processes[i];
-		if (other->active && other->ending == MEMATLAS_RUNNING &&
+		if (other != process && other->active && other->ending == MEMATLAS_RUNNING &&
 		    other->pid == process->pid)
 			process_end(collector, other, MEMATLAS_EXECED);
 	}
 }
 
-/* A child may be found in the same round as its parent, whose FORK record is then not read yet. */
+static bool has_earlier_image(const struct mematlas_collector *collector,
+			      const struct process *process)
+{
+	for (uint32_t i = 0; i < (uint32_t)process->index; i++) {
+		const struct process *other = collector->processes[i];
+		if (!other->active && other->pid == process->pid)
+			return true;
+	}
+	return false;
+}
+
+/* A child may be found in the same round as its parent, whose FORK record is then not read yet. The image that the
+ * child goes on to exec waits too, since it ends the child's. */
 static bool must_wait(const struct mematlas_collector *collector, const struct process *process)
 {
+	if (has_earlier_image(collector, process))
+		return true;
 	int parent = process->fork_serial ? find_image(collector, process->fork_image) : -1;
 
 	if (parent < 0)
@@ -60,6 +76,8 @@ static bool set_up(struct mematlas_collector *collector, struct process *process
 			process->parent = -1; /* the next image, which started later */
 	}
 	process->inherited = clone_claim(collector, process, &process->state);
+	if (process->inherited) /* nothing is its own yet; before it frees, it asks for a look */
+		process->next_peak = clock_monotonic_s() + FORK_SETTLES_S;
 	if (!process->inherited && !state_init(&process->state, mean))
 		return false;
 	process->state.finds_owners = collector->settings.fault_period != 0;

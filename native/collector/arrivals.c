@@ -49,7 +49,7 @@ static void drop_pending(struct mematlas_collector *collector, int pid)
 {
 	for (uint32_t i = 0; i < collector->pending_count; i++)
 		if (collector->pending[i]->pid == pid)
-			collector->pending[i]->dead = true;
+			collector->pending[i]->dead = collector->pending[i]->replaced = true;
 }
 
 static bool take_arrivals(struct mematlas_collector *collector)
@@ -109,6 +109,7 @@ static bool sort_pending(struct mematlas_collector *collector)
 			collector->pending[kept++] = process;
 		} else if (progress == FAILED || !processes_add(collector, process)) {
 			enough = enough && progress == FAILED;
+			replace_image(collector, process); /* it ended before it could start */
 			process_free(process);
 		}
 	}

@@ -119,6 +119,7 @@ struct process {
 	bool active; /* its state is set up, and its rings may be read */
 	bool inherited;
 	bool exiting, dead;
+	bool replaced; /* joined again: the PID has another image */
 	bool let_go; /* `released` was stored, and the process has not asked again */
 	bool emitted_exiting, emitted_ended, emitted_stopped, emitted_mark, sampled_exit;
 	uint64_t activated_in; /* round */
@@ -229,6 +230,7 @@ bool processes_add(struct mematlas_collector *collector, struct process *process
 
 /* activate.c: to be called after a drain, which reads the records of forks. */
 void collector_activate(struct mematlas_collector *collector);
+void replace_image(struct mematlas_collector *collector, const struct process *process);
 
 /* process_end.c */
 void process_end(struct mematlas_collector *collector, struct process *process, int ending);

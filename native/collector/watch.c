@@ -173,13 +173,20 @@ static void check_marks(struct mematlas_collector *collector, struct process *pr
 		process->emitted_mark = event_push(collector, MEMATLAS_EVENT_MARK, process->index);
 }
 
+/* The next image may not be active yet, and tells that this one ended by an exec. */
+static bool may_end(const struct mematlas_collector *collector, const struct process *process)
+{
+	return process->ending == MEMATLAS_RUNNING && !collector->new_process;
+}
+
 static void check_end(struct mematlas_collector *collector, struct process *process)
 {
 	if (process->exiting && !process->emitted_exiting)
 		process->emitted_exiting =
 			event_push(collector, MEMATLAS_EVENT_EXITING, process->index);
-	if (process->dead && process->ending == MEMATLAS_RUNNING && process_is_drained(process))
-		process_end(collector, process, MEMATLAS_GONE);
+	if (process->dead && may_end(collector, process) && process_is_drained(process))
+		process_end(collector, process,
+			    process->replaced ? MEMATLAS_EXECED : MEMATLAS_GONE);
 	if (process->ending != MEMATLAS_RUNNING && !process->emitted_ended &&
 	    process_is_drained(process))
 		process->emitted_ended =

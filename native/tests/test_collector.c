@@ -179,6 +179,43 @@ static void test_fork_clones(void)
 	session_end(collector);
 }
 
+/* A child is forked and execs before the collector looks: its two images are found in the round of the parent. */
+static void test_fork_execs_at_once(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer parent = produce(collector, getpid(), 1);
+	int pid = fork();
+
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	announce(&parent);
+	PUT(&parent, 0, TRACE_FORK | 2 << 8, 1);
+	struct producer child = produce_fork(collector, pid, 1, parent.image, 1);
+	announce(&child);
+	struct producer next = produce(collector, pid, 1);
+	announce(&next);
+	poll_all(collector);
+	CHECK(traced_of(collector, 1).inherited && !traced_of(collector, 2).inherited);
+	CHECK(traced_of(collector, 1).ending == MEMATLAS_EXECED);
+	poll_all(collector);
+	struct producer third = produce(collector, pid, 1), late = produce(collector, pid, 1);
+	announce(&third); /* the next has joined already, but does not record yet */
+	poll_all(collector);
+	CHECK(traced_of(collector, 2).ending == MEMATLAS_EXECED);
+	CHECK(traced_of(collector, 3).ending == MEMATLAS_EXECED);
+	announce(&late);
+	poll_all(collector);
+	CHECK(traced_of(collector, 4).ending == MEMATLAS_RUNNING);
+	produce(collector, pid, 1); /* ends before it starts */
+	kill(pid, SIGKILL);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+	poll_all(collector);
+	CHECK(traced_of(collector, 4).ending == MEMATLAS_EXECED);
+	session_end(collector);
+}
+
 #define SITES 7
 #define LIVE 300
 
@@ -458,6 +495,7 @@ int main(void)
 	test_failed_realloc_is_undone();
 	test_bad_frees_are_described();
 	test_fork_clones();
+	test_fork_execs_at_once();
 	test_peak_shares();
 	test_stacks_merge();
 	test_stacks_share_frames();

@@ -58,13 +58,13 @@ def setting(path: Path, value: str) -> Iterator[None]:
 
 def on_machine(rule: str) -> Finding | None:
     """Return what a rule finds about the machine."""
-    findings = rules.examine_host(read.read_host("/", 0)).findings
+    findings = rules.examine_host(read.read_host("/", 0), every_fix=True).findings
     return next((each for each in findings if each.rule == rule), None)
 
 
 def on_process(pid: int, rule: str) -> Finding | None:
     """Return what a rule finds about a process and its machine."""
-    findings = rules.examine_process(read.read_process(pid, "/", 0)).findings
+    findings = rules.examine_process(read.read_process(pid, "/", 0), every_fix=True).findings
     return next((each for each in findings if each.rule == rule), None)
 
 
@@ -452,7 +452,9 @@ def test_a_throttled_group() -> None:
             until = time.monotonic() + 60
             while number(group / "memory.events", "high") < 20 and time.monotonic() < until:
                 time.sleep(0.5)
-            findings = rules.examine_process(read.read_process(child.pid, "/", 1)).findings
+            findings = rules.examine_process(
+                read.read_process(child.pid, "/", 1), every_fix=True
+            ).findings
             found = next((each for each in findings if each.rule == "cgroup.throttled"), None)
             assert found, [each.rule for each in findings]
             assert f"--pid {child.pid}" in found.fixes[0].command
@@ -460,7 +462,9 @@ def test_a_throttled_group() -> None:
                 command = named(found.fixes, "cgroup.raise-high").command
                 subprocess.run(["sh", "-c", command], check=True)
                 time.sleep(1)
-                findings = rules.examine_process(read.read_process(child.pid, "/", 2)).findings
+                findings = rules.examine_process(
+                    read.read_process(child.pid, "/", 2), every_fix=True
+                ).findings
                 found = next((each for each in findings if each.rule == "cgroup.throttled"), None)
                 if found is None:
                     break

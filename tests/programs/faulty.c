@@ -71,13 +71,52 @@ static void bloat(void)
 
 static void lock(void)
 {
-	struct rlimit limit = {4 * MIB, 8 * MIB};
-
-	setrlimit(RLIMIT_MEMLOCK, &limit);
 	if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
 		exit(77);
 	if (mlock(map(4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 4 * MIB - 65536))
 		exit(77);
+}
+
+static void use_stack(int kib)
+{
+	volatile char frame[1024];
+
+	frame[0] = 1;
+	if (kib)
+		use_stack(kib - 1);
+	frame[1023] = 1;
+}
+
+static void lock_to_the_limit(void)
+{
+	struct rlimit limit = {4 * MIB, 8 * MIB};
+
+	setrlimit(RLIMIT_MEMLOCK, &limit);
+	lock();
+}
+
+/* Use what a limit that is set from outside nearly forbids. */
+static void need(const char *what)
+{
+	if (!strcmp(what, "needs-locked"))
+		lock();
+	else if (!strcmp(what, "needs-addresses"))
+		map(400 * MIB, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE);
+	else if (!strcmp(what, "needs-stack"))
+		use_stack(6700);
+}
+
+/* Use more of it; the limit ends this program, unless it is higher now. */
+static void need_more(const char *what)
+{
+	if (!strcmp(what, "needs-locked")) {
+		if (mlock(map(3 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 3 * MIB))
+			exit(1);
+	} else if (!strcmp(what, "needs-addresses")) {
+		map(200 * MIB, PROT_NONE, MAP_PRIVATE | MAP_NORESERVE);
+	} else if (!strcmp(what, "needs-stack")) {
+		use_stack(9000);
+	}
 }
 
 static void grow(void)
@@ -108,16 +147,6 @@ static size_t address_space(void)
 		exit(2);
 	fclose(file);
 	return (size_t)pages * (size_t)sysconf(_SC_PAGESIZE);
-}
-
-static void use_stack(int kib)
-{
-	volatile char frame[1024];
-
-	frame[0] = 1;
-	if (kib)
-		use_stack(kib - 1);
-	frame[1023] = 1;
 }
 
 static void touch_sparsely(int advice)
@@ -178,7 +207,7 @@ static void be(const char *fault)
 	else if (!strcmp(fault, "bloat"))
 		bloat();
 	else if (!strcmp(fault, "memlock"))
-		lock();
+		lock_to_the_limit();
 	else if (!strcmp(fault, "lazy"))
 		madvise(memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, 128 * MIB),
 			128 * MIB, MADV_FREE);
@@ -190,11 +219,13 @@ int main(int count, char **words)
 	long before;
 
 	be(fault);
+	need(fault);
 	puts("ready");
 	fflush(stdout);
 	if (!strcmp(fault, "growth"))
 		grow();
 	getchar();
+	need_more(fault);
 	before = resident();
 	malloc_trim(0);
 	printf("%ld\n", before - resident());

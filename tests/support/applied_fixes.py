@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 Test = TypeVar("Test", bound="Callable[..., object]")
 TESTS = Path(__file__).parents[1]
+SHOWN = TESTS / "data/shown_fixes.txt"
 WHERE = ("integration/doctor/test_fixes.py", "integration/doctor/test_fixes_of_allocators.py",
          "integration/doctor/test_fixes_of_pages.py", "integration/doctor/test_processes.py", "guest/test_doctor_fixes.py")  # fmt: skip
 
@@ -24,24 +28,49 @@ WHERE = ("integration/doctor/test_fixes.py", "integration/doctor/test_fixes_of_a
 def applies(*names: str) -> Callable[[Test], Test]:
     """Mark a test that applies the fixes of these names; `applied` reads the marks."""
     assert names
-    return lambda test: test
+    mark: Callable[[Test], Test] = pytest.mark.applies(*names)
+    return mark
 
 
 def applied() -> dict[str, str]:
-    """Return the test of each fix, from the marks in the source, so that no test needs to be imported."""
+    """Return the test of each fix and the digest of that test's source: "FILE::TEST DIGEST".
+
+    The marks are read from the source, so that no test needs to be imported.
+    """
     found: dict[str, str] = {}
     for name in WHERE:
         path = TESTS / name
         if not path.exists():
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
+        source = path.read_text()
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef):
+                body = ast.get_source_segment(source, node) or ""
+                digest = hashlib.sha256(body.encode()).hexdigest()[:12]
                 for mark in node.decorator_list:
                     if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "applies":
                         found |= {
-                            ast.literal_eval(each): f"{name}::{node.name}" for each in mark.args
+                            ast.literal_eval(each): f"{name}::{node.name} {digest}"
+                            for each in mark.args
                         }
     return found
+
+
+def shown() -> set[tuple[str, str]]:
+    """Return the fixes that a test has shown to work, with that test as it was then."""
+    rows = (line.split() for line in SHOWN.read_text().splitlines() if line[:1] != "#")
+    return {(name, f"{test} {digest}") for name, test, digest, _ in rows}
+
+
+def write_shown(item: pytest.Item, path: str) -> None:
+    """Write a line for each fix of a test that passed, in the format of SHOWN."""
+    tests = applied()
+    for mark in item.iter_markers("applies"):
+        chosen = getattr(item, "callspec", None)
+        only = chosen.params.get("name") if chosen else None
+        for name in [only] if only in mark.args else mark.args:
+            with open(path, "a") as file:  # noqa: PTH123 - /dev/stdout too
+                file.write(f"{name} {tests[str(name)]} {os.uname().release}\n")
 
 
 @contextmanager

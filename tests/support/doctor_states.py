@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mematlas.doctor.model import HostState, ProcessState
+from mematlas.doctor.model import Counters, HostState, ProcessState
 from mematlas.linux import smaps
 from mematlas.linux.allocators import Allocator, Allocators
 from mematlas.linux.cgroup import CgroupLevel
@@ -123,7 +123,9 @@ def host(
     before = machine(**more)
     moved = {name: before.vmstat.get(name, 0) + int(each) for name, each in (rates or {}).items()}
     now = replace(before, vmstat=before.vmstat | moved)
-    return HostState(before, now, 1.0, SYSCTL | dict(sysctl or {}), pools, processes, mounts)
+    counters = Counters(before.vmstat, before.cgroup)
+    settings = SYSCTL | dict(sysctl or {})
+    return HostState(counters, now, 1.0, settings, pools, lambda: processes, mounts)
 
 
 def mapping(

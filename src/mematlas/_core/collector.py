@@ -373,6 +373,9 @@ class Collector:
 
     def timeline(self, process: int, count: int) -> bytes:
         """Remove up to `count` timeline rows and return them (TIMELINE_DTYPE)."""
+        info = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, info))
+        count = min(count, info.timeline)
         rows = ffi.new("struct mematlas_sample[]", max(count, 1))
         got = check(lib.mematlas_collector_timeline(self._handle, process, rows, count))
         return _bytes(rows, got)

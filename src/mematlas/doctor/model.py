@@ -11,10 +11,12 @@ from mematlas.linux.allocators import Allocators
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mematlas.linux.cgroup import CgroupLevel
     from mematlas.linux.glibc_heap import Heaps
     from mematlas.linux.huge_use import HugeUse
     from mematlas.linux.hugepages import HugePool
     from mematlas.linux.machine import Machine
+    from mematlas.linux.mappings import Mapping
     from mematlas.linux.memory_mounts import MemoryMount
     from mematlas.linux.numa_maps import NodePages
     from mematlas.linux.process_info import ProcessInfo
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import Report
 
 State = TypeVar("State")
+GROWTH_SECONDS = 5.0  # a shorter check does not show growth
 
 
 class Severity(StrEnum):
@@ -136,15 +139,25 @@ class Checkup:
 
 
 @dataclass(frozen=True, slots=True)
+class Counters:
+    """What rates are the differences of: counters of the machine, and of the levels of a cgroup."""
+
+    vmstat: dict[str, int] = field(default_factory=dict)
+    cgroup: tuple[CgroupLevel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """The machine, read twice `seconds` apart, so that counters give rates."""
 
-    before: Machine
+    before: Counters
     now: Machine
     seconds: float
     sysctl: dict[str, str] = field(default_factory=dict)  # of /proc/sys/vm, by file name
     pools: tuple[HugePool, ...] = ()
-    processes: tuple[ProcessRow, ...] = ()
+    processes: Callable[[], tuple[ProcessRow, ...]] = (
+        tuple  # read only for a finding: it takes long
+    )
     mounts: tuple[MemoryMount, ...] = ()  # tmpfs mounts
 
     def rate(self, name: str) -> float | None:
@@ -175,6 +188,11 @@ class ProcessState:
     allocators: Allocators = field(default_factory=lambda: Allocators(None))
     huge: HugeUse | str = "not read"  # use of its huge pages; str: why it is unknown
     mounts: tuple[MemoryMount, ...] = ()  # tmpfs mounts that it sees
+    mappings: tuple[Mapping, ...] = field(init=False, repr=False)  # info.mappings, row by row
+
+    def __post_init__(self) -> None:
+        """Build the rows once: many rules go through them."""
+        object.__setattr__(self, "mappings", tuple(self.info.mappings))
 
 
 @dataclass(frozen=True, slots=True)

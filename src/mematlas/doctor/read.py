@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.doctor.model import HostState, ProcessState
+from mematlas.doctor.model import GROWTH_SECONDS, Counters, HostState, ProcessState
 from mematlas.linux import (
     allocators,
+    cgroup,
     glibc_heap,
     huge_use,
     hugepages,
@@ -28,7 +30,6 @@ from mematlas.linux.status import read_status
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.linux.machine import Machine
     from mematlas.linux.process import ProcessDirectory
 
 _SAMPLES = 24  # of anonymous memory during a check
@@ -36,7 +37,7 @@ _SAMPLES = 24  # of anonymous memory during a check
 
 def read_host(root: str, seconds: float, pid: int | None = None) -> HostState:
     """Read the machine now and `seconds` later. `root`: the directory that holds proc/ and sys/."""
-    before, began = machine.read(root, pid), time.monotonic()
+    before, began = _counters(root, pid), time.monotonic()
     if seconds > 0:
         time.sleep(seconds)
     return _host(root, before, began, pid)
@@ -49,7 +50,7 @@ def read_process(pid: int, root: str, seconds: float) -> ProcessState:
         TargetError: the process does not exist or has ended.
         AccessError: the kernel refuses; another user's process needs CAP_SYS_PTRACE.
     """
-    before, began = machine.read(root, pid), time.monotonic()
+    before, began = _counters(root, pid), time.monotonic()
     with open_process(pid, root) as process:
         faults = parse_stat(process.read("stat")).major_faults
         anonymous = tuple(_sample_anonymous(process, seconds))
@@ -72,7 +73,10 @@ def read_process(pid: int, root: str, seconds: float) -> ProcessState:
 
 
 def _sample_anonymous(process: ProcessDirectory, seconds: float) -> Iterator[tuple[float, int]]:
-    """Sample RssAnon + VmSwap at regular times, as (seconds, bytes)."""
+    """Sample RssAnon + VmSwap at regular times, as (seconds, bytes); no samples where growth cannot show."""
+    if seconds < GROWTH_SECONDS:
+        time.sleep(seconds)
+        return
     began = time.monotonic()
     for sample in range(_SAMPLES + 1):
         wait = began + seconds * sample / _SAMPLES - time.monotonic()
@@ -80,18 +84,23 @@ def _sample_anonymous(process: ProcessDirectory, seconds: float) -> Iterator[tup
             time.sleep(wait)
         sizes = read_status(process).sizes
         yield time.monotonic() - began, sizes.get("RssAnon", 0) + sizes.get("VmSwap", 0)
-        if seconds <= 0:
-            return
 
 
-def _host(root: str, before: Machine, began: float, pid: int | None) -> HostState:
+def _counters(root: str, pid: int | None) -> Counters:
+    tree = machine.Tree(root)
+    return Counters(
+        machine.parse_pairs(tree.text("proc/vmstat")), cgroup.read(tree.text, root, pid)
+    )
+
+
+def _host(root: str, before: Counters, began: float, pid: int | None) -> HostState:
     return HostState(
         before=before,
         now=machine.read(root, pid),
         seconds=time.monotonic() - began,
         sysctl=machine.Tree(root).texts("proc/sys/vm"),
         pools=hugepages.read_pools(root),
-        processes=processes.read(root).processes,
+        processes=functools.cache(lambda: processes.read(root).processes),
         mounts=memory_mounts.read_from(root),
     )
 

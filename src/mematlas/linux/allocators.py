@@ -198,23 +198,32 @@ def _constants(process: ProcessDirectory, mappings: Mappings, index: int, most: 
     return b""
 
 
-_SECTION = struct.Struct("<II4Q16x")  # name, type, flags, address, offset, size
+_SECTION = struct.Struct("<II4Q24x")  # name, type, flags, address, offset, size
+_MOST_SECTIONS = 4096
+_MOST_NAMES = 1 << 20  # bytes
+_FARTHEST = 1 << 62  # of offsets that pread(2) takes
 
 
 def _read_constants(descriptor: int, most: int) -> bytes:
-    """Read the sections .rodata of an ELF file; b"" if it has none."""
+    """Read the sections .rodata of an ELF file, `most` bytes in all; b"" if it has none.
+
+    The file is the observed program's: it may say anything.
+    """
     header = os.pread(descriptor, 64, 0)
     if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
         return b""
     (at,) = struct.unpack_from("<Q", header, 40)
     size, count, names = struct.unpack_from("<3H", header, 58)
-    if size < 64 or names >= count:
+    if size != _SECTION.size or not names < count <= _MOST_SECTIONS or at > _FARTHEST:
         return b""
     table = os.pread(descriptor, size * count, at)
     if len(table) < size * count:
         return b""
     rows = [_SECTION.unpack_from(table, size * each) for each in range(count)]
-    strings = os.pread(descriptor, rows[names][5], rows[names][4])
+    offset, length = rows[names][4:6]
+    if offset > _FARTHEST or length > _MOST_NAMES:
+        return b""
+    strings = os.pread(descriptor, length, offset)
     return b"".join(_sections(descriptor, rows, strings, most))
 
 
@@ -222,6 +231,11 @@ def _sections(
     descriptor: int, rows: Iterable[tuple[int, ...]], strings: bytes, most: int
 ) -> Iterator[bytes]:
     for name, kind, _, _, offset, length in rows:
-        text = strings[name : strings.find(b"\0", name)]
-        if kind == 1 and text.startswith(b".rodata"):  # SHT_PROGBITS
-            yield os.pread(descriptor, min(length, most), offset)
+        if (
+            kind == 1 and strings.startswith(b".rodata", name) and offset <= _FARTHEST
+        ):  # SHT_PROGBITS
+            text = os.pread(descriptor, min(length, most), offset)
+            yield text
+            most -= len(text)
+            if most <= 0:
+                return

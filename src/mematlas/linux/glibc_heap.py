@@ -50,6 +50,7 @@ _STATE_SIZES = (
     *range(0x800, 0xA00, 16),
 )  # candidates for sizeof(struct malloc_state), most common first
 _INFO_SIZES = (0x30, 0x20, 0x28, 0x40)  # candidates for sizeof(struct heap_info)
+_MAIN = b"[heap]"
 _TRIES = 3  # a heap that changes during a walk may be consistent on the next
 _READ_WRITE = Permission.READ | Permission.WRITE
 
@@ -70,12 +71,20 @@ def read_heaps(process: ProcessDirectory, mappings: Mappings) -> Heaps | str:
         os.close(memory)
 
 
+def find_main_heap(mappings: Mappings) -> list[tuple[int, int]]:
+    """Return start and end of each mapping of [heap]."""
+    return [
+        (mappings.start[index], mappings.end[index])
+        for index in range(mappings.count)
+        if mappings.name_length[index] == len(_MAIN) and mappings.name(index) == _MAIN
+    ]
+
+
 def _read(memory: int, pagemap: int, mappings: Mappings) -> Heaps | str:
     heaps, unread = [], []
-    ranges = list(_private(mappings))
-    for start, end in _joined(
-        (each.start, each.end) for each in mappings if each.name == b"[heap]"
-    ):
+    private = _private(mappings)
+    ranges = [(mappings.start[index], mappings.end[index]) for index in private]
+    for start, end in _joined(find_main_heap(mappings)):
         found = _walk(memory, pagemap, start, end, (start,), main=True)
         if found:
             heaps.append(found)
@@ -92,11 +101,15 @@ def _read(memory: int, pagemap: int, mappings: Mappings) -> Heaps | str:
     return Heaps(tuple(heaps), tuple(unread))
 
 
-def _private(mappings: Mappings) -> Iterator[tuple[int, int]]:
-    for each in mappings:
-        permissions = each.permissions
-        if permissions & _READ_WRITE == _READ_WRITE and not each.inode:
-            yield each.start, each.end
+def _private(mappings: Mappings) -> list[int]:
+    """Return the indices of private memory that is written to. A traced program waits at its exit: no rows are made."""
+    columns = zip(mappings.permissions, mappings.inode, strict=True)
+    wanted = int(_READ_WRITE)
+    return [
+        index
+        for index, (permissions, inode) in enumerate(columns)
+        if permissions & wanted == wanted and not inode
+    ]
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mematlas.linux import huge_use, memory_mounts, smaps
+from mematlas.linux import huge_use, memory_mounts
 from mematlas.linux.status import parse_limits, read_status
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class UsedMount:
     size: int
     free: int
     mapped: int
+    device: str = ""  # the same wherever it is mounted; not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,9 @@ class Room:
     zero_error_bytes: int = 0  # its standard error
 
 
-def read(process: ProcessDirectory, *, huge: bool) -> Room:
-    """Read the room of a process; `huge` reads samples of its huge pages too."""
-    mappings, _ = smaps.read_from(process, fields=huge)
-    found = huge_use.read_huge_use(process, mappings) if huge else ""
+def read(process: ProcessDirectory, mappings: Mappings) -> Room:
+    """Read the room of a process with these mappings, read from smaps if its huge pages are to be sampled."""
+    found = huge_use.read_huge_use(process, mappings) if mappings.fields else ""
     use = huge_use.HugeUse(0) if isinstance(found, str) else found
     return Room(
         limits=_limits(process),
@@ -56,31 +56,45 @@ def read(process: ProcessDirectory, *, huge: bool) -> Room:
     )
 
 
-def read_full() -> Room | None:
-    """Return the file systems in memory that are full as this process sees them; None if none is."""
-    mounts = [each for each in memory_mounts.read_from() if each.free < each.size // 20]
-    found = tuple(
-        UsedMount(each.path, each.size, each.free, 0) for each in mounts if each.used >= 1 << 20
-    )
-    return Room(mounts=found) if found else None
+def read_full(before: Room) -> Room | None:
+    """Return the room of a process that is gone, with the file systems in memory that are full; None if none is.
+
+    Those whose files it mapped are known by their device: it may have seen them at other places.
+    """
+    full = {
+        each.device: each
+        for each in memory_mounts.read_from()
+        if each.free < each.size // 20 and each.used >= 1 << 20
+    }
+    if not full:
+        return None
+    mounts = []
+    for each in before.mounts:
+        now = full.pop(each.device, None)
+        mounts.append(replace(each, size=now.size, free=now.free) if now else each)
+    mounts += [UsedMount(each.path, each.size, each.free, 0) for each in full.values()]
+    return replace(before, mounts=tuple(mounts))
 
 
 def _limits(process: ProcessDirectory) -> tuple[tuple[str, int, int], ...]:
-    sizes = read_status(process).sizes
-    return tuple(
-        (each.name, each.soft, sizes.get(LIMITS[each.name], 0))
+    limits = [
+        (each.name, each.soft)
         for each in parse_limits(process.read("limits").decode())
         if each.name in LIMITS and each.soft is not None
-    )
+    ]
+    if not limits:
+        return ()
+    sizes = read_status(process).sizes
+    return tuple((name, soft, sizes.get(LIMITS[name], 0)) for name, soft in limits)
 
 
 def _mounts(process: ProcessDirectory, mappings: Mappings) -> tuple[UsedMount, ...]:
-    names = [(each.name.decode("utf-8", "replace"), each.size) for each in mappings if each.inode]
-    if not any(name.startswith(("/dev/shm/", "/run/", "/tmp/")) for name, _ in names):  # noqa: S108
+    if not any(folder in bytes(mappings.names) for folder in (b"/dev/shm/", b"/run/", b"/tmp/")):
         return ()
+    names = [(each.name.decode("utf-8", "replace"), each.size) for each in mappings if each.inode]
     found = []
     for mount in memory_mounts.read(process):
         mapped = sum(size for name, size in names if name.startswith(mount.path.rstrip("/") + "/"))
         if mapped:
-            found.append(UsedMount(mount.path, mount.size, mount.free, mapped))
+            found.append(UsedMount(mount.path, mount.size, mount.free, mapped, mount.device))
     return tuple(found)

@@ -244,6 +244,7 @@ class Process:
     title: str = field(default="", repr=False)  # its last command line, if that changed
     attached: bool = field(default=False, repr=False)  # tracing began while it ran
     peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
+    earlier_peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM at the attach
     cause: str = field(
         default="", repr=False
     )  # of its ending, if that was the OOM killer: whose limit was reached

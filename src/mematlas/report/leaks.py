@@ -22,26 +22,21 @@ TITLES = {
     LeakVerdict.SETUP: "allocated once and kept (start-up, imports)",
     LeakVerdict.UNCLEAR: "too few samples for a verdict",
 }
-_SEARCHED = 1000  # leaks in which the largest of a verdict is looked for
+SEARCHED = 1000  # leaks in which the largest of a verdict is looked for
 _SMALL = 100  # a leak of less than this fraction of the memory is not for the headline
 _LEAST_SAMPLE = 1024
 _ENOUGH = 9  # samples: 9 - 2 * sqrt(9) = 3 are left, more than a leak without a sample can have
 
 
 def sentence(leaks: Leaks, of_bytes: int, directory: str) -> str:
-    """Return what leaked, as a sentence for the headline; "" if that is nothing, or little of `of_bytes`.
-
-    What was never freed in a run too short to see growth is the rule of short runs, and left out.
-    """
+    """Return what leaked, as a sentence for the headline; "" if that is nothing, or little of `of_bytes`."""
     for verdict, did in (
         (LeakVerdict.GROWING, "grew to the end and may be leaked"),
         (LeakVerdict.UNFREED, "was never freed; whether it grows cannot be told from this run"),
     ):
         found = leaks.sum_of(verdict)
         main = largest(leaks, verdict)
-        if main is None or found.live_bytes * _SMALL < of_bytes:
-            continue
-        if verdict is LeakVerdict.UNFREED and main.bytes_per_s is None:
+        if main is None or found.live_bytes * _SMALL < of_bytes or not is_told(main):
             continue
         where = place(main.frames, directory) or "an unknown stack"
         most = f"{format_bytes(main.live_bytes)} by {where}"
@@ -50,11 +45,28 @@ def sentence(leaks: Leaks, of_bytes: int, directory: str) -> str:
     return ""
 
 
+def is_told(leak: Leak) -> bool:
+    """Return whether a leak is worth a warning.
+
+    Short runs free little of what they hold, so what was never freed in a run too short to see growth is not.
+    """
+    return leak.verdict is LeakVerdict.GROWING or (
+        leak.verdict is LeakVerdict.UNFREED and leak.bytes_per_s is not None
+    )
+
+
+def told_bytes(leaks: Leaks) -> int:
+    """Sum the leaks that are worth a warning."""
+    size = leaks.sum_of(LeakVerdict.GROWING).live_bytes
+    main = largest(leaks, LeakVerdict.UNFREED)
+    return size + (leaks.sum_of(LeakVerdict.UNFREED).live_bytes if main and is_told(main) else 0)
+
+
 def largest(leaks: Leaks, verdict: LeakVerdict) -> Leak | None:
     """Return the largest leak of a verdict."""
     if not leaks.sum_of(verdict).leaks:
         return None
-    return next((each for each in islice(leaks.leaks, _SEARCHED) if each.verdict == verdict), None)
+    return next((each for each in islice(leaks.leaks, SEARCHED) if each.verdict == verdict), None)
 
 
 def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:

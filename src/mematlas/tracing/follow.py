@@ -171,8 +171,10 @@ class Follower:
 
     def _flush(self) -> None:
         for recorder in self._recorders.values():
+            if recorder.ended:  # a build leaves thousands of those
+                continue
             recorder.flush_timeline()
-            if self._idle_method and not recorder.ended:
+            if self._idle_method:
                 with suppress(OSError, MematlasError):  # the process ended, or is not dumpable
                     recorder.sample_idle_pages(self._idle_method, self._idle_s)
         self._next_flush = time.monotonic() + _FLUSH_S
@@ -192,7 +194,8 @@ class Follower:
             self._recorders[index].marks()
         elif event in _TRIGGERS:
             self._snapshot(index, _TRIGGERS[event])
-            self._oom.see(self._recorders[index].pid)
+            if event is not Event.EXITING:  # killed is who is not seen to exit
+                self._oom.see(self._recorders[index].pid)
 
     def _snapshot(self, index: int, trigger: str) -> None:
         """Snapshot a process and those that share memory with it: PSS holds for one moment only.

@@ -124,6 +124,7 @@ def _attach(target: Target, library: str, session: str) -> int:
     """Load the tracer and join a session; return the result of joining."""
     find_tracer(target, library)  # reads the library before the program is stopped
     with stop_safe_thread(target) as thread:
+        target.check_same_program()
         check_filters(target, thread)
         caller = _RemoteCaller(target, thread)
         attach, detach = _load(target, caller, library)
@@ -178,6 +179,7 @@ def detach_tracer(pid: int) -> bool:
 
 def _detach(target: Target, functions: list[int]) -> bool:
     with stop_safe_thread(target) as thread:
+        target.check_same_program()
         check_filters(target, thread)
         caller = _RemoteCaller(target, thread)
         results = [caller.call(each, b"", 0) for each in functions]

@@ -33,6 +33,8 @@ from mematlas.tracing.program import WHY_UNTRACED
 
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
+    from mematlas.linux.mappings import Mappings
+    from mematlas.linux.process import ProcessDirectory
     from mematlas.recording import Writer
     from mematlas.tracing.oom import OomWatch
 
@@ -47,6 +49,8 @@ _MOST_ACCOUNTS = 256  # of its marks; the tracer waits for no more
 _KILLED = "killed by SIGKILL"
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
+_ROOM_GAP_S = 0.9  # less than between snapshots at intervals
+_ROOM_BUDGET = 0.01  # share of the time that reading limits and mounts may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
 
 
@@ -57,6 +61,13 @@ def _largest_touches(rows: bytes) -> list[Touched]:
         for stack, owner, kind, _, _, _, _, size, variance in _FAULT_SITE.iter_unpack(rows)
     ]
     return sorted(found, key=lambda each: -each.bytes)[:_MOST_TOUCHES]
+
+
+def _read_heaps(process: ProcessDirectory, mappings: Mappings) -> Heaps | None:
+    if sum(end - start for start, end in glibc_heap.find_main_heap(mappings)) > _MAX_HEAP_BYTES:
+        return None
+    found = glibc_heap.read_heaps(process, mappings)
+    return found if isinstance(found, Heaps) else None
 
 
 class ProcessRecorder:
@@ -75,6 +86,7 @@ class ProcessRecorder:
         self._bad_frees = 0
         self._next_totals = 0.0
         self.has_exited = False  # its last snapshot was taken, and it does not wait any more
+        self._room, self._room_due = room.Room(), 0.0
         self._watch: idle_memory.IdleWatch | None = None
         self._idle_due = 0.0
         self.ended = False
@@ -97,6 +109,7 @@ class ProcessRecorder:
             start_s=info.start_s,
             python_version=_version(info),
             attached=info.attached,
+            earlier_peak_rss_bytes=(info.peak_rss_bytes or None) if info.attached else None,
         )
         writer.process(self._process)
 
@@ -108,12 +121,15 @@ class ProcessRecorder:
         join = self._join_residency()
         objects = files = None
         self._read_title()
-        self._write_room(huge=trigger in {"exit", "stopped"})
+        is_last = trigger in {"exit", "stopped"}
+        has_huge = join is not None and join.huge_bytes > 0
+        found = self._read_room(is_last=is_last, huge=has_huge, heaps=trigger == "exit")
         if trigger == "exit":
             objects = self._read_objects()
-            self._write_heaps()
             files = JitFiles(self.pid)
             self._collector.release(self._index)
+        if found:
+            self._write_room(*found)
         if objects:
             self._write_objects(*objects)
         if files is not None:
@@ -180,7 +196,7 @@ class ProcessRecorder:
         """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
         self.ended = True
         # Files of a program that was killed may be deleted any moment: read before anything is written.
-        full = None if self.has_exited else room.read_full()
+        full = None if self.has_exited else room.read_full(self._room)
         info = self._write_names()
         if full and not info.execed:
             self._writer.room(self._index, time_s=self._collector.now_s(), room=full)
@@ -236,7 +252,8 @@ class ProcessRecorder:
         self.losses = _losses(info)
         if objects := self._read_objects():
             self._write_objects(*objects)
-        self._write_heaps()
+        if found := self._read_room(is_last=True, huge=False, heaps=True):
+            self._write_room(*found)
         self._write_jit_names(JitFiles(self.pid))
         self._write_totals()
         self.flush_timeline()
@@ -262,25 +279,34 @@ class ProcessRecorder:
             return None
         return (self._collector.now_s(), names, rows) if rows else None
 
-    def _write_heaps(self) -> None:
-        try:
-            with open_process(self.pid) as process:
-                mappings, _ = smaps.read_from(process, fields=False)
-                if sum(each.size for each in mappings if each.name == b"[heap]") > _MAX_HEAP_BYTES:
-                    return
-                found = glibc_heap.read_heaps(process, mappings)
-        except (OSError, MematlasError):  # the process is gone or not dumpable
-            return
-        if isinstance(found, Heaps):
-            self._writer.heaps(self._index, time_s=self._collector.now_s(), heaps=found.heaps)
+    def _read_room(
+        self, *, is_last: bool, huge: bool, heaps: bool
+    ) -> tuple[float, room.Room, Heaps | None] | None:
+        """Read the room of the process, with its `heaps`; at the last time with samples of its `huge` pages.
 
-    def _write_room(self, *, huge: bool) -> None:
+        Earlier reads have a budget, together.
+
+        A program waits for that at its exit, and walking page tables takes longest: smaps is read if it has huge
+        pages only.
+        """
+        now, now_s = time.monotonic(), self._collector.now_s()
+        if not is_last and now < self._room_due:
+            return None
         try:
             with open_process(self.pid) as process:
-                found = room.read(process, huge=huge)
+                mappings, _ = smaps.read_from(process, fields=is_last and huge)
+                found = _read_heaps(process, mappings) if heaps else None
+                self._room = room.read(process, mappings)
         except (OSError, MematlasError, ValueError):  # the process is gone or not dumpable
-            return
-        self._writer.room(self._index, time_s=self._collector.now_s(), room=found)
+            return None
+        spent = time.monotonic() - now
+        self._room_due = now + max(_ROOM_GAP_S, spent / _ROOM_BUDGET)
+        return now_s, self._room, found
+
+    def _write_room(self, time_s: float, found: room.Room, heaps: Heaps | None) -> None:
+        self._writer.room(self._index, time_s=time_s, room=found)
+        if heaps:
+            self._writer.heaps(self._index, time_s=time_s, heaps=heaps.heaps)
 
     def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:
         self._write_names()

@@ -66,7 +66,22 @@ class Target:
                 raise TargetError(f"process {pid} has ended") from None
             raise
 
+    def check_same_program(self) -> None:
+        """Raise TargetError if the process runs another program than was read, which has other addresses.
+
+        To be called while a thread is stopped: no exec comes then.
+        """
+        if self._read_start() != self._start:
+            raise TargetError(
+                f"process {self.pid} started another program meanwhile; attach to it again"
+            )
+
+    def _read_start(self) -> bytes:
+        """Return where the kernel loaded the program and its loader, and put its stack."""
+        return Path(f"/proc/{self.pid}/auxv").read_bytes()
+
     def _read(self) -> None:
+        self._start = self._read_start()
         self.code = self.read_code()
         self._check_status()
         self._check_program()

@@ -222,3 +222,27 @@ def test_require_refuses_the_weaker_way(monkeypatch: pytest.MonkeyPatch) -> None
     for options in ({"huge": "thp"}, {"share": True}, {"fork": "copy"}, {"node": 0}):
         with pytest.raises(UsageError, match="secret takes no other option"):
             Region("4K", secret=True, **options)
+
+
+def test_closing_an_inherited_region_spares_those_of_the_child(protection: str) -> None:
+    """A child's own memory often lies where its parent's was; only the child's own end ends it."""
+    inherited = [Region("64K", secret=True) for _ in range(4)]
+
+    def child() -> bool:
+        own = [Region("64K", secret=True) for _ in range(4)]
+        for each in own:
+            each.view[0:3] = b"abc"
+        places = {each.address for each in own}
+        assert places & {each.address for each in inherited}, "the case needs a common address"
+        inherited[0].close()
+        inherited.clear()
+        gc.collect()
+        assert all(bytes(each.view[0:3]) == b"abc" for each in own)
+        for each in own:
+            each.close()
+        return True
+
+    assert in_child(child) == 0
+    for each in inherited:
+        each.close()
+    assert protection

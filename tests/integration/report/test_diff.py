@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 PROGRAM = """
 import sys
+from dataclasses import replace
 more, fewer = int(sys.argv[1]), int(sys.argv[2])
 def keep(n): return [bytearray(5000) for _ in range(n)]
 def buffer(n): return bytearray(n)
@@ -112,3 +114,65 @@ def test_without_line_numbers_functions_match(pair: tuple[Path, Path]) -> None:
     )
     assert with_lines.total == without.total
     assert len(without.lines) <= len(with_lines.lines)
+
+
+def test_the_moment_of_a_mark(tmp_path: Path) -> None:
+    """`--at MARK` compares the memory of that moment, and an unknown mark is an error in one line."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, mematlas\n"
+        "def load(n): return bytearray(n << 20)\n"
+        "held = load(int(sys.argv[1]))\n"
+        "mematlas.mark('loaded')\n"
+        "del held\n"
+        "mematlas.mark('loaded')\n"
+    )
+    files = [tmp_path / "a.atlas", tmp_path / "b.atlas"]
+    for file, size in zip(files, ("4", "9"), strict=True):
+        command = [sys.executable, "-m", "mematlas", "run", "--exact", "-o", str(file), "--"]
+        traced = [sys.executable, str(program), size]
+        subprocess.run([*command, *traced], check=True, capture_output=True)
+    status, found = diff(*files, "--by", "live", "--at", "loaded", "--fail-over", "4M")
+    assert (status, found["at"], found["unlike"]) == (1, "loaded", "")
+    assert all("at the mark loaded" in each["words"] for each in found["moments"])
+    (line,) = (each for each in found["lines"] if each["frames"][0]["function"] == "load")
+    assert abs(line["change_bytes"] - 5 * MIB) < 4096
+    status, later = diff(*files, "--by", "live", "--at", "loaded#2", "--fail-over", "4M")
+    assert status == 0
+    assert abs(later["total"]["change_bytes"]) < MIB
+    command = [sys.executable, "-m", "mematlas", "diff", *map(str, files), "--at", "served"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert "set no mark 'served'; it set loaded, loaded#2" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("grown", "error", "fails"),
+    [
+        (MIB, 0, False),  # not more than the limit
+        (MIB + 1, 0, True),
+        (-8 * MIB, 0, False),
+        (int(1.5 * MIB), MIB // 2, False),  # within 1.35 standard errors of the limit
+        (int(1.7 * MIB), MIB // 2, True),
+        (6 * MIB, 2 * MIB, False),  # within 3.1 standard errors of nothing
+        (int(6.3 * MIB), 2 * MIB, True),
+    ],
+)
+def test_the_threshold(pair: tuple[Path, Path], grown: int, error: int, *, fails: bool) -> None:
+    """A limit of 1 MiB is exceeded by growth beyond it and beyond chance."""
+    one = compare(read(pair[0]), read(pair[1]))
+    total = replace(one.total, before=20 * MIB, after=20 * MIB + grown, error_bytes=error)
+    assert replace(one, total=total).exceeds(MIB) is fails
+
+
+def test_lines_within_what_an_account_missed_are_not_certain(pair: tuple[Path, Path]) -> None:
+    """An account below the peak is of another moment: lines count only beyond twice of what it missed."""
+    before, after = map(read, pair)
+    certain = sum(each.certain for each in compare(before, after).lines)
+    process = before.processes[0]
+    missed = (process.peak_rss_bytes or 0) + 64 * MIB
+    before.processes[0] = replace(process, peak_rss_bytes=missed)
+    found = compare(before, after)
+    assert certain > 0
+    assert sum(each.certain for each in found.lines) == 0
+    assert any("lines count as changed only beyond twice of that" in each for each in found.notes)

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from mematlas import AccessError, MematlasError, TargetError
+from mematlas.tracing.child import library
+from mematlas.tracing.inject import attach_tracer
 from mematlas.tracing.target import Target, refusal
 
 
@@ -56,3 +58,23 @@ def test_memory_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             monkeypatch.undo()
             program.kill()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="attach works on x86-64 alone")
+def test_a_program_that_execs_before_the_attach() -> None:
+    """Addresses of the program before are not used in the next one."""
+    command = ["sh", "-c", "echo ready; read line; exec cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        target = Target(program.pid)
+        target.check_same_program()
+        program.stdin.write(b"go\nsaid by cat\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == b"said by cat\n"
+        with pytest.raises(TargetError, match=f"process {program.pid} started another program"):
+            attach_tracer(target, library(), "none:")
+        program.stdin.write(b"unharmed\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == b"unharmed\n"

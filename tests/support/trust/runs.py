@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .catalogue import Case, Claim
 
 MEMATLAS = (sys.executable, "-m", "mematlas")
+HEADERS = CASES.parents[1] / "native/include"
 TIMEOUT_S = 300
 _ROUNDING = 0.006  # of a size printed with three digits
 
@@ -41,7 +42,7 @@ def build(case: Case, folder: Path) -> list[str]:
     program = folder / source.stem
     # A program that runs cannot be written to: each build is a new file.
     partial = program.with_suffix(".new")
-    flags = ["-g", "-O1", "-pthread", *case.flags]
+    flags = ["-g", "-O1", "-pthread", f"-I{HEADERS}", *case.flags]
     subprocess.run(["gcc", str(source), "-o", str(partial), *flags], check=True)
     partial.rename(program)
     return [str(program), *case.arguments]

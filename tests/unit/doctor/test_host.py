@@ -6,7 +6,7 @@ import pytest
 
 from doctor_states import GIB, MIB, group, host, node, row
 from mematlas.doctor import rules
-from mematlas.doctor.model import HostState, Severity
+from mematlas.doctor.model import Counters, HostState, Severity
 from mematlas.linux.hugepages import HugePool
 from mematlas.linux.machine import Slab, Stall, SwapArea, Zone
 from mematlas.linux.memory_mounts import MemoryMount
@@ -38,7 +38,8 @@ CASES: dict[str, tuple[HostState, HostState]] = {
         host(meminfo={"Committed_AS": 40 * GIB}),
         host(meminfo={"Committed_AS": 40 * GIB, "SwapTotal": 32 * GIB}),
     ),
-    "oom.killed": (host(vmstat={"oom_kill": 3}), host()),
+    "oom.killed": (host(vmstat={"oom_kill": 3}), host(rates={"oom_kill": 2})),
+    "oom.killing": (host(rates={"oom_kill": 2}), host(vmstat={"oom_kill": 3})),
     "cgroup.limit": (
         host(cgroup=(group(current=GIB - MIB, failures=12),)),
         host(cgroup=(group(current=GIB - MIB, stat={"inactive_file": GIB * 3 // 4, "active_file": 0}),)),
@@ -152,7 +153,7 @@ def test_no_rule_knows_what_was_not_told() -> None:
     """On a machine without readable files no rule passes that had nothing to check."""
     from mematlas.linux.machine import Machine
 
-    nothing = HostState(Machine(4096), Machine(4096), 0.0)
+    nothing = HostState(Counters(), Machine(4096), 0.0)
     checkup = rules.examine_host(nothing)
     assert checkup.findings == ()
     unknown = {each.rule for each in checkup.unchecked}
@@ -165,7 +166,7 @@ def test_strict_overcommit() -> None:
         sysctl={"overcommit_memory": "2"},
         meminfo={"Committed_AS": 15 * GIB // 2, "CommitLimit": 8 * GIB},
     )
-    finding = rules.examine_host(state).findings[0]
+    finding = rules.examine_host(state, every_fix=True).findings[0]
     assert finding.severity is Severity.CRITICAL
     ratio = int(finding.fixes[0].command.partition("ratio=")[2].split()[0])
     assert 16 * GIB * ratio // 100 >= 15 * GIB // 2 * 5 // 4 - GIB // 4

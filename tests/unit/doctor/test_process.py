@@ -114,13 +114,22 @@ CASES: dict[str, tuple[ProcessState, ProcessState]] = {
 
 def finding(state: ProcessState, rule: str) -> Finding | None:
     """Return the finding of one rule; None if there is none."""
-    findings = rules.examine_process(state).findings
+    findings = rules.examine_process(state, every_fix=True).findings
     return next((each for each in findings if each.rule == rule), None)
 
 
 def test_every_rule_has_a_case() -> None:
     """Every rule about processes has a state that triggers it and one that does not."""
     assert sorted(CASES) == sorted(rule.key for rule in rules.PROCESS_RULES)
+
+
+def test_kills_of_the_past_are_not_of_the_process() -> None:
+    """OOM kills since boot are no finding about a process; one during the check is."""
+    past, now = host(vmstat={"oom_kill": 88}), host(rates={"oom_kill": 1})
+    assert rules.examine_process(process(on=past)).findings == ()
+    assert [each.rule for each in rules.examine_process(process(on=now)).findings] == [
+        "oom.killing"
+    ]
 
 
 def test_a_healthy_process() -> None:

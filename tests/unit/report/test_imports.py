@@ -95,3 +95,13 @@ def test_equal_names_get_as_many_directories_as_they_need() -> None:
     assert list(module_names(files).values()) == ["x/a/models", "y/a/models", "numpy"]
     files = ["/x/models.py", "/x/models/__init__.py"]
     assert module_names(files) == {each: each for each in files}
+
+
+def test_frames_that_were_not_seen_end_an_import() -> None:
+    """The interpreter's frames may reach the root, whose word is that of the frames not seen: no endless loop."""
+    unseen = Frame("[deeper frames not seen]", None, None, None, "native")
+    table = StackTable.of([stack(module("numpy/__init__.py"), *SYSTEM, unseen, size=5)])
+    paths = table.paths[0]
+    paths.frames_of_words[paths.word_of[0]] = (unseen,)  # as in a recording, where both are word 0
+    found = {each.name: each.resident_bytes >> 20 for each in find_imports(table)}
+    assert found == {"numpy": 5}

@@ -123,3 +123,17 @@ def test_the_highest_sum_of_several_processes(tmp_path: Path) -> None:
     assert highest_rss(recording, [first, second]) == 50 * MIB
     assert highest_rss(recording, [replace(first, peak_rss_bytes=99 * MIB), second]) == 99 * MIB
     assert highest_rss(recording, []) == 0
+
+
+def test_a_peak_before_the_attach_is_not_of_the_run(tmp_path: Path) -> None:
+    """VmHWM has the whole life of a process; only what rose after the attach is of the recording."""
+    write(tmp_path / "run.atlas")
+    recording = read(tmp_path / "run.atlas")
+    parent = replace(recording.processes[0], peak_rss_bytes=200 * MIB)
+    assert highest_rss(recording, [parent]) == 200 * MIB
+    attached = replace(parent, attached=True, earlier_peak_rss_bytes=200 * MIB)
+    seen = highest_rss(recording, [attached])
+    assert 0 < seen < 100 * MIB
+    assert highest_rss(recording, [replace(attached, peak_rss_bytes=300 * MIB)]) == 300 * MIB
+    older = replace(attached, earlier_peak_rss_bytes=None)  # a recording without this fact
+    assert highest_rss(recording, [older]) == seen

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import reports
 from mematlas.report.model.report import OwnPeak, ProcessSummary
 from mematlas.report.process_list import Helpers, process_rows
+from mematlas.report.run_facts import own_peak
 
 if TYPE_CHECKING:
     from mematlas.report.model.report import Report
@@ -71,3 +72,13 @@ def test_few_helpers_are_listed() -> None:
     rows = process_rows(report_of(SERVER, HELPERS[3], WORKER))
     assert [each for each, _ in rows] == [SERVER, HELPERS[3], WORKER]
     assert process_rows(report_of()) == []
+
+
+def test_memory_between_fork_and_exec_is_told() -> None:
+    """A process that is in no list, because it soon became another program, has no PID to name."""
+    report = report_of(SERVER, WORKER)
+    only = OwnPeak(None, 30 * MIB, 30 * MIB, (99,))
+    assert own_peak(report, only) == "in a fork before its exec"
+    both = OwnPeak(None, 30 * MIB, 20 * MIB, (5, 98, 99))
+    text = own_peak(report, both)
+    assert text == "in 3 processes (105), 20.0 MiB at most"

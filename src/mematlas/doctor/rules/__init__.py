@@ -16,17 +16,15 @@ from mematlas.doctor.model import (
 )
 from mematlas.doctor.rules import (
     cgroup,
-    endings,
     host,
     kernel,
     limits,
     pages,
     process,
-    recording,
-    slack,
     small_pages,
     tmpfs,
 )
+from mematlas.doctor.rules.unproven import without_unproven
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -34,39 +32,41 @@ if TYPE_CHECKING:
 
     from mematlas.doctor.model import HostState, ProcessState, RecordingState
 
-HOST_RULES: tuple[Rule[HostState], ...] = (
+_NOW_RULES: tuple[Rule[HostState], ...] = (
     *host.RULES,
     *cgroup.RULES,
     *tmpfs.RULES,
     *pages.RULES,
     *kernel.RULES,
 )
+HOST_RULES = (*_NOW_RULES, *host.PAST_RULES)
 PROCESS_RULES: tuple[Rule[ProcessState], ...] = (
     *small_pages.RULES,
     *process.RULES,
     *limits.RULES,
     *tmpfs.PROCESS_RULES,
 )
-RECORDING_RULES: tuple[Rule[RecordingState], ...] = (
-    *recording.RULES,
-    *slack.RULES,
-    *endings.RULES,
-)
 
 _State = TypeVar("_State")
 _ORDER = {severity: number for number, severity in enumerate(Severity)}
 
 
-def examine_host(state: HostState) -> Checkup:
-    """Check a machine by all rules about machines."""
-    return _examine("this machine", HOST_RULES, state)
+def examine_host(state: HostState, *, every_fix: bool = False) -> Checkup:
+    """Check a machine by all rules about machines. `every_fix`: those too that no test has shown to work."""
+    return _examine("this machine", HOST_RULES, state, every_fix=every_fix)
 
 
-def examine_process(state: ProcessState) -> Checkup:
-    """Check a process by all rules about processes, and its machine."""
+def examine_process(state: ProcessState, *, every_fix: bool = False) -> Checkup:
+    """Check a process by all rules about processes, and its machine as it is now."""
     name = state.info.status.lines.get("Name", "?")
-    own = _examine(f"process {state.info.pid} ({name})", PROCESS_RULES, state, state.info.notes)
-    around = _examine("", HOST_RULES, state.host)
+    own = _examine(
+        f"process {state.info.pid} ({name})",
+        PROCESS_RULES,
+        state,
+        state.info.notes,
+        every_fix=every_fix,
+    )
+    around = _examine("", _NOW_RULES, state.host, every_fix=every_fix)
     return Checkup(
         subject=f"{own.subject} and its machine",
         findings=_ranked((*own.findings, *around.findings)),
@@ -89,13 +89,26 @@ def _about(state: ProcessState) -> tuple[str, ...]:
     return (words, f"cgroup {group.path}, limit {format_bytes(group.limit)}")
 
 
-def examine_recording(state: RecordingState) -> Checkup:
+def recording_rules() -> tuple[Rule[RecordingState], ...]:
+    """Return the rules about recordings. They import NumPy, which a check of a process does without."""
+    from mematlas.doctor.rules import endings, recording, slack
+
+    return (*recording.RULES, *slack.RULES, *endings.RULES)
+
+
+def examine_recording(state: RecordingState, *, every_fix: bool = False) -> Checkup:
     """Check a recording by all rules about recordings."""
-    return _examine(state.path, RECORDING_RULES, state, tuple(state.recording.notes))
+    notes = tuple(state.recording.notes)
+    return _examine(state.path, recording_rules(), state, notes, every_fix=every_fix)
 
 
 def _examine(
-    subject: str, rules: Sequence[Rule[_State]], state: _State, notes: tuple[str, ...] = ()
+    subject: str,
+    rules: Sequence[Rule[_State]],
+    state: _State,
+    notes: tuple[str, ...] = (),
+    *,
+    every_fix: bool = False,
 ) -> Checkup:
     findings, passed, unchecked = [], [], []
     for rule in rules:
@@ -105,7 +118,8 @@ def _examine(
         elif isinstance(answer, Unknown):
             unchecked.append(Unchecked(rule.key, rule.checks, answer.reason))
         else:
-            findings.append(_finding(rule, answer))
+            finding = _finding(rule, answer)
+            findings.append(finding if every_fix else without_unproven(finding))
     return Checkup(subject, _ranked(findings), tuple(passed), tuple(unchecked), notes)
 
 

@@ -43,24 +43,32 @@ def _killed(state: RecordingState) -> Answer:
 
 def _full(state: RecordingState) -> Answer:
     for process, room in _seen(state):
-        mount = next((each for each in room.mounts if _is_full(each)), None)
+        full = [each for each in room.mounts if _is_full(each)]
+        mount = max(full, key=lambda each: each.mapped, default=None)
         if "SIGBUS" not in process.ending or mount is None:
             continue
+        severity, link = (Severity.CRITICAL, ":") if mount.mapped else (Severity.WARNING, " while")
         return Found(
-            Severity.CRITICAL,
-            f"process {process.pid} was killed by SIGBUS: {mount.path} was full",
+            severity,
+            f"process {process.pid} was killed by SIGBUS{link} {mount.path} was full",
             (
+                *(() if mount.mapped else (_OTHER_CAUSE,)),
                 (f"{mount.path} holds {format_bytes(mount.size)}, of which {format_bytes(mount.free)} were "
                 f"free when last seen{_mapped(mount)}"),
             ),
             (
                 Fix("tmpfs.grow", FixKind.SHELL,
                     f"mount -o remount,size={2 * max(mount.size, mount.mapped) >> 10}k {mount.path}",
-                    "now; a container is given its size at its start: --shm-size"),
+                    ("twice what its mappings need, now" if mount.mapped
+                     else "twice the size, now; how much the program needs was not seen")
+                    + "; a container is given its size at its start: --shm-size"),
             ),
             mount.mapped,
         )  # fmt: skip
     return None
+
+
+_OTHER_CAUSE = "not seen to map a file there; a mapped file that is truncated raises SIGBUS, too"
 
 
 def _mapped(mount: UsedMount) -> str:

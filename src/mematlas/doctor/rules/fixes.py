@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import shlex
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Unknown
-from mematlas.observe.processes.analyse import rank
 from mematlas.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ def percent(part: float, whole: float) -> str:
 
 def largest(state: HostState, by: str) -> tuple[str, ...]:
     """Format the three processes with the largest value of a metric of `ps`."""
-    ranked = [row for row in rank(state.processes, by) if row.metric(by) > 0][:3]
+    ranked = heapq.nlargest(3, state.processes(), key=lambda row: row.metric(by))
     return tuple(
         f"{format_bytes(row.metric(by))} {by}: process {row.pid} {row.command or row.name}"[:100]
         for row in ranked
+        if row.metric(by) > 0
     )
 
 

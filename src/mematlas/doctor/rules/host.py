@@ -135,6 +135,7 @@ def _strict_overcommit(state: HostState, committed: int, limit: int) -> Answer:
             tune(
                 "overcommit.heuristic", "overcommit_memory=0", "heuristic overcommit, the default"
             ),
+            inspect("mematlas ps --sort rss", "which processes may have committed most"),
         ),
         committed,
     )
@@ -171,19 +172,43 @@ def _ratio(state: HostState, committed: int) -> int:
     return max(1, -(-(committed * 5 // 4 - info.get("SwapTotal", 0)) * 100 // total))
 
 
-def _killed(state: HostState) -> Answer:
+def _kills(state: HostState) -> tuple[int, int] | Unknown:
+    """Return the OOM kills since boot, and those of them during the check."""
     count = state.now.vmstat.get("oom_kill")
     if count is None:
         return Unknown("this kernel's vmstat has no oom_kill")
-    if not count:
-        return None
-    during = count - state.before.vmstat.get("oom_kill", 0)
+    return count, count - state.before.vmstat.get("oom_kill", 0)
+
+
+def _processes(count: int) -> str:
+    return f"{count} process{'' if count == 1 else 'es'}"
+
+
+_WHICH = inspect("dmesg | grep -i 'killed process'", "which processes, how large, which cgroup")
+
+
+def _killing(state: HostState) -> Answer:
+    kills = _kills(state)
+    if isinstance(kills, Unknown) or not kills[1]:
+        return kills if isinstance(kills, Unknown) else None
     return Found(
-        _CRITICAL if during else _INFO,
-        f"{count} processes were killed by the OOM killer since boot"
-        + (f", {during} of them just now" if during else ""),
-        (f"oom_kill in /proc/vmstat: {count}",),
-        (inspect("dmesg | grep -i 'killed process'", "which processes, how large, which cgroup"),),
+        _CRITICAL,
+        f"the OOM killer killed {_processes(kills[1])} during the check",
+        (f"oom_kill in /proc/vmstat: {kills[0]}, {kills[1]} of them in {state.seconds:.1f} s",),
+        (_WHICH,),
+    )
+
+
+def _killed(state: HostState) -> Answer:
+    kills = _kills(state)
+    if isinstance(kills, Unknown) or kills[0] == kills[1]:
+        return kills if isinstance(kills, Unknown) else None
+    earlier = kills[0] - kills[1]
+    return Found(
+        _INFO,
+        f"the OOM killer killed {_processes(earlier)} since boot, before this check",
+        (f"oom_kill in /proc/vmstat: {kills[0]}; the kernel log has the time of each",),
+        (_WHICH,),
     )
 
 
@@ -220,7 +245,7 @@ def _zram_readahead(state: HostState) -> Answer:
         _WARNING,
         f"each fault on zram decompresses {1 << cluster} pages instead of one",
         (f"vm.page-cluster={cluster}; all swap is zram, where reading ahead saves no seek",),
-        (tune("swap.page-cluster", "vm.page-cluster=0"),),
+        (tune("swap.page-cluster", "vm.page-cluster=0"), inspect("mematlas system swap")),
     )
 
 
@@ -264,6 +289,11 @@ RULES: tuple[Rule[HostState], ...] = (
     Rule("overcommit", "committed memory exists",
          "malloc succeeds now, and fails later as an OOM kill, which may hit another program.",
          _overcommit),
-    Rule("oom.killed", "the OOM killer killed nothing",
+    Rule("oom.killing", "the OOM killer kills nothing now",
+         "The machine is out of memory, and any program may be the next.", _killing),
+)  # fmt: skip
+PAST_RULES: tuple[Rule[HostState], ...] = (
+    Rule("oom.killed", "the OOM killer killed nothing since boot",
          "An OOM kill is easily mistaken for a crash.", _killed),
 )  # fmt: skip
+"""Rules about the past of the machine, which say nothing about a process that runs now."""

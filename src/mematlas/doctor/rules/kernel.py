@@ -134,6 +134,7 @@ def _reserve(state: HostState) -> Answer:
                 "0.4 % of memory",
                 None if few else kept - usual,
             ),
+            inspect("sysctl vm.min_free_kbytes", f"usual for this size: {usual >> 10}"),
         ),
         0 if few else kept - usual,
     )
@@ -205,6 +206,7 @@ def _merging(state: HostState) -> Answer:
                 "stops it, and frees its tables; run=0 would keep them",
                 -profit,
             ),
+            inspect("mematlas system ksm"),
         ),
         -profit,
     )

@@ -71,7 +71,7 @@ def _map_count(state: ProcessState) -> Answer:
     count = len(state.info.mappings)
     if count < most * 8 // 10:
         return None
-    guards = sum(not each.permissions & 7 for each in state.info.mappings)
+    guards = sum(not each.permissions & 7 for each in state.mappings)
     return Found(
         _CRITICAL,
         f"the process has {count:,} of at most {most:,} mappings; mmap will soon fail with ENOMEM",
@@ -154,6 +154,9 @@ def _immune(state: ProcessState) -> Answer:
                 "oom.spare-less",
                 f"oom_score_adj.{state.info.pid}=-500",
                 "spared for long, but not forever",
+            ),
+            inspect(
+                f"cat /proc/{state.info.pid}/oom_score_adj", "what started it may have set this"
             ),
         ),
         resident,

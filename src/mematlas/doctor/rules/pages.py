@@ -35,7 +35,10 @@ def _thp_off(state: HostState) -> Answer:
             "transparent_hugepage/enabled is never: MADV_HUGEPAGE has no effect",
             f"{format_bytes(state.now.meminfo.get('PageTables', 0))} of page tables",
         ),
-        (tune("thp.opt-in", "--profile opt-in-huge", "only for programs that request them"),),
+        (
+            tune("thp.opt-in", "--profile opt-in-huge", "only for programs that request them"),
+            inspect("mematlas system thp"),
+        ),
         anonymous,
     )
 
@@ -61,6 +64,7 @@ def _fault_compaction(state: HostState) -> Answer:
                 "thp.defrag=defer+madvise",
                 "kcompactd compacts; only programs that request huge pages wait",
             ),
+            inspect("mematlas system fragmentation"),
         ),
     )
 
@@ -82,6 +86,7 @@ def _shared_off(state: HostState) -> Answer:
             tune(
                 "thp.shmem", "thp.shmem=advise", "for memory that is mapped and advised afterwards"
             ),
+            inspect("mematlas system thp"),
         ),
         shared,
     )
@@ -120,6 +125,11 @@ def _fragmented(state: HostState) -> Answer:
     )
 
 
+_WHO_MAPS = inspect(
+    "grep -H HugetlbPages /proc/[0-9]*/status | sort -k2 -n | tail", "which processes map them"
+)
+
+
 def _pool_idle(state: HostState) -> Answer:
     idle = [each for each in state.pools if each.available * each.size >= 256 * _MIB
             and each.available >= each.total // 2]  # fmt: skip
@@ -142,7 +152,7 @@ def _pool_idle(state: HostState) -> Answer:
             "reserved"
             for each in idle
         ),
-        fixes,
+        (*fixes, _WHO_MAPS),
         size,
     )
 
@@ -158,12 +168,15 @@ def _pool_empty(state: HostState) -> Answer:
             f"{format_page_size(each.size)}: {each.total} pages, {each.free} free, {each.reserved} of them reserved"
             for each in empty
         ),
-        tuple(
-            tune(
-                "hugetlb.grow",
-                f"hugepages.{format_page_size(each.size)}={each.total + max(each.total // 4, 1)}",
-            )
-            for each in empty
+        (
+            *(
+                tune(
+                    "hugetlb.grow",
+                    f"hugepages.{format_page_size(each.size)}={each.total + max(each.total // 4, 1)}",
+                )
+                for each in empty
+            ),
+            _WHO_MAPS,
         ),
     )
 

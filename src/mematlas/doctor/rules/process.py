@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mematlas.doctor.model import Fix, FixKind, Found, ProcessState, Rule, Severity, Unknown
+from mematlas.doctor.model import (
+    GROWTH_SECONDS,
+    Fix,
+    FixKind,
+    Found,
+    ProcessState,
+    Rule,
+    Severity,
+    Unknown,
+)
 from mematlas.doctor.rules import allocators
 from mematlas.doctor.rules.allocators import FreeMemory
 from mematlas.doctor.rules.fixes import command_line, inspect, percent, restart
 from mematlas.linux.mappings import Permission
-from mematlas.report.analyse import trend
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -61,13 +67,14 @@ def _remote(state: ProcessState) -> Answer:
                 f"migrates them now; or: migratepages {state.info.pid} {away} {home}",
             ),
             restart("numa.bind", state, f"--membind {home} --cpunodebind {home}"),
+            inspect(f"mematlas system numa --pid {state.info.pid}"),
         ),
         remote,
     )
 
 
 def _write_execute(state: ProcessState) -> Answer:
-    rows = [each for each in state.info.mappings if each.permissions & _WX == _WX]
+    rows = [each for each in state.mappings if each.permissions & _WX == _WX]
     if not rows:
         return None
     stack = any(each.name == b"[stack]" for each in rows)
@@ -225,10 +232,19 @@ def _major_faults(state: ProcessState) -> Answer:
     )  # fmt: skip
 
 
+_TOO_SHORT = Unknown("growth needs a longer check: --duration 30s")
+
+
 def _growth(state: ProcessState) -> Answer:
     samples = state.anonymous
-    if len(samples) < trend.ENOUGH or samples[-1][0] - samples[0][0] < 5:
-        return Unknown("growth needs a longer check: --duration 30s")
+    if len(samples) < 2 or samples[-1][0] - samples[0][0] < GROWTH_SECONDS:
+        return _TOO_SHORT
+    import numpy as np
+
+    from mematlas.report.analyse import trend
+
+    if len(samples) < trend.ENOUGH:
+        return _TOO_SHORT
     times = np.array([time for time, _ in samples])
     values = np.array([[float(size) for _, size in samples]])
     found = trend.find_trend(times, values - values.min() + 1, np.zeros_like(values))
@@ -260,7 +276,7 @@ def _growth(state: ProcessState) -> Answer:
 def _deleted(state: ProcessState) -> Answer:
     rows = [
         each
-        for each in state.info.mappings
+        for each in state.mappings
         if each.name.endswith(b" (deleted)")
         and each.inode
         and each.permissions & Permission.EXECUTE

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mematlas.doctor.model import Fix, FixKind, Found, RecordingState, Rule, Severity, Unknown
 from mematlas.doctor.rules.fixes import command_line, inspect
+from mematlas.report import leaks as leak_words
 from mematlas.report.analyse.lines import owning_frame
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.frame_names import directory_of, function_name, location
-from mematlas.report.model.leaks import LIKELY
+from mematlas.report.model.leaks import LeakVerdict
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -42,19 +44,34 @@ def _command(state: RecordingState) -> str:
 
 
 def _leaks(state: RecordingState) -> Answer:
-    size = state.leaks.likely_bytes
-    if size < _MIB or size < state.report.peak_live_bytes // 50:
-        return None
-    found = [each for each in state.leaks.leaks[:3] if each.verdict in LIKELY]
+    for verdict, severity, did in (
+        (LeakVerdict.GROWING, _CRITICAL, "grew to the end"),
+        (
+            LeakVerdict.UNFREED,
+            _INFO,
+            "were never freed; whether they grow cannot be told from this run",
+        ),
+    ):
+        whole = state.leaks.sum_of(verdict)
+        main = leak_words.largest(state.leaks, verdict)
+        least = max(_MIB, state.report.peak_live_bytes // 50)
+        if main and leak_words.is_told(main) and whole.live_bytes - 2 * whole.error_bytes >= least:
+            return _leaked(state, verdict, severity, f"{format_bytes(whole.live_bytes)} {did}")
+    return None
+
+
+def _leaked(state: RecordingState, verdict: LeakVerdict, severity: Severity, title: str) -> Found:
+    leaks = islice(state.leaks.leaks, leak_words.SEARCHED)
+    found = list(islice((each for each in leaks if each.verdict is verdict), 3))
     return Found(
-        _CRITICAL,
-        f"{format_bytes(size)} grew to the end or were never freed",
+        severity,
+        title,
         tuple(
             f"{format_bytes(each.live_bytes)} by {_at(state, each.frames)}: {each.evidence}"
             for each in found
         ),
         (inspect(f"mematlas leaks {shlex.quote(state.path)}", "all stacks, with their callers"),),
-        size,
+        state.leaks.sum_of(verdict).live_bytes,
     )
 
 
@@ -219,7 +236,7 @@ def _unrecorded(state: RecordingState) -> Answer:
 
 
 RULES: tuple[Rule[RecordingState], ...] = (
-    Rule("leaks", "no memory grew to the end or was never freed",
+    Rule("leaks", "no memory grew to the end",
          "Memory that only grows ends in an OOM kill.", _leaks),
     Rule("bad-frees", "every freed pointer was a live allocation",
          "A double or invalid free corrupts the heap; the crash comes later and elsewhere.", _bad_frees),

@@ -23,7 +23,7 @@ _WRITE = Permission.WRITE
 
 
 def _anonymous(state: ProcessState) -> Iterable[Mapping]:
-    for each in state.info.mappings:
+    for each in state.mappings:
         plain = not each.inode and not each.permissions & Permission.SHARED
         if plain and each.permissions & _WRITE and "ht" not in each.flags:
             yield each
@@ -99,7 +99,8 @@ def _why_small(state: ProcessState, rows: list[Mapping]) -> tuple[str, tuple[Fix
         )  # fmt: skip
     if mode in {"never", ""}:
         return f"transparent huge pages: {mode or 'not in this kernel'}", (
-            tune("thp.enable", "thp.enabled=madvise", "then restart it:"), again)  # fmt: skip
+            tune("thp.enable", "thp.enabled=madvise", "then restart it:"), again,
+            inspect("mematlas system thp"))  # fmt: skip
     if any("nh" in each.flags for each in rows):
         return "the program disabled huge pages for this memory (MADV_NOHUGEPAGE)", (code,)
     if mode == "madvise" and not any("hg" in each.flags for each in rows):
@@ -158,7 +159,7 @@ def _bloat(state: ProcessState) -> Answer:
 def _small_shared(state: ProcessState) -> Answer:
     rows = [
         each
-        for each in state.info.mappings
+        for each in state.mappings
         if each.permissions & Permission.SHARED
         and "ht" not in each.flags
         and each.name.startswith(
@@ -192,7 +193,7 @@ def _small_shared(state: ProcessState) -> Answer:
             + (": MADV_HUGEPAGE succeeds and does nothing" if mode in {"never", "deny"} else ""),
             f"{format_bytes(huge)} of {format_bytes(resident)} in huge pages (ShmemPmdMapped)",
         ),
-        (fix,),
+        (fix, inspect(f"mematlas show {state.info.pid} --mappings")),
         resident - huge,
     )
 
@@ -219,6 +220,7 @@ def _stacks(state: ProcessState) -> Answer:
                 f"ulimit -s {(pmd >> 10) - 128}",
                 f"before it starts: stacks below {format_bytes(pmd)} cannot hold a huge page",
             ),
+            inspect(f"mematlas show {state.info.pid} --mappings"),
         ),
         huge,
     )
@@ -243,7 +245,7 @@ def _tables(state: ProcessState) -> Answer:
 def _fork_risk(state: ProcessState) -> Answer:
     rows = [
         each
-        for each in state.info.mappings
+        for each in state.mappings
         if "ht" in each.flags
         and not each.permissions & Permission.SHARED
         and "dc" not in each.flags
@@ -258,6 +260,7 @@ def _fork_risk(state: ProcessState) -> Answer:
         (
             Fix("hugetlb.dontfork", FixKind.CODE, "madvise(address, length, MADV_DONTFORK)",
                 'mematlas.memory.Region(huge="2M") does so'),
+            inspect(f"mematlas show {state.info.pid} --mappings"),
         ),
         size,
     )  # fmt: skip

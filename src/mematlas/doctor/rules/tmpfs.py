@@ -51,7 +51,8 @@ def _found(rows: list[MemoryMount], enter: str) -> Answer:
                 "tmpfs.grow",
                 FixKind.SHELL,
                 f"{enter}mount -o remount,size={first.size * 2 >> 10}k {first.path}",
-                "twice the size, now; a container is given it at its start: --shm-size",
+                "twice the size, now; whether that suffices is not known, as files may grow further; "
+                "a container is given its size at its start: --shm-size",
             ),
             inspect(f"{enter}ls -lS {first.path}", "its files: delete those that nothing uses"),
         ),

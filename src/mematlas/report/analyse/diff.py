@@ -81,8 +81,9 @@ def compare(
     lines = _changes(tables, spreads, by, owners)
     stacks = _changes(tables, spreads, by, ways)
     there = [_moment(by, at, *each) for each in zip(both, reports, joined, strict=True)]
-    unlike = _unlike(by, at, joined)
+    unlike = _unlike(by, at, joined, both)
     total, rest = _totals(tables, spreads, joined, there, by, known=known)
+    margin = _MARGIN * sum(each.missed_bytes for each in there)
     return Diff(
         by=by,
         at=at,
@@ -94,8 +95,8 @@ def compare(
         commands=(" ".join(before.command), " ".join(after.command)),
         total=total,
         rest=rest,
-        lines=tuple(_shown(tables, lines, known=known, whole=False)),
-        stacks=tuple(_shown(tables, stacks, known=known, whole=True)),
+        lines=tuple(_shown(tables, lines, margin, known=known, whole=False)),
+        stacks=tuple(_shown(tables, stacks, margin, known=known, whole=True)),
         stack_count=int((stacks[0][0] != stacks[0][1]).sum()),
         notes=tuple(_notes(reports, there)),
     )
@@ -158,15 +159,38 @@ def _moment(
 _LATE_S = 0.1  # from a mark to its account; the program waits that long, and other threads may not
 
 
-def _unlike(by: str, at: str, joined: Sequence[Sequence[Snapshot]]) -> str:
+def _unlike(
+    by: str,
+    at: str,
+    joined: Sequence[Sequence[Snapshot]],
+    recordings: Sequence[RecordingData],
+) -> str:
     """Return why the moments of the two recordings differ."""
-    if by in _OF_RUN or at != END:
+    if by in _OF_RUN or at not in (PEAK, END):
         return ""
+    if at == PEAK:
+        return _without_account(joined, recordings)
     first, second = ({each.trigger for each in some} <= {"exit"} for some in joined)
     if first == second:
         return ""
     last = "first" if second else "second"
     return f"the {last} recording has no account of its exit: its last one is of an earlier moment"
+
+
+def _without_account(
+    joined: Sequence[Sequence[Snapshot]], recordings: Sequence[RecordingData]
+) -> str:
+    """Return which recording lacks the account of more processes: those that ended before one could be taken."""
+    lacking = [
+        len(each.processes) - len(some) for each, some in zip(recordings, joined, strict=True)
+    ]
+    if lacking[0] == lacking[1]:
+        return ""
+    which = int(lacking[1] > lacking[0])
+    return (
+        f"the {('first', 'second')[which]} recording has no account of {lacking[which]} of its "
+        f"{len(recordings[which].processes)} processes, the other of {lacking[1 - which]}"
+    )
 
 
 def _matcher(
@@ -282,9 +306,10 @@ def _change(
     *,
     known: bool,
     sure: float = SURE,
+    margin: int = 0,
 ) -> StackChange:
     before, after = sizes
-    certain = known and after != before and abs(after - before) > sure * error
+    certain = known and after != before and abs(after - before) > sure * error + margin
     return StackChange(frames, before, after, round(error) if known else None, certain)
 
 
@@ -325,11 +350,12 @@ def _changes(
 def _shown(
     tables: Sequence[StackTable],
     found: tuple[Numbers, Floats, Callable[[int], tuple[int, int]]],
+    margin: int,
     *,
     known: bool,
     whole: bool,
 ) -> list[StackChange]:
-    """Return the changes as objects, largest absolute change first."""
+    """Return the changes as objects, largest absolute change first. Those within `margin` are not certain."""
     by_side, variance, row_of = found
     delta = np.abs(by_side[1] - by_side[0])
     sure = _sure(variance, delta)
@@ -346,7 +372,8 @@ def _shown(
             owner = owners[side][1][int(owners[side][0][row])]
             frames = (owner,) if owner else ()
         error = math.sqrt(max(float(variance[number]), 0.0))
-        changes.append(_change(frames, by_side[:, number].tolist(), error, known=known, sure=sure))
+        sizes = by_side[:, number].tolist()
+        changes.append(_change(frames, sizes, error, known=known, sure=sure, margin=margin))
     return changes
 
 
@@ -358,7 +385,7 @@ def _notes(reports: Sequence[Report], there: Sequence[Moment]) -> list[str]:
         if moment.missed_bytes > report.account.rss_bytes * _MUCH:
             notes.append(
                 f"the lines of the {name} recording are of an account {format_bytes(moment.missed_bytes)} below "
-                "its peak; the total is of the peak"
+                "its peak; the total is of the peak, and lines count as changed only beyond twice of that"
             )
     modes = [each.sampling.mode for each in reports]
     if modes[0] != modes[1]:
@@ -366,4 +393,5 @@ def _notes(reports: Sequence[Report], there: Sequence[Moment]) -> list[str]:
     return notes
 
 
-_MUCH = 0.05  # share of RSS that an account may miss of the peak without a word
+_MUCH = 0.01  # share of RSS that an account may miss of the peak without a word
+_MARGIN = 2  # what an account missed is growth less what was freed meanwhile, which is not known

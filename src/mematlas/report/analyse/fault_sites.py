@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas.errors import MematlasError
 from mematlas.recording.model import KIND_BY_NUMBER, PartKind
 from mematlas.report.analyse.table import StackTable, fault_rows
 from mematlas.report.model.report import PageFaults, StackFaults
@@ -53,6 +54,12 @@ def page_faults(recording: RecordingData, paths: Mapping[int, Stacks]) -> PageFa
 
 def _sites(stacks: Stacks, faults: FaultSites) -> Iterator[StackFaults]:
     index = faults.process
+    outside = ~np.isin(faults.rows["kind"], list(KIND_BY_NUMBER))
+    if (faults.rows["owner"][outside] >= len(faults.parts)).any():
+        message = (
+            "a part of the recording is malformed (owner of a page fault); record the program again"
+        )
+        raise MematlasError(message)
     for row in faults.rows:
         kind = KIND_BY_NUMBER.get(int(row["kind"]))
         yield StackFaults(

@@ -22,11 +22,19 @@ def highest_rss(recording: RecordingData, processes: Sequence[Process]) -> int:
 
 
 def highest_rss_of(recording: RecordingData, process: Process) -> int:
-    """Return the highest RSS of one process, from VmHWM and every other figure. 0: unknown."""
-    known = [process.peak_rss_bytes or 0]
+    """Return the highest RSS of one process while it was traced, from VmHWM and every other figure. 0: unknown.
+
+    VmHWM has the whole life of a process: of an attached one, only a rise after the attach counts.
+    """
+    marks, known = [process.peak_rss_bytes or 0], [0]
     for each in recording.snapshots:
         if each.process == process.index:
-            known += [each.rss_bytes, each.peak_rss_bytes or 0]
+            known.append(each.rss_bytes)
+            marks.append(each.peak_rss_bytes or 0)
+    if process.attached:
+        before = process.earlier_peak_rss_bytes or min(filter(None, marks), default=0)
+        marks = [mark for mark in marks if mark > before]
+    known += marks
     rows = recording.timeline.get(process.index)
     if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
         known.append(int(np.nanmax(rows["rss_bytes"])))

@@ -112,7 +112,8 @@ def _tops(
     waiting, at = np.arange(len(modules)), parents[modules]
     while len(waiting):
         kind = kinds[words[at]]
-        within = (kind == _SYSTEM) | (kind == _RUNTIME)
+        # The root is its own parent, and its word may be that of frames that were not seen.
+        within = ((kind == _SYSTEM) | (kind == _RUNTIME)) & (at != 0)
         tops[waiting[kind == _SYSTEM]] = at[kind == _SYSTEM]
         waiting, at = waiting[within], parents[at[within]]
     return tops

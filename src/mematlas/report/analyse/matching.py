@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
     Function = tuple[str, str]  # name; path or library
 
-_TAG = re.compile(r"\.(?:cpython-\w+|abi3|pypy\w+)(?:-[\w-]+)?(?=\.so)|(?<=\.so)[.\d]+$")
+_TAG = re.compile(
+    r"\.(?:cpython-\w+|abi3|pypy\w+)(?:-[\w-]+)?(?=\.so)"
+    r"|(?<=\.so)[.\d]+$"
+    r"|(?:-[0-9a-f]{8})+(?:\.[\w.]+)?(?=\.so)"  # of a library that a wheel brings: libz-eb09ad1d.so.1.2.3
+    r"|(?<=[A-Za-z_])-?\d+(?:\.\d+)+(?=\.so|$)"  # libc-2.31.so, libpython3.12.so, python3.12
+)
 _MOST_PAIRS = 200  # of files of one name
 _WHOLE = 0  # the line of a function whose lines are one
 

@@ -62,6 +62,7 @@ def render_html(
     """
     directory = frame_names.directory_of(report, ranked)
     found_leaks = _leaks(leaks, directory) if leaks else ""
+    is_leaking = bool(leaks and leak_words.told_bytes(leaks))
     body = "\n".join(
         filter(
             None,
@@ -70,7 +71,7 @@ def render_html(
                 contents(),
                 _account_section(report, directory),
                 _bad_frees(report, directory),
-                found_leaks if leaks and leaks.likely_bytes else "",
+                found_leaks if is_leaking else "",
                 _TIMELINE.format(help=_PARTS if spans else "") if report.series else "",
                 flame_section("width is bytes; callers above, callees below", "", _KEYS)
                 if report.stacks
@@ -83,7 +84,7 @@ def render_html(
                 memory_sections.cold(report, ranked, directory),
                 _objects(report, directory),
                 _imports(report),
-                "" if leaks and leaks.likely_bytes else found_leaks,
+                "" if is_leaking else found_leaks,
                 _processes(report),
                 _facts(report, editor),
             ),

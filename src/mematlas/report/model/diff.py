@@ -24,7 +24,8 @@ class StackChange:
     """Bytes of one line or stack in both recordings. Empty `frames`: unknown stacks.
 
     `certain`: the change is no chance of sampling. Of the total, it exceeds SURE standard errors; of lines and
-    stacks, as many as keep the chance at 5 % that any of them all is wrong.
+    stacks, as many as keep the chance at 5 % that any of them all is wrong, and twice the bytes by which the
+    accounts of both recordings miss the peak.
     """
 
     frames: tuple[Frame, ...]

@@ -82,7 +82,7 @@ def _total(diff: Diff) -> Text:
     text = Text()
     for mark, command, moment in zip("AB", diff.commands, diff.moments, strict=True):
         text.append(f"{mark} ", "dim").append(shorten(clean(command), 200))
-        text.append(f"  {moment.words}\n", "dim")
+        text.append(f"  {clean(moment.words)}\n", "dim")
     text.append(f"\n{titles.DIFF_TITLES[diff.by]}: {format_bytes(total.before)}")
     text.append(f" → {format_bytes(total.after)}, ").append(_signed(total.bytes), _ink(total))
     text.append(_error(total), "dim")

@@ -13,6 +13,7 @@ from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import endings, frame_names, quantities, run_facts, timeline, titles
+from mematlas.report import leaks as leak_words
 from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer
 from mematlas.report.model.leaks import LIKELY
@@ -272,9 +273,11 @@ def _part_name(part: Part, directory: str, limit: Callable[[str, int], str]) -> 
 
 
 def _leaks(page: Page) -> Text:
-    """Render the largest likely leaks; empty if there are none of some size."""
+    """Render the largest likely leaks; empty if none of some size is worth a warning."""
     leaks = page.leaks
-    if leaks is None or leaks.likely_bytes < max(_LITTLE, page.report.account.rss_bytes // 50):
+    if leaks is None or leak_words.told_bytes(leaks) < max(
+        _LITTLE, page.report.account.rss_bytes // 50
+    ):
         return Text()
     text = title("Leaks", "live memory that grew to the end, or was never freed")
     shown = [each for each in leaks.leaks[:_LEAKS] if each.verdict in LIKELY]

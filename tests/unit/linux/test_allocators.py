@@ -1,0 +1,55 @@
+"""Constants of ELF files that lie about themselves."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mematlas.linux.allocators import _read_constants
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = b"\0.rodata\0"
+
+
+def elf(path: Path, *sections: tuple[int, int], names: int = len(NAMES), entry: int = 64) -> int:
+    """Write a file of 1 MiB with sections .rodata at (offset, length); return its descriptor."""
+    count = len(sections) + 1
+    rows = [struct.pack("<II4Q24x", 0, 3, 0, 0, 64, names)]
+    rows += [struct.pack("<II4Q24x", 1, 1, 0, 0, *each) for each in sections]
+    header = bytearray(64)
+    header[:6] = b"\x7fELF\x02\x01"
+    struct.pack_into("<Q", header, 40, 4096)
+    struct.pack_into("<3H", header, 58, entry, min(count, 65535), 0)
+    path.write_bytes(bytes(header) + NAMES)
+    descriptor = os.open(path, os.O_RDWR)
+    os.pwrite(descriptor, b"".join(rows), 4096)
+    os.ftruncate(descriptor, 1 << 20)
+    return descriptor
+
+
+@pytest.mark.parametrize(
+    ("sections", "more", "expected"),
+    [
+        ([(0, 6)], {}, 6),
+        ([(0, 1 << 20)] * 500, {}, 10_000),  # the bound is of their sum
+        ([(0, 1 << 20)] * 5000, {}, 0),
+        ([(1 << 63, 100), (0, 10)], {}, 10),
+        ([(0, 2**64 - 1)], {}, 10_000),
+        ([(0, 10)], {"names": 2**64 - 1}, 0),
+        ([(0, 10)], {"entry": 65535}, 0),
+    ],
+)
+def test_a_file_costs_no_more_than_allowed(
+    tmp_path: Path, sections: list[tuple[int, int]], more: dict[str, int], expected: int
+) -> None:
+    """Lengths, counts and offsets without bounds read no more than was asked for, and raise nothing."""
+    descriptor = elf(tmp_path / "elf", *sections, **more)
+    try:
+        assert len(_read_constants(descriptor, 10_000)) == expected
+    finally:
+        os.close(descriptor)
