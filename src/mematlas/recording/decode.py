@@ -68,6 +68,7 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         title=text_of(metadata.get("title", "")),
         attached=metadata.get("attached", _ATTACHED in metadata["note"]) is True,
         peak_rss_bytes=optional(amount_of, metadata.get("peak_rss_bytes")),
+        uid=optional(amount_of, metadata.get("uid")),
         earlier_peak_rss_bytes=optional(amount_of, metadata.get("earlier_peak_rss_bytes")),
         cause=text_of(metadata.get("cause", "")),
     )

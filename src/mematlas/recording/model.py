@@ -245,6 +245,9 @@ class Process:
     attached: bool = field(default=False, repr=False)  # tracing began while it ran
     peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
     earlier_peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM at the attach
+    uid: int | None = field(
+        default=None, repr=False
+    )  # effective; None: not recorded, or its files are others than those of the tracer
     cause: str = field(
         default="", repr=False
     )  # of its ending, if that was the OOM killer: whose limit was reached

@@ -70,7 +70,7 @@ class Writer:
             process,
             *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
             *("start_s", "python_version", "end_s", "ending", "note", "title", "attached"),
-            *("peak_rss_bytes", "earlier_peak_rss_bytes", "cause"),
+            *("peak_rss_bytes", "earlier_peak_rss_bytes", "uid", "cause"),
         )
         self._chunk(atlas.PROCESS, metadata)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, room, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
-from mematlas.linux.status import read_command
+from mematlas.linux.status import read_command, read_status
 from mematlas.recording.jit_code import name_jit_code
 from mematlas.recording.model import (
     BadFreeEvent,
@@ -54,6 +55,21 @@ _ROOM_BUDGET = 0.01  # share of the time that reading limits and mounts may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
 
 
+def _user(pid: int) -> int | None:
+    """Return the effective user of a process that sees the files of this one; None if it does not, or is gone."""
+    try:
+        with open_process(pid) as process:
+            same = (
+                os.path.samestat(
+                    os.stat(name, dir_fd=process.descriptor), Path(f"/proc/self/{name}").stat()
+                )
+                for name in ("ns/mnt", "root")
+            )
+            return read_status(process).uid if all(same) else None
+    except (OSError, MematlasError, ValueError, KeyError):
+        return None
+
+
 def _largest_touches(rows: bytes) -> list[Touched]:
     """Return the largest rows of memory by the stack that touched it first (FAULT_SITES_DTYPE)."""
     found = [
@@ -85,7 +101,7 @@ class ProcessRecorder:
         self._fault_parts: list[tuple[PartKind, str]] = []
         self._bad_frees = 0
         self._next_totals = 0.0
-        self._has_exited = False
+        self.has_exited = False  # its last snapshot was taken, and it does not wait any more
         self._room, self._room_due = room.Room(), 0.0
         self._watch: idle_memory.IdleWatch | None = None
         self._idle_due = 0.0
@@ -109,6 +125,7 @@ class ProcessRecorder:
             start_s=info.start_s,
             python_version=_version(info),
             attached=info.attached,
+            uid=_user(info.pid),
             earlier_peak_rss_bytes=(info.peak_rss_bytes or None) if info.attached else None,
         )
         writer.process(self._process)
@@ -139,7 +156,7 @@ class ProcessRecorder:
         self._write_residency(join, trigger, moment_s)
         if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
             self._write_totals()
-        self._has_exited = trigger == "exit"  # reset if the process goes on, as after a failed exec
+        self.has_exited = trigger == "exit"  # reset if the process goes on, as after a failed exec
 
     def marks(self) -> None:
         """Write the marks that the program has set, each with a snapshot of its moment.
@@ -196,13 +213,13 @@ class ProcessRecorder:
         """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
         self.ended = True
         # Files of a program that was killed may be deleted any moment: read before anything is written.
-        full = None if self._has_exited else room.read_full(self._room)
+        full = None if self.has_exited else room.read_full(self._room)
         info = self._write_names()
         if full and not info.execed:
             self._writer.room(self._index, time_s=self._collector.now_s(), room=full)
         # A process that waited for its last snapshot was not killed: its cgroups need not be read.
         if not info.execed:
-            self._cause = oom.forget(self.pid, is_suspected=not self._has_exited)
+            self._cause = oom.forget(self.pid, is_suspected=not self.has_exited)
         self.losses = _losses(info)
         self._write_totals()
         self.flush_timeline()
@@ -313,7 +330,9 @@ class ProcessRecorder:
         self._writer.objects(self._index, time_s=time_s, names=map(_clean, names), rows=rows)
 
     def _read_title(self) -> None:
-        """Keep the command line as it is now: servers write the role of a process there."""
+        """Keep the command line as it is now: servers write the role of a process there. Keep its user, too."""
+        if self._process.uid == 0:
+            self._process = replace(self._process, uid=_user(self.pid))
         try:
             with open_process(self.pid) as process:
                 title = _clean(" ".join(filter(None, read_command(process))))
@@ -420,7 +439,7 @@ class ProcessRecorder:
 
     def _write_lifetimes(self) -> None:
         self._writer.lifetimes(self._index, self._collector.lifetimes(self._index))
-        if self._has_exited:  # the interpreter frees at exit what was live at the end
+        if self.has_exited:  # the interpreter frees at exit what was live at the end
             return
         now = self._collector.now_s()
         cell_s, rows = self._collector.age_matrix(self._index)

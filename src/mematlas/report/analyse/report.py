@@ -114,6 +114,7 @@ def make_report(
         own_peaks=find_own_peaks(stacks)
         if isinstance(stacks, StackTable) and only is None and len(wanted) > 1
         else (),
+        only_of_root=bool(processes) and all(each.uid == 0 for each in processes),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
     )
 

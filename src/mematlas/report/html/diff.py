@@ -247,7 +247,7 @@ def _payload(diff: Diff, directory: str) -> str:
         for side, report in enumerate(diff.reports)
     ]
     builder = TrieBuilder(sources, 2 * len(METRICS), same=diff.same)
-    return pack(builder, head, directory, diff.reports[1].started)
+    return pack(builder, head, directory, diff.reports[1])
 
 
 def _timelines(diff: Diff) -> list[dict[str, Any]]:

@@ -57,14 +57,14 @@ def roots_of(report: Report) -> dict[int, str]:
     }
 
 
-def pack(builder: TrieBuilder, head: Head, directory: str, started: str | None = None) -> str:
+def pack(builder: TrieBuilder, head: Head, directory: str, report: Report | None = None) -> str:
     """Pack stacks and the header of a page. Fold more of the stacks if the payload is too large.
 
-    `started` is the start of the run that the lines of source are shown for; without it there are none.
+    `report` is of the run that the lines of source are shown for; without it there are none.
     """
     fold = FOLD
     while True:
-        packed = _pack(builder.build(fold), fold, head, FrameTable(directory, started))
+        packed = _pack(builder.build(fold), fold, head, FrameTable(directory, report))
         if len(packed) <= LARGEST or fold > 0.1:
             return packed
         fold *= 2
@@ -98,10 +98,10 @@ def _pack(trie: Trie, fold: float, head: Head, table: FrameTable) -> str:
 class FrameTable:
     """Table of frames by number, with shared strings."""
 
-    def __init__(self, directory: str, started: str | None = None) -> None:
+    def __init__(self, directory: str, report: Report | None = None) -> None:
         """Create an empty table; see `pack`."""
         self._directory = directory
-        self._started = started
+        self._report = report
         self._numbers: dict[Frame | str, int] = {}
         self._strings: dict[str, int] = {}
         self._rows: list[tuple[int, ...]] = []
@@ -153,9 +153,11 @@ class FrameTable:
         """Return each frame's line of source, and the frames whose file is newer than the run."""
         code: list[int] = [0] * len(self._rows)
         changed: list[int] = []
-        if self._started is None:
+        if self._report is None:
             return code, changed
-        read = read_source_lines(self._numbers, self._started)
+        read = read_source_lines(
+            self._numbers, self._report.started, only_of_root=self._report.only_of_root
+        )
         for frame, number in self._numbers.items():
             line = None if isinstance(frame, str) else read.get((frame.file or "", frame.line or 0))
             if line is not None:

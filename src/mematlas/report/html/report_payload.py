@@ -40,7 +40,7 @@ def report_payload(
             "spans": _spans(spans, table) if spans else None,
         }
 
-    return pack(TrieBuilder([source], len(METRICS)), head, directory, report.started)
+    return pack(TrieBuilder([source], len(METRICS)), head, directory, report)
 
 
 def _spans(spans: Spans, table: FrameTable) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Source text of the lines that a page shows, read from the files when the page is made.
 
 A recording names any path it likes, and pages are passed on. So a file is read only if it is a regular
-file with the suffix of source code, after all links are followed, and only as far as the limits allow.
+file with the suffix of source code, after all links are followed, and only as far as the limits allow. Root reads for
+programs of other users only what everybody may read.
 """
 
 from __future__ import annotations
@@ -41,16 +42,18 @@ class SourceLine(NamedTuple):
 
 
 def read_source_lines(
-    frames: Iterable[Frame | str], started: str
+    frames: Iterable[Frame | str], started: str, *, only_of_root: bool
 ) -> dict[tuple[str, int], SourceLine]:
     """Return the text of the frames' lines by file and line, the program's own code first.
 
     `started` is the start of the run in ISO 8601. A line that cannot be read is left out.
+    `only_of_root`: all programs of the run were root's.
     """
     began, wanted = _seconds(started), _lines_by_file(frames)
+    is_public = os.geteuid() == 0 and not only_of_root
     found: dict[tuple[str, int], SourceLine] = {}
     for file, numbers in wanted.items():
-        read = _read(file)
+        read = _read(file, is_public=is_public)
         if read is None:
             continue
         text, written = read
@@ -82,22 +85,30 @@ def _lines_by_file(frames: Iterable[Frame | str]) -> dict[str, set[int]]:
     return found
 
 
-def _read(path: str) -> tuple[str, float] | None:
+def _read(path: str, *, is_public: bool) -> tuple[str, float] | None:
     """Return the text of a source file and the time it was written; None if it is no such file."""
     if "\0" in path or not _SOURCE.search(path):
         return None
     with suppress(OSError, UnicodeDecodeError):
-        # O_NONBLOCK: opening a FIFO must not wait for a writer
+        # O_NONBLOCK: opening a FIFO must not wait for a writer. Opening a device has effects.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            return None
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         with os.fdopen(descriptor, "rb") as file:
             facts = os.fstat(descriptor)
             real = str(Path(f"/proc/self/fd/{descriptor}").readlink())
             if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LARGEST_FILE:
                 return None
-            if not _SOURCE.search(real):
+            if not _SOURCE.search(real) or (is_public and not _is_public(real, facts)):
                 return None
             return file.read(_LARGEST_FILE).decode(), facts.st_mtime
     return None
+
+
+def _is_public(real: str, facts: os.stat_result) -> bool:
+    """Return whether everybody may read a file, by its mode and those of the folders on its path."""
+    folders = (folder.stat().st_mode for folder in Path(real).parents)
+    return bool(facts.st_mode & stat.S_IROTH) and all(mode & stat.S_IXOTH for mode in folders)
 
 
 def _seconds(started: str) -> float | None:

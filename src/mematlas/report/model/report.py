@@ -284,6 +284,7 @@ class Report:
     marks: tuple[MarkedMoment, ...] = ()  # by time
     sharing_known: bool = False  # PSS and USS at the time of the account
     own_peaks: tuple[OwnPeak, ...] = ()  # of several processes; largest first
+    only_of_root: bool = False  # no process was another user's
 
     @property
     def main_metric(self) -> Metric:
