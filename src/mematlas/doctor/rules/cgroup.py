@@ -203,7 +203,8 @@ def _free_kernel(level: CgroupLevel) -> tuple[Fix, ...]:
         command = _write(level, "memory.reclaim", (slab or 0) + (_cache(level) or 0))
     return (
         Fix("cgroup.reclaim", FixKind.SHELL, command,
-            "frees dentries, inodes and page cache of the group; they are read again when needed",
+            ("frees dentries, inodes and page cache of the group, which are read again when needed; "
+             "where there is swap, anonymous memory may be swapped out, too"),
             slab),
     )  # fmt: skip
 
