@@ -167,24 +167,21 @@ int64_t arena_large_size(struct mematlas_arena *arena, const void *block)
 
 /* mremap(2) moves page table entries and copies no bytes. It keeps advice and policy, and moves a
  * huge page only to an address that is aligned for one. Else the kernel splits the page. Returns
- * MAP_FAILED with errno. */
+ * MAP_FAILED with errno.
+ *
+ * A move that fails may have unmapped the target first, and another thread may have its memory
+ * there by then. So the target is left as it is: at worst address space without memory. A program
+ * that advised a part of the block has two mappings, which no move takes: EFAULT. */
 static char *remap(const struct mematlas_arena *arena, char *old, uint64_t old_bytes,
 		   uint64_t bytes)
 {
 	char *moved = mremap(old, old_bytes, bytes, arena->huge_page ? 0 : MREMAP_MAYMOVE);
 
-	if (moved != MAP_FAILED || !arena->huge_page)
+	if (moved != MAP_FAILED || !arena->huge_page || errno == EFAULT)
 		return moved;
 	char *target = map_aligned(bytes, arena->huge_page);
-	if (!target)
-		return MAP_FAILED;
-	moved = mremap(old, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
-	if (moved == MAP_FAILED) {
-		int error = errno;
-		munmap(target, bytes);
-		errno = error;
-	}
-	return moved;
+	return target ? mremap(old, old_bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target)
+		      : MAP_FAILED;
 }
 
 int arena_large_resize(struct mematlas_arena *arena, void **block, uint64_t size)

@@ -31,9 +31,14 @@ static const struct freed_block *find_freed(const struct bad_frees *bad_frees, u
 	return NULL;
 }
 
-/* All blocks are looked at: an index of them would cost every event. */
-static bool find_around(const struct blocks *blocks, uint64_t address, struct block *ret)
+/* All blocks are looked at: an index of them would cost every event. A program with many blocks and many bad frees
+ * would keep the collector from its work, so the sum of blocks looked at has a limit. */
+static bool find_around(struct bad_frees *bad_frees, const struct blocks *blocks, uint64_t address,
+			struct block *ret)
 {
+	if (bad_frees->searched >= MOST_SEARCHED)
+		return false;
+	bad_frees->searched += blocks->mask;
 	for (uint64_t slot = 0; blocks->mask && slot <= blocks->mask; slot++) {
 		uint64_t key = *blocks_key((struct blocks *)blocks, slot);
 		if (!key || key >> ADDRESS_BITS != TRACE_MALLOC)
@@ -66,7 +71,20 @@ static void describe_block(const struct state *state, const struct block *block,
 	bad->block_bytes = block->info.size;
 }
 
-static uint32_t reason_of(struct process *process, const struct ring *ring, uint64_t before,
+/* The line that freed the block is named only if its free is the last one of the block: the tracer may know
+ * an earlier one of the same address only. */
+static void describe_freed(struct state *state, const struct ring *ring,
+			   const struct freed_block *freed, struct freed_by before,
+			   struct mematlas_bad_free *bad)
+{
+	describe_block(state, &freed->block, bad);
+	bad->freed_s = (double)freed->time;
+	if (before.caller && freed->record == before.record)
+		bad->freed_node =
+			stack_trie_add(state, 0, module_word(state, &ring->loaded, before.caller));
+}
+
+static uint32_t reason_of(struct process *process, const struct ring *ring, struct freed_by before,
 			  struct mematlas_bad_free *bad)
 {
 	struct state *state = &process->state;
@@ -75,16 +93,11 @@ static uint32_t reason_of(struct process *process, const struct ring *ring, uint
 	const struct trace_ring *shared = ring_shared(process, (uint32_t)(ring - process->rings));
 	struct block block;
 
-	if (before)
-		bad->freed_node =
-			stack_trie_add(state, 0, module_word(state, &ring->loaded, before));
-	if (freed) {
-		describe_block(state, &freed->block, bad);
-		bad->freed_s = (double)freed->time;
-	}
-	if (freed || before)
+	if (freed)
+		describe_freed(state, ring, freed, before, bad);
+	if (freed || before.caller)
 		return MEMATLAS_FREE_TWICE;
-	if (find_around(&state->blocks, bad->address, &block)) {
+	if (find_around(&process->bad_frees, &state->blocks, bad->address, &block)) {
 		describe_block(state, &block, bad);
 		return MEMATLAS_FREE_INTERIOR;
 	}
@@ -96,7 +109,7 @@ static uint32_t reason_of(struct process *process, const struct ring *ring, uint
 }
 
 void bad_free_add(struct process *process, const struct ring *ring, uint64_t address, uint32_t node,
-		  uint64_t before)
+		  struct freed_by before)
 {
 	struct bad_frees *all = &process->bad_frees;
 

@@ -72,15 +72,18 @@ struct fault_sites {
  * count <= capacity <= MOST_BAD_FREES; freed_count counts all frees; `freed` has FREED_LOG entries or is NULL */
 #define MOST_BAD_FREES 1000u
 #define FREED_LOG 16384u
+#define MOST_SEARCHED (1u << 26) /* slots, about a second */
 struct freed_block {
 	struct block block;
 	uint64_t time;
+	uint32_t record; /* TRACE_FREED_AT of its FREE */
 };
 struct bad_frees {
 	struct mematlas_bad_free *items; /* times are clock readings, as doubles */
 	uint32_t count, capacity;
 	struct freed_block *freed;
 	uint64_t freed_count;
+	uint64_t searched; /* slots of blocks, for frees inside a block */
 };
 
 /* emitted_*: the event was pushed, so it is not pushed again.
@@ -201,19 +204,23 @@ double clock_since_start_s(const struct mematlas_collector *collector, uint64_t 
 bool event_push(struct mematlas_collector *collector, int type, int process); /* false: full */
 bool event_pop(struct mematlas_collector *collector, struct mematlas_event *ret);
 
-/* bad_frees.c: `before` is the return address of the call that freed it before; 0: unknown. */
+/* bad_frees.c */
+struct freed_by {
+	uint64_t caller; /* return address of the call that freed the block before; 0: unknown */
+	uint32_t record; /* TRACE_FREED_AT of its FREE */
+};
 void bad_free_add(struct process *process, const struct ring *ring, uint64_t address, uint32_t node,
-		  uint64_t before);
+		  struct freed_by before);
 void bad_frees_free(struct process *process);
 void freed_log_start(struct bad_frees *bad_frees);
 static inline void freed_log_add(struct bad_frees *bad_frees, const struct block *block,
-				 uint64_t time)
+				 uint64_t time, uint32_t record)
 {
 	if (!bad_frees->freed)
 		freed_log_start(bad_frees);
 	if (bad_frees->freed)
 		bad_frees->freed[bad_frees->freed_count++ % FREED_LOG] =
-			(struct freed_block){*block, time};
+			(struct freed_block){*block, time, record};
 }
 
 /* processes.c: NULL if there is no such process, or, active, if its rings are not read yet. */
@@ -265,6 +272,8 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 /* fault_site_table.c: the entry of that key, added if there is none; NULL: no memory. */
 struct mematlas_fault_site *fault_sites_find(struct fault_sites *sites,
 					     const struct mematlas_fault_site *key);
+/* Ends the samples of a process that wants SIGTRAP for itself. */
+void fault_events_end(struct process *process);
 void fault_sites_free(struct process *process);
 
 /* marks.c: takes the MARK at the tail of a ring. */
@@ -306,7 +315,9 @@ void look_answer(struct process *process, uint32_t number);
 /* Its pages cannot be read. */
 void look_refuse(struct process *process);
 /* After the pages were read, of which the snapshot is made. */
-void look_taken(struct process *process, uint64_t rss, uint32_t asked);
+void look_taken(struct process *process, uint64_t rss, uint64_t statm, uint32_t asked);
+/* No snapshot could be taken, and none at the same RSS is worth trying again. */
+void look_failed(struct process *process, uint32_t asked);
 /* A snapshot costs until the next poll, since its caller writes it. */
 void look_begins(struct mematlas_collector *collector, struct process *process, double now);
 void look_ends(struct mematlas_collector *collector, double now);

@@ -1,7 +1,9 @@
 /* Sampled page faults by the stack that took them and the owner of the memory. */
 #define _GNU_SOURCE
+#include <linux/perf_event.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "array.h"
@@ -184,13 +186,30 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 	return true;
 }
 
-void fault_sites_free(struct process *process)
+static void close_events(struct process *process)
 {
 	for (int i = 0; i < FAULT_EVENTS; i++) {
 		if (process->fault_events[i] >= 0)
 			close(process->fault_events[i]);
 		process->fault_events[i] = -1;
 	}
+}
+
+/* A process that has closed its own descriptors can disable only the events that the calling thread opened. */
+void fault_events_end(struct process *process)
+{
+	if (process->fault_events[0] < 0 ||
+	    __atomic_load_n(&process->shared->faults, __ATOMIC_ACQUIRE) != TRACE_FAULTS_ENDED)
+		return;
+	for (int i = 0; i < FAULT_EVENTS; i++)
+		if (process->fault_events[i] >= 0)
+			ioctl(process->fault_events[i], PERF_EVENT_IOC_DISABLE, 0);
+	close_events(process);
+}
+
+void fault_sites_free(struct process *process)
+{
+	close_events(process);
 	if (process->vmas)
 		vmas_free(process->vmas);
 	free(process->vmas);

@@ -12,8 +12,6 @@
 
 #include "sweep.h"
 
-#define COW_TOLERANCE 0.02 /* PSS is cut to whole kB */
-
 static const char *const pool_names[POOLS] = {
 	[POOL_HEAP] = "glibc heap",
 	[POOL_ARENA] = "glibc arena",
@@ -65,20 +63,19 @@ static bool is_copy_on_write(const struct join *join, uint32_t part, uint32_t st
 	       part != join->tracer_part;
 }
 
-/* The part of memory shared copy-on-write, by the number of processes. A mapping whose pages are shared
- * by different numbers has a mean that
- * need not be whole, and file pages have a share in the mean of a private file mapping. */
+/* The part of memory shared copy-on-write, by the number of processes. File pages have a share in the mean of a
+ * private file mapping. */
 static uint32_t cow_part(struct join *join)
 {
-	if (join->cow_share == join->share && !join->class.copies)
-		return join->cow_part;
-	double processes = 1 / (double)join->share, whole = round(processes);
+	uint32_t processes = join->class.copies ? 0 : join->processes;
 	char name[64] = "several processes";
 
-	if (!join->class.copies && whole >= 2 && fabs(processes - whole) <= COW_TOLERANCE * whole)
-		snprintf(name, sizeof name, "%.0f processes", whole);
+	if (join->cow_processes == processes)
+		return join->cow_part;
+	if (processes)
+		snprintf(name, sizeof name, "%u processes", processes);
 	join->cow_part = part_index(join, MEMATLAS_PART_COW, name);
-	join->cow_share = join->class.copies ? -1 : join->share;
+	join->cow_processes = processes;
 	return join->cow_part;
 }
 
@@ -243,6 +240,7 @@ static void sweep(struct join *join)
 		     r++) {
 			const struct run *pages = &join->runs.items[r];
 			join->share = pages->share;
+			join->processes = pages->processes;
 			sweep_run(join, pages->start > vma->start ? pages->start : vma->start,
 				  pages->end < vma->end ? pages->end : vma->end, pages->state);
 			run = r;
@@ -375,7 +373,7 @@ static int run_join(struct join *join, struct mematlas_account *account)
 	join->anon_part = part_index(join, MEMATLAS_PART_ANON, "unnamed");
 	clear_residency(&join->process->state.stats);
 	join->page.number = NO_PAGE;
-	join->cow_share = -1;
+	join->cow_processes = UINT32_MAX;
 	sweep(join);
 	fragmentation_finish(join);
 	uint64_t total = make_parts(join);
@@ -402,8 +400,8 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 	look_begins(collector, process, start);
 	*account = (struct mematlas_account){.time_s = start - collector->started};
 	int error = process->dir < 0 ? -ESRCH : run_join(&join, account);
-	if (error && join.asked != process->answered)
-		look_answer(process, join.asked);
+	if (error)
+		look_failed(process, join.asked);
 	if (!error)
 		discover_modules(&join);
 	account->cost_s = clock_monotonic_s() - start;

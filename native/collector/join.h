@@ -31,6 +31,7 @@ enum page_state {
 struct run {
 	uint64_t start, end;
 	uint32_t state;
+	uint32_t processes; /* that map each page; 0: unknown */
 	float share; /* of each byte, as in PSS; 1 without PAGES_SHARED */
 };
 

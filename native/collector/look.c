@@ -129,15 +129,30 @@ void look_refuse(struct process *process)
 		look_answer(process, look_asked(process));
 }
 
-void look_taken(struct process *process, uint64_t rss, uint32_t asked)
+static void raise_looked(struct process *process, uint64_t rss)
 {
-	process->last_rss = rss;
 	if (rss > process->looked_rss)
 		process->looked_rss = rss;
-	if (rss > process->high_rss)
-		process->high_rss = rss;
 	__atomic_store_n(&process->shared->look_above, above(process->looked_rss),
 			 __ATOMIC_RELAXED);
+}
+
+/* Growth is that of statm, whose counters differ from the sum of smaps on kernels that add up the parts of many CPUs
+ * late. Compared with smaps alone, it might look worth a look for ever. */
+void look_taken(struct process *process, uint64_t rss, uint64_t statm, uint32_t asked)
+{
+	process->last_rss = statm ? statm : rss;
+	if (rss > process->high_rss)
+		process->high_rss = rss;
+	raise_looked(process, statm > rss ? statm : rss);
+	if (asked != process->answered)
+		look_answer(process, asked);
+}
+
+void look_failed(struct process *process, uint32_t asked)
+{
+	process->last_rss = process->rss;
+	raise_looked(process, process->rss);
 	if (asked != process->answered)
 		look_answer(process, asked);
 }

@@ -87,7 +87,7 @@ int moment_read(struct join *join, struct mematlas_account *account)
 	if (error)
 		return error;
 	process_read_status_file(process);
-	look_taken(process, account->rss_bytes, join->asked);
+	look_taken(process, account->rss_bytes, account->statm_rss_bytes, join->asked);
 	account->peak_rss_bytes = process->high_rss;
 	collector_heartbeat(join->collector);
 	error = spans_of_blocks(&process->state.blocks, &join->blocks);

@@ -91,7 +91,8 @@ static void apply_free(struct process *process, struct ring *ring, uint64_t targ
 		ring->freed.key = 0;
 		process->unknown_frees++;
 	} else if (process->state.mean == 0) {
-		freed_log_add(&process->bad_frees, &ring->freed, ring->time);
+		freed_log_add(&process->bad_frees, &ring->freed, ring->time,
+			      TRACE_FREED_AT(ring - process->rings, ring->tail / 2));
 	}
 }
 
@@ -111,9 +112,10 @@ static void apply_bad_free(struct process *process, struct ring *ring, uint32_t 
 	if (kind == 0 || kind >= RECORD_KINDS)
 		return;
 	struct stack_stats *stats =
-		&process->state.stats.items[stats_of(&process->state, ring, stack, kind)];
+		&process->state.stats.items[stats_of(&process->state, ring, (uint32_t)stack, kind)];
 	stats->bad_frees += 1;
-	bad_free_add(process, ring, TRACE_ADDRESS(target), stats->node, ring_word(ring, mask, 3));
+	struct freed_by before = {ring_word(ring, mask, 3), (uint32_t)(stack >> 32)};
+	bad_free_add(process, ring, TRACE_ADDRESS(target), stats->node, before);
 }
 
 static void apply_fault(struct mematlas_collector *collector, struct process *process,

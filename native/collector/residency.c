@@ -29,7 +29,7 @@ static bool add_run(struct runs *runs, uint64_t start, uint64_t end, uint32_t st
 	}
 	if (!ARRAY_RESERVE(runs->items, runs->count, runs->capacity, 4096))
 		return false;
-	runs->items[runs->count++] = (struct run){start, end, state, 1};
+	runs->items[runs->count++] = (struct run){start, end, state, 1, 1};
 	return true;
 }
 

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +17,8 @@
 #include "sharing.h"
 
 #define BATCH 4096u
+#define PSS_ERROR 512 /* the kernel cuts to whole kB, and half of one is added */
+#define MIXED 0.02 /* part of a mapping that others may share than its number tells */
 #define MAPPED_ONCE (1ULL << 56) /* of a pagemap entry: no other process maps the page */
 
 /* Where a line of smaps is added. Of huge pages only the total is asked for. */
@@ -47,18 +50,30 @@ static void add_field(struct vma_sharing *vma, const char *line)
 	}
 }
 
+/* `part` is right to PSS_ERROR bytes, so of a few pages many numbers come in question. A mapping whose pages are shared
+ * by different numbers has a mean, which need not be whole. */
+static uint32_t processes_of(double shared, double part)
+{
+	if (part <= PSS_ERROR)
+		return 0;
+	double least = ceil(shared / (part + PSS_ERROR) * (1 - MIXED)),
+	       most = floor(shared / (part - PSS_ERROR) * (1 + MIXED));
+	return least == most && least >= 2 && least < 1e9 ? (uint32_t)least : 0;
+}
+
 /* The kernel cuts the PSS of each mapping to whole kB, which only shared pages make it lose. */
 static void round_pss(struct vma_sharing *vma)
 {
 	uint64_t once = vma->rss > vma->shared ? vma->rss - vma->shared : 0;
 
 	if (vma->shared)
-		vma->pss += 512;
+		vma->pss += PSS_ERROR;
 	if (vma->pss < once)
 		vma->pss = once;
 	if (vma->pss > vma->rss)
 		vma->pss = vma->rss;
 	vma->share = vma->shared ? (float)(vma->pss - once) / (float)vma->shared : 1;
+	vma->processes = processes_of((double)vma->shared, (double)(vma->pss - once));
 }
 
 static int parse(char *text, struct sharing *sharing)
@@ -107,6 +122,12 @@ struct split {
 	int pagemap;
 };
 
+static bool continues(const struct run *last, const struct run *run)
+{
+	return last->end == run->start && last->state == run->state && last->share == run->share &&
+	       last->processes == run->processes;
+}
+
 static int add_piece(struct split *split, struct run run, const struct vma_sharing *vma,
 		     bool shared)
 {
@@ -114,9 +135,9 @@ static int add_piece(struct split *split, struct run run, const struct vma_shari
 	struct run *last = runs->count ? &runs->items[runs->count - 1] : NULL;
 
 	run.share = shared ? vma->share : 1;
+	run.processes = shared ? vma->processes : 1;
 	run.state |= shared ? PAGES_SHARED : 0;
-	if (last && last->end == run.start && last->state == run.state &&
-	    last->share == run.share) {
+	if (last && continues(last, &run)) {
 		last->end = run.end;
 		return 0;
 	}
@@ -141,7 +162,7 @@ static int split_pages(struct split *split, struct run run, const struct vma_sha
 			return got < 0 ? -errno : -ESRCH;
 		for (ssize_t i = 0; !error && i < got / 8; i++, start += page) {
 			uint64_t entry = split->entries[i];
-			struct run piece = {start, start + page, run.state, 1};
+			struct run piece = {start, start + page, run.state, 1, 1};
 			error = add_piece(split, piece, vma, entry >> 63 && !(entry & MAPPED_ONCE));
 		}
 		run.start = start;

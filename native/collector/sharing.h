@@ -9,6 +9,7 @@
 struct vma_sharing {
 	uint64_t start, end;
 	uint64_t rss, pss, shared, huge;
+	uint32_t processes; /* that share the pages; 0: PSS does not tell one number */
 	float share;
 };
 

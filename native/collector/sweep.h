@@ -111,9 +111,10 @@ struct join {
 	uint32_t tracer_part, stack_part, anon_part, before_part;
 	struct pool_stats pools[POOLS];
 	struct page_usage page;
-	float share; /* of the run the sweep is in */
-	uint32_t cow_part; /* for `cow_share` */
-	float cow_share; /* -1: none yet */
+	float share; /* of the run the sweep is in, as */
+	uint32_t processes;
+	uint32_t cow_part; /* for `cow_processes` */
+	uint32_t cow_processes; /* UINT32_MAX: none yet */
 	struct fault_sites touched;
 	uint32_t asked; /* the look that the process waits for */
 	bool failed; /* no memory */

@@ -195,6 +195,7 @@ static void check_end(struct mematlas_collector *collector, struct process *proc
 
 void process_observe(struct mematlas_collector *collector, struct process *process, double now)
 {
+	fault_events_end(process);
 	check_marks(collector, process); /* before its end */
 	check_end(collector, process);
 	if (process->ending != MEMATLAS_RUNNING)

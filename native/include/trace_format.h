@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC 0x73616c74616d656dull /* "mematlas" */
-#define TRACE_VERSION 6u
+#define TRACE_VERSION 7u
 #define TRACE_DETACHED "detached" /* `reason` of a process that was detached on request */
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
@@ -222,8 +222,8 @@ enum trace_record {
 	TRACE_MODULE = 7,     /* [words << 8] [load bias] [start] [end] 2 byte strings: path, build ID in hex */
 	TRACE_FORK = 8,       /* [time] [fork serial]            this thread is about to fork */
 	TRACE_FORK_FAILED = 9,/* [time] [fork serial] */
-	TRACE_BAD_FREE = 10,  /* [time] [address | kind << 48] [stack ID] [return address of the call that freed
-				 it before; 0: unknown]   exact mode: the block is not live */
+	TRACE_BAD_FREE = 10,  /* [time] [address | kind << 48] [stack ID | TRACE_FREED_AT << 32] [return address of
+				 the call that freed it before; 0: unknown]   exact mode: the block is not live */
 	TRACE_COMMIT = 12,    /* [time] [address] [length] [stack ID]   reserved memory became writable */
 	TRACE_RETURN = 13,    /* [time] [address | flags << 56] [length]   see TRACE_FLAG_CLOSED, _DROPPED */
 	TRACE_MARK = 14,      /* [time] [serial] [8 words: name, NUL-padded]   0: waits for no account; else see struct trace_ring */
@@ -267,6 +267,8 @@ enum trace_kind {
 
 #define TRACE_ADDRESS(word) ((word) & 0xffffffffffffull)
 #define TRACE_KIND(word) (((word) >> 48) & 0xff)
+/* Which FREE that was: its ring, and half the place where it begins in the ring, cut. */
+#define TRACE_FREED_AT(ring, place) ((uint32_t)(ring) << 16 | ((uint32_t)(place) & 0xffff))
 #define TRACE_FLAG_MAJOR 1u    /* FAULT: the page was read from storage */
 #define TRACE_FLAG_HUGE 2u     /* FAULT: a huge page was mapped */
 #define TRACE_FLAG_FILE 4u     /* FAULT: the page is of a file or shared memory, or that is unknown */

@@ -103,21 +103,38 @@ static void test_failed_realloc_is_undone(void)
 	struct mematlas_total total = total_at(collector, 0, 0x1000, M);
 	CHECK(total.live_bytes == 100 && total.freed_bytes == 0 && total.live_count == 1);
 	CHECK(total.allocated_bytes == 100);
+	session_end(collector);
+}
+
+static void test_bad_frees_are_described(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_alloc(&p, 0, 4, M, 0xa0, 100, 1, 0);
+	uint64_t record = TRACE_FREED_AT(0, p.rings[0].head / 2);
 	put_free(&p, 0, 5, M, 0xa0);
 	put_alloc(&p, 0, 6, M, 0x100, 64, 1, 0);
-	PUT(&p, 0, TRACE_BAD_FREE | 7 << 8, 0xa0 | (uint64_t)M << 48, 1, 0x5000);
+	PUT(&p, 0, TRACE_BAD_FREE | 7 << 8, 0xa0 | (uint64_t)M << 48, 1 | record << 32, 0x5000);
 	PUT(&p, 0, TRACE_BAD_FREE | 8 << 8, 0x120 | (uint64_t)M << 48, 1, 0);
 	PUT(&p, 0, TRACE_BAD_FREE | 9 << 8, 0x140 | (uint64_t)M << 48, 1, 0);
+	/* Another free of the address than its last one: whose caller that was tells nothing. */
+	PUT(&p, 0, TRACE_BAD_FREE | 10 << 8, 0xa0 | (uint64_t)M << 48, 1 | (record + 1) << 32,
+	    0x6000);
 	poll_all(collector);
-	total = total_at(collector, 0, 0x1000, M);
-	CHECK(total.live_bytes == 64 && total.bad_frees == 3);
+	struct mematlas_total total = total_at(collector, 0, 0x1000, M);
+	CHECK(total.live_bytes == 64 && total.bad_frees == 4);
 	struct mematlas_bad_free bad[4];
-	CHECK(mematlas_collector_bad_frees(collector, 0, bad, 4) == 3);
+	CHECK(mematlas_collector_bad_frees(collector, 0, bad, 4) == 4);
 	CHECK(bad[0].reason == MEMATLAS_FREE_TWICE && bad[0].address == 0xa0);
 	CHECK(bad[0].block_bytes == 100 && bad[0].block_node == bad[0].node && bad[0].freed_node);
 	CHECK(bad[0].freed_s >= 0 && bad[0].freed_s <= bad[0].time_s);
 	CHECK(bad[1].reason == MEMATLAS_FREE_INTERIOR && bad[1].block_address == 0x100);
 	CHECK(bad[2].reason == MEMATLAS_FREE_UNKNOWN && bad[2].block_bytes == 0);
+	CHECK(bad[3].reason == MEMATLAS_FREE_TWICE && bad[3].block_bytes == 100);
+	CHECK(bad[3].freed_node == 0 && bad[3].freed_s >= 0);
 	session_end(collector);
 }
 
@@ -476,6 +493,7 @@ int main(void)
 	test_ring_wraps();
 	test_mappings_are_cut();
 	test_failed_realloc_is_undone();
+	test_bad_frees_are_described();
 	test_fork_clones();
 	test_fork_execs_at_once();
 	test_peak_shares();

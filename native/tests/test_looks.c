@@ -123,10 +123,52 @@ static void test_the_highest_rss_outlives_its_memory(void)
 	session_end(collector);
 }
 
+/* Counters of statm may stay above the sum of smaps. A snapshot satisfies them all the same, and so does one that
+ * fails. */
+static void test_a_look_ends_the_wish_for_one(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+	struct mematlas_account account;
+
+	announce(&p);
+	skip_events(collector);
+	struct process *process = collector->processes[0];
+	CHECK(mematlas_collector_snapshot(collector, 0, &account) == 0);
+	uint64_t smaps = account.rss_bytes, high = process->high_rss;
+	look_taken(process, smaps, smaps + LARGE, 0);
+	process->rss = smaps + LARGE;
+	CHECK(!look_is_worth(process) && process->last_rss == process->rss);
+	CHECK(look_above(&p) > smaps + LARGE && process->high_rss == high);
+	process->rss = smaps + 2 * LARGE;
+	CHECK(look_is_worth(process));
+	p.process->looks_asked = 5;
+	look_failed(process, 5);
+	CHECK(!look_is_worth(process) && answered(&p) == 5);
+	session_end(collector);
+}
+
+/* A traced process can move the bell's waiters to a word that nobody wakes. The session ends all the same. */
+static void test_a_stolen_bell_does_not_hang_the_end(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	uint32_t *bell = &collector->common->bell, *other = bell + 1;
+	long moved = 0;
+
+	for (int i = 0; i < 1000 && !moved; i++) {
+		usleep(1000);
+		moved = syscall(SYS_futex, bell, FUTEX_CMP_REQUEUE, 0, 64, other, *bell);
+	}
+	CHECK(moved == 1);
+	session_end(collector);
+}
+
 int main(void)
 {
 	test_growth_is_looked_at_when_asked();
 	test_without_growth_nobody_waits();
 	test_the_highest_rss_outlives_its_memory();
+	test_a_look_ends_the_wish_for_one();
+	test_a_stolen_bell_does_not_hang_the_end();
 	return 0;
 }

@@ -29,9 +29,6 @@ static struct {
 	uint64_t id; /* 0: none is known, and no file is the event's */
 } events[EVENTS] = {{-1, 0}, {-1, 0}, {-1, 0}};
 
-static int32_t
-	opener; /* the thread whose faults the events count, and those of threads made later */
-
 /* /proc/self/pagemap, likewise. */
 static struct {
 	int fd;
@@ -135,6 +132,7 @@ static int open_event(uint64_t event, uint64_t period, uint64_t data)
 		.exclude_hv = 1,
 		.inherit = 1,
 		.inherit_thread = 1,
+		.disabled = data == TRACE_FAULTS_HUGE,
 		.remove_on_exec = 1,
 		.sigtrap = 1,
 		.sig_data = data,
@@ -194,6 +192,17 @@ static void disable_events(void)
 		close_events();
 }
 
+/* Another thread may end sampling meanwhile: either it sees this event, or this thread sees that it ended. */
+static void start_huge_event(void)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (trace_faults_own_sigtrap())
+		trace_syscall(SYS_ioctl, events[2].fd, PERF_EVENT_IOC_ENABLE, 0);
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!trace_faults_own_sigtrap())
+		trace_syscall(SYS_ioctl, events[2].fd, PERF_EVENT_IOC_DISABLE, 0);
+}
+
 void trace_faults_huge(void)
 {
 	if (!trace_faults_own_sigtrap() || trace_session.sandboxed ||
@@ -204,6 +213,7 @@ void trace_faults_huge(void)
 		return;
 	trace_tls.huge_faults = true;
 	trace_socket_send_events(&events[2].fd, 1);
+	start_huge_event();
 }
 
 /* Returns for how many faults a sample of the calling thread stands; 0: another event tells. A thread that

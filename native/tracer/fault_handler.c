@@ -88,6 +88,13 @@ static bool record(const struct trap_detail *detail, const ucontext_t *context)
 	return recorded;
 }
 
+/* Most samples of the event for huge pages are of small ones, which another event counts. */
+static bool stands_for_faults(const struct trap_detail *detail)
+{
+	return detail->data != TRACE_FAULTS_HUGE ||
+	       trace_faults_page_flags(detail->address) & TRACE_FLAG_HUGE;
+}
+
 static void on_sigtrap(int number, siginfo_t *info, void *context)
 {
 	const struct trap_detail *detail = (const void *)&info->si_addr;
@@ -98,7 +105,7 @@ static void on_sigtrap(int number, siginfo_t *info, void *context)
 		die_of_sigtrap();
 		return;
 	}
-	if (!record(detail, context) && trace_session.process)
+	if (!record(detail, context) && trace_session.process && stands_for_faults(detail))
 		__atomic_add_fetch(&trace_session.process->faults_lost, 1, __ATOMIC_RELAXED);
 	errno = saved;
 }

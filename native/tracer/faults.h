@@ -18,7 +18,7 @@ void trace_faults_after_fork(void);
 void trace_faults_end(const char *reason);
 /* Is SIGTRAP the tracer's? Then the program must not block it. */
 bool trace_faults_own_sigtrap(void);
-/* The program has asked for huge pages: more of its faults are sampled from now on. */
+/* The program has asked for huge pages: more of its faults are sampled from now on. Under the guard. */
 void trace_faults_huge(void);
 #define TRACE_FAULTS_HUGE 0x48u /* data of that event's samples; no PERF_COUNT_SW_* */
 /* For how many faults a sample stands, by its event's data and the flags of its page; 0: none is meant. */

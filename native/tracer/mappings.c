@@ -170,10 +170,20 @@ static bool drops_pages(int advice)
 	return advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_REMOVE;
 }
 
+static void asked_for_huge_pages(void)
+{
+	int before = trace_is_forked() ? -1 : begin();
+
+	if (before < 0)
+		return;
+	trace_faults_huge();
+	trace_leave_nested(before);
+}
+
 void trace_advised(const void *start, size_t length, int advice)
 {
-	if (advice == MADV_HUGEPAGE && is_of_huge_pages(start, length) && trace_is_joined())
-		trace_faults_huge();
+	if (advice == MADV_HUGEPAGE && is_of_huge_pages(start, length))
+		asked_for_huge_pages();
 	if (!drops_pages(advice))
 		return;
 	int before = begin();

@@ -80,17 +80,19 @@ static struct awaited record(const struct mematlas_mark_request *request)
 	return (struct awaited){thread->ring, words[1], trace_generation};
 }
 
-/* Rings may be unmapped while no thread has the guard. */
-static bool is_pending(const struct awaited *awaited)
+/* Rings and control may be unmapped while no thread has the guard. */
+static bool is_pending(const struct awaited *awaited, uint64_t *heartbeat)
 {
 	bool pending = false;
 
 	if (!trace_enter())
 		return false;
-	if (trace_is_joined() && !trace_is_forked() && awaited->generation == trace_generation)
+	if (trace_is_joined() && !trace_is_forked() && awaited->generation == trace_generation) {
 		pending = __atomic_load_n(&awaited->ring->answered, __ATOMIC_ACQUIRE) <
 				  awaited->serial &&
 			  !trace_session_has_ended();
+		*heartbeat = __atomic_load_n(&trace_session.control->heartbeat, __ATOMIC_RELAXED);
+	}
 	trace_leave();
 	return pending;
 }
@@ -103,16 +105,25 @@ static int64_t now_ns(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* A collector that did not answer, as one that is stopped, is not waited for again until it goes on. */
 static void wait(const struct awaited *awaited)
 {
+	static _Atomic uint64_t silent_at = UINT64_MAX;
+	uint64_t heartbeat = 0;
 	int64_t last = now_ns();
+	bool pending = is_pending(awaited, &heartbeat);
 
-	for (int64_t waited = 0; waited < WAIT_NS && is_pending(awaited);) {
+	if (pending && heartbeat == atomic_load(&silent_at))
+		return;
+	for (int64_t waited = 0; pending && waited < WAIT_NS;) {
 		trace_sleep(POLL_NS);
 		int64_t now = now_ns();
 		waited += now - last < MAX_POLL_NS ? now - last : MAX_POLL_NS;
 		last = now;
+		pending = is_pending(awaited, &heartbeat);
 	}
+	if (pending)
+		atomic_store(&silent_at, heartbeat);
 }
 
 void trace_unmapped_nothing(const void *start, const void *frame)

@@ -153,21 +153,26 @@ bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 
 static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, const void *block)
 {
-	uint64_t before = trace_threads_find_freed(thread, block);
+	struct trace_last_free before = trace_threads_find_freed(block);
 	uint32_t stack = trace_stack(thread, false);
 
 	if (!stack || !trace_begin(thread, 4))
 		return;
 	uint64_t word = trace_address_word(kind, block, 0);
-	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, word, stack, before},
+	uint64_t where = stack | (uint64_t)before.record << 32;
+	trace_record(thread,
+		     (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, word, where, before.caller},
 		     4);
 }
 
+/* `caller`: of a free, kept should the block be freed again; else NULL. */
 static void record_pair(struct trace_thread *thread, uint64_t type, enum trace_kind kind,
-			const void *block)
+			const void *block, const void *caller)
 {
 	if (!trace_begin(thread, 2))
 		return;
+	if (caller)
+		trace_keep_caller(thread, block, caller);
 	uint64_t time = trace_time(thread, kind), word = trace_address_word(kind, block, 0);
 	trace_record(thread, (uint64_t[]){type | time << 8, word}, 2);
 }
@@ -182,7 +187,7 @@ TRACE_SLOW void trace_exit_snapshot(void)
 	errno = saved;
 }
 
-TRACE_SLOW bool trace_free_slow(enum trace_kind kind, const void *block)
+TRACE_SLOW bool trace_free_slow(enum trace_kind kind, const void *block, const void *caller)
 {
 	int saved = errno;
 	bool live = trace_live_remove(kind, block);
@@ -190,7 +195,8 @@ TRACE_SLOW bool trace_free_slow(enum trace_kind kind, const void *block)
 	if (live || trace_session.exact) {
 		struct trace_thread *thread = this_thread();
 		if (thread && live)
-			record_pair(thread, TRACE_FREE, kind, block);
+			record_pair(thread, TRACE_FREE, kind, block,
+				    trace_session.exact ? caller : NULL);
 		else if (thread && kind == TRACE_MALLOC && !trace_session.attached)
 			report_bad_free(thread, kind, block);
 	}
@@ -204,7 +210,7 @@ void trace_restore(enum trace_kind kind, const void *block)
 	struct trace_thread *thread = this_thread();
 
 	if (thread && trace_live_add(kind, block))
-		record_pair(thread, TRACE_RESTORE, kind, block);
+		record_pair(thread, TRACE_RESTORE, kind, block, NULL);
 	errno = saved;
 }
 

@@ -37,7 +37,7 @@ static inline bool trace_sample(size_t size)
 }
 
 /* A free that needs the thread set up or space in the ring, or of a block that is not live. */
-bool trace_free_slow(enum trace_kind kind, const void *block);
+bool trace_free_slow(enum trace_kind kind, const void *block, const void *caller);
 /* Waits for the collector's exit snapshot, on the first call. */
 void trace_exit_snapshot(void);
 /* Reads the clock for a Python record and decides how many of the next ones go without it. */
@@ -95,9 +95,9 @@ static TRACE_INLINE bool trace_freeing(enum trace_kind kind, const void *block, 
 	trace_notice_end();
 	struct trace_thread *thread = trace_thread_fast();
 	if (trace_unlikely(!thread || thread->head + 2 > thread->limit))
-		return trace_free_slow(kind, block);
+		return trace_free_slow(kind, block, caller);
 	if (trace_unlikely(!trace_bit_remove(kind, block)))
-		return kind == TRACE_MALLOC && trace_free_slow(kind, block);
+		return kind == TRACE_MALLOC && trace_free_slow(kind, block, caller);
 	if (caller)
 		trace_keep_caller(thread, block, caller);
 	trace_record(thread,

@@ -69,9 +69,25 @@ bool trace_threads_are_inside(void)
 	return false;
 }
 
-/* The newest free of the block first: entries go round with the thread's place in its ring. */
-static uint64_t find_freed(const struct trace_thread *thread, const void *block)
+/* 0: the record is overwritten. A place is half the head, so the record begins at one of two words. */
+static uint64_t time_of_free(const struct trace_thread *thread, const void *block, uint64_t place)
 {
+	for (uint64_t at = 2 * place; at <= 2 * place + 1; at++) {
+		uint64_t first =
+			__atomic_load_n(&thread->words[at & thread->mask], __ATOMIC_RELAXED);
+		uint64_t target =
+			__atomic_load_n(&thread->words[(at + 1) & thread->mask], __ATOMIC_RELAXED);
+		if (TRACE_TYPE(first) == TRACE_FREE && TRACE_ADDRESS(target) == (uintptr_t)block &&
+		    TRACE_KIND(target) == TRACE_MALLOC)
+			return TRACE_TIME(first);
+	}
+	return 0;
+}
+
+/* The newest free of the block first: entries go round with the thread's place in its ring. */
+static struct trace_last_free find_freed(uint32_t index, const void *block)
+{
+	const struct trace_thread *thread = trace_group_slot(index);
 	uint64_t newest = thread->head / 2;
 
 	for (uint64_t age = 0; age < TRACE_FREED && age <= newest; age++) {
@@ -80,21 +96,26 @@ static uint64_t find_freed(const struct trace_thread *thread, const void *block)
 		uint64_t caller = __atomic_load_n(&freed->caller, __ATOMIC_RELAXED);
 		uint64_t key = __atomic_load_n(&freed->key, __ATOMIC_RELAXED);
 		if (caller && key == trace_freed_key(block, caller, place))
-			return caller;
+			return (struct trace_last_free){caller, time_of_free(thread, block, place),
+							TRACE_FREED_AT(index, place)};
 	}
-	return 0;
+	return (struct trace_last_free){0};
 }
 
-uint64_t trace_threads_find_freed(const struct trace_thread *self, const void *block)
+struct trace_last_free trace_threads_find_freed(const void *block)
 {
 	uint32_t used = __atomic_load_n(&trace_session.process->rings, __ATOMIC_ACQUIRE);
-	uint64_t caller = find_freed(self, block);
+	struct trace_last_free last = {0};
 
-	for (uint32_t i = 0; !caller && i < used && i < trace_session.most_rings; i++)
-		if (__atomic_load_n(&trace_session.rings[i].state, __ATOMIC_ACQUIRE) ==
+	for (uint32_t i = 0; i < used && i < trace_session.most_rings; i++) {
+		if (__atomic_load_n(&trace_session.rings[i].state, __ATOMIC_ACQUIRE) !=
 		    TRACE_RING_ACTIVE)
-			caller = find_freed(trace_group_slot(i), block);
-	return caller;
+			continue;
+		struct trace_last_free found = find_freed(i, block);
+		if (found.caller && (!last.caller || found.time > last.time))
+			last = found;
+	}
+	return last;
 }
 
 /* A ring whose owner's TID is the claimer's has lost its owner. */

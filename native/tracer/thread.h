@@ -97,8 +97,13 @@ struct trace_thread *trace_thread_set_up(void);
 
 /* Has that thread of this process ended? */
 bool trace_thread_has_ended(int32_t tid);
-/* Return address of the last call that freed the block; 0: unknown. */
-uint64_t trace_threads_find_freed(const struct trace_thread *self, const void *block);
+struct trace_last_free {
+	uint64_t caller; /* return address; 0: unknown */
+	uint64_t time; /* 0: the record is overwritten already */
+	uint32_t record; /* TRACE_FREED_AT */
+};
+/* The last call that freed the block, as far as it is kept. */
+struct trace_last_free trace_threads_find_freed(const void *block);
 /* Does any thread but the caller use the memory of rings and slots now? */
 bool trace_threads_are_inside(void);
 

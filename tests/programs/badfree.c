@@ -1,4 +1,5 @@
-/* badfree stack|double|inside|static: a bug that the C library answers with abort. */
+/* badfree stack|double|again|inside|static: a bug that the C library answers with abort. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,29 @@ NOINLINE static void release(void *block)
 {
 	free(block);
 	__asm__ volatile("" : : : "memory");
+}
+
+NOINLINE static void release_first(void *block)
+{
+	free(block);
+	__asm__ volatile("" : : : "memory");
+}
+
+static void *run(void *block)
+{
+	release(block);
+	return NULL;
+}
+
+/* The address has two lives. The first ends in this thread, which is not to blame. */
+static void free_in_another_thread(void)
+{
+	pthread_t thread;
+
+	release_first(make(5000));
+	hidden = make(5000);
+	pthread_create(&thread, NULL, run, hidden);
+	pthread_join(thread, NULL);
 }
 
 NOINLINE static void free_wrongly(void)
@@ -36,6 +60,8 @@ int main(int argc, char **argv)
 		release(hidden);
 		for (int i = 0; i < 1000; i++) /* others come between in the logs of frees */
 			release(make(100));
+	} else if (strcmp(what, "again") == 0) {
+		free_in_another_thread();
 	} else if (strcmp(what, "inside") == 0) {
 		hidden = (char *)make(5000) + 64;
 	} else {

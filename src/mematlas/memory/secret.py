@@ -26,8 +26,8 @@ _live: dict[
 ] = {}  # address: length and process of what is mapped and not wiped
 
 EXPLANATIONS: dict[Protection, str] = {
-    "memfd_secret": "secret by memfd_secret(2): no other process can read it, whatever its rights; not in core "
-    "dumps, never swapped, not in children",
+    "memfd_secret": "secret by memfd_secret(2): other processes cannot read it by /proc/PID/mem, "
+    "process_vm_readv(2) or PTRACE_PEEKDATA; not in core dumps, never swapped, not in children",
     "locked": "secret by mlock(2): not in core dumps, never swapped, not in children; a debugger with the "
     "right to attach can read it",
 }

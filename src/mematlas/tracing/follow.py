@@ -30,6 +30,7 @@ _FLUSH_S = 0.5
 _GRACE_S = 0.5  # for the program's children to end after it
 _TOGETHER_BUDGET = 0.05  # share of one CPU that snapshots of companions may take,
 _TOGETHER_FREE_S = 0.2  # CPU seconds that they may take in any run
+_TOGETHER_MOST_S = 1.0  # in which a process may wait for those of its companions
 _TOGETHER_BYTES = 8 << 20  # of smaller processes little can be shared
 _NAMED_PIDS = 5  # of processes that share a reason
 _TRIGGERS = {
@@ -206,10 +207,13 @@ class Follower:
         moment_s = self._collector.now_s() if companions else None
         if trigger != "exit":
             self._recorders[index].snapshot(trigger, moment_s)
-        start = time.thread_time()
+        began_s = time.monotonic()
         for each in companions:
+            if time.monotonic() - began_s > _TOGETHER_MOST_S or not self._may_look(trigger):
+                break
+            start = time.thread_time()
             self._recorders[each].snapshot("interval", moment_s)
-        self._together_s += time.thread_time() - start
+            self._together_s += time.thread_time() - start
         if trigger == "exit":
             self._recorders[index].snapshot(trigger, moment_s)
 
@@ -217,8 +221,7 @@ class Follower:
         """Return the running processes of the same family of forks; none if little is shared or the cost too high."""
         if self._collector.process(index).rss_bytes < _TOGETHER_BYTES:
             return []
-        allowed_s = _TOGETHER_FREE_S + _TOGETHER_BUDGET * self._collector.now_s()
-        if self._together_s > allowed_s and trigger != "stopped":
+        if not self._may_look(trigger):
             return []
         family = self._families.get(index)
         return [
@@ -227,8 +230,14 @@ class Follower:
             if each != index
             and self._families.get(each) == family
             and not recorder.ended
+            and not recorder.has_exited
             and not self._collector.process(each).disabled
         ]
+
+    def _may_look(self, trigger: str) -> bool:
+        """Return whether one more snapshot of a companion is within the budget."""
+        allowed_s = _TOGETHER_FREE_S + _TOGETHER_BUDGET * self._collector.now_s()
+        return trigger == "stopped" or self._together_s <= allowed_s
 
 
 def _choose_idle_method() -> tuple[str, list[str]]:

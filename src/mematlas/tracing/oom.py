@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,40 +13,48 @@ if TYPE_CHECKING:
     from mematlas.linux.cgroup import CgroupLevel
 
 
+_MACHINE = "the machine ran out of memory"
+
+
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    groups: str  # text of /proc/PID/cgroup
+    levels: tuple[CgroupLevel, ...]
+    machine: int
+
+
 class OomWatch:
-    """Counters of the OOM killer since each cgroup was first seen. One watch serves a session."""
+    """Counters of the OOM killer, as of the last look at each process. One watch serves a session."""
 
     def __init__(self, root: str = "/") -> None:
-        """Read the machine's counter; cgroups are read when a process in them is seen."""
+        """Read below `root`, once a process is seen."""
         self._root = root
-        self._groups: dict[int, str] = {}  # text of /proc/PID/cgroup, by PID
-        self._levels: dict[str, tuple[CgroupLevel, ...]] = {}  # as last read, by that text
-        self._machine = self._count_machine()
+        self._seen: dict[int, _Counters] = {}  # as of the last look, by PID
 
     def see(self, pid: int) -> None:
         """Read the cgroups of a process while it runs: afterwards nobody tells them."""
         text = self._read(f"proc/{pid}/cgroup")
-        if not text or (pid in self._groups and _is_of_zombie(text)):
+        if not text or (pid in self._seen and _is_of_zombie(text)):
             return
-        self._groups[pid] = text
-        if text not in self._levels:
-            self._levels[text] = self._read_levels(text)
+        self._seen[pid] = self._count(text)
 
     def forget(self, pid: int, *, is_suspected: bool) -> str:
         """Return why the OOM killer killed a process that was seen; "" if it killed none meanwhile.
 
         `is_suspected`: its end was not seen to come. Else no counters are read.
         """
-        text = self._groups.pop(pid, "")
-        if not is_suspected:
+        before = self._seen.pop(pid, None)
+        if before is None or not is_suspected:
             return ""
-        before = self._levels.get(text, ())
-        machine, self._machine = self._machine, self._count_machine()
-        if before:
-            after = self._levels[text] = self._read_levels(text)
-            if cause := _cause(before, after):
-                return cause
-        return "the machine ran out of memory" if self._machine > machine else ""
+        after = self._count(before.groups)
+        machine_killed = after.machine > before.machine
+        # A kill of any kind counts in the group of its process. Without that count, the machine's tells.
+        if not any("oom_kill" in level.events for level in after.levels):
+            return _MACHINE if machine_killed else ""
+        return _cause(before.levels, after.levels, machine_killed=machine_killed)
+
+    def _count(self, groups: str) -> _Counters:
+        return _Counters(groups, self._read_levels(groups), self._count_machine())
 
     def _read_levels(self, text: str) -> tuple[CgroupLevel, ...]:
         def read(path: str) -> str:
@@ -66,20 +75,32 @@ class OomWatch:
 
 def _is_of_zombie(text: str) -> bool:
     """Return whether all groups are the root: version 1 says so of a process that exits, whatever its group is."""
-    return all(line.endswith(":/") for line in text.splitlines() if not line.startswith("0::"))
+    groups = [line for line in text.splitlines() if not line.startswith("0::")]
+    return bool(groups) and all(line.endswith(":/") for line in groups)
 
 
-def _cause(before: tuple[CgroupLevel, ...], after: tuple[CgroupLevel, ...]) -> str:
+def _cause(
+    before: tuple[CgroupLevel, ...], after: tuple[CgroupLevel, ...], *, machine_killed: bool
+) -> str:
     old = {level.path: level for level in before}
     pairs = [(old[level.path], level) for level in after if level.path in old]
     if not any(_grew(was, now, "oom_kill") for was, now in pairs):
         return ""
     limited = [(was, now) for was, now in pairs if now.limit is not None]
-    # Of levels whose limit was reached, the innermost; version 1 counts failures, version 2 events too.
-    for was, now in limited:
-        if _grew(was, now, "oom") or (now.failures or 0) > (was.failures or 0):
+    for was, now in limited:  # the innermost first
+        if _reached_limit(was, now):
             return f"cgroup {now.path} reached its limit of {format_bytes(now.limit or 0)}"
-    return "the machine ran out of memory" if not limited else "a cgroup reached its limit"
+    if machine_killed and not limited:
+        return _MACHINE
+    return "the OOM killer killed a process of its cgroup"
+
+
+def _reached_limit(before: CgroupLevel, after: CgroupLevel) -> bool:
+    """Return whether memory ran out there. Reclaim counts as `max` of version 2, and as a failure of version 1."""
+    if after.version == 1:
+        full = after.peak is None or (after.limit is not None and after.peak >= after.limit)
+        return full and (after.failures or 0) > (before.failures or 0)
+    return _grew(before, after, "oom")
 
 
 def _grew(before: CgroupLevel, after: CgroupLevel, event: str) -> bool:

@@ -101,7 +101,7 @@ class ProcessRecorder:
         self._fault_parts: list[tuple[PartKind, str]] = []
         self._bad_frees = 0
         self._next_totals = 0.0
-        self._has_exited = False
+        self.has_exited = False  # its last snapshot was taken, and it does not wait any more
         self._room, self._room_due = room.Room(), 0.0
         self._watch: idle_memory.IdleWatch | None = None
         self._idle_due = 0.0
@@ -156,7 +156,7 @@ class ProcessRecorder:
         self._write_residency(join, trigger, moment_s)
         if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
             self._write_totals()
-        self._has_exited = trigger == "exit"  # reset if the process goes on, as after a failed exec
+        self.has_exited = trigger == "exit"  # reset if the process goes on, as after a failed exec
 
     def marks(self) -> None:
         """Write the marks that the program has set, each with a snapshot of its moment.
@@ -213,13 +213,13 @@ class ProcessRecorder:
         """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
         self.ended = True
         # Files of a program that was killed may be deleted any moment: read before anything is written.
-        full = None if self._has_exited else room.read_full(self._room)
+        full = None if self.has_exited else room.read_full(self._room)
         info = self._write_names()
         if full and not info.execed:
             self._writer.room(self._index, time_s=self._collector.now_s(), room=full)
         # A process that waited for its last snapshot was not killed: its cgroups need not be read.
         if not info.execed:
-            self._cause = oom.forget(self.pid, is_suspected=not self._has_exited)
+            self._cause = oom.forget(self.pid, is_suspected=not self.has_exited)
         self.losses = _losses(info)
         self._write_totals()
         self.flush_timeline()
@@ -439,7 +439,7 @@ class ProcessRecorder:
 
     def _write_lifetimes(self) -> None:
         self._writer.lifetimes(self._index, self._collector.lifetimes(self._index))
-        if self._has_exited:  # the interpreter frees at exit what was live at the end
+        if self.has_exited:  # the interpreter frees at exit what was live at the end
             return
         now = self._collector.now_s()
         cell_s, rows = self._collector.age_matrix(self._index)

@@ -267,6 +267,12 @@ BAD_FREES = {
         "freed a block twice",
         "was freed before by release badfree.c:",
     ),
+    "again": (
+        "freed twice",
+        5000,
+        "freed a block twice",
+        "was freed before by release badfree.c:",
+    ),
     "inside": (
         "interior pointer",
         5000,
@@ -290,7 +296,7 @@ def test_bad_frees_are_described_and_the_abort_stays(
         assert (bad["reason"], bad["block_bytes"]) == (reason, size)
         assert ("make" in [frame["function"] for frame in bad["block_frames"]]) == bool(size)
         freed = [frame["function"] for frame in bad["freed_frames"]]
-        assert freed == (["release"] if way == "double" else [])
+        assert freed == (["release"] if reason == "freed twice" else [])
     assert sentence in " ".join(run.stderr.split())
     main(["leaks", str(run.file)])
     text = " ".join(capsys.readouterr().out.split())

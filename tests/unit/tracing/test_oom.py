@@ -70,14 +70,61 @@ def test_the_limit_of_an_outer_group(tmp_path: Path, version: int) -> None:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_the_machine(tmp_path: Path, version: int) -> None:
-    """Without a kill in its groups, the machine's counter tells; without that, nothing is said."""
+    """Only where no group of the process has a limit: elsewhere an unseen outer one may have been reached."""
     kernel = Kernel(tmp_path, version)
+    kernel.group("outer")
     watch = OomWatch(str(tmp_path))
     watch.see(PID)
     assert watch.forget(PID, is_suspected=True) == ""
     watch.see(PID)
     kernel.machine(1)
+    kernel.group("outer/inner", kills=1)
     assert watch.forget(PID, is_suspected=True) == "the machine ran out of memory"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_kill_elsewhere(tmp_path: Path, version: int) -> None:
+    """The machine counts kills of all groups; a kill of this process would count in its own."""
+    kernel = Kernel(tmp_path, version)
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    kernel.machine(1)
+    assert watch.forget(PID, is_suspected=True) == ""
+
+
+def test_an_old_kernel_counts_for_the_machine_only(tmp_path: Path) -> None:
+    """Groups of version 1 have no counter of kills before Linux 4.13."""
+    kernel = Kernel(tmp_path, 1)
+    for path in ("", "outer/", "outer/inner/"):
+        kernel.write(f"sys/fs/cgroup/memory/{path}memory.oom_control", "under_oom 0\n")
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    kernel.machine(1)
+    assert watch.forget(PID, is_suspected=True) == "the machine ran out of memory"
+
+
+def test_reclaim_at_the_limit_is_no_oom(tmp_path: Path) -> None:
+    """A group that often reaches its limit is not the cause of a kill by the machine."""
+    kernel = Kernel(tmp_path, 2)
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    kernel.machine(1)
+    kernel.write("sys/fs/cgroup/outer/memory.events", "max 9\noom 0\noom_kill 1\n")
+    kernel.write("sys/fs/cgroup/outer/inner/memory.events", "max 0\noom 0\noom_kill 1\n")
+    found = watch.forget(PID, is_suspected=True)
+    assert found == "the OOM killer killed a process of its cgroup"
+
+
+def test_a_kill_before_the_last_look(tmp_path: Path) -> None:
+    """Of another process of the same group."""
+    kernel = Kernel(tmp_path, 2)
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    kernel.machine(1)
+    kernel.group("outer/inner", kills=1)
+    kernel.group("outer", limit=200 << 20, kills=1, hits=40)
+    watch.see(PID)
+    assert watch.forget(PID, is_suspected=True) == ""
 
 
 def test_a_zombie_is_in_no_group_of_version_1(tmp_path: Path) -> None:

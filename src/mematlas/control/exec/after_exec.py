@@ -61,6 +61,8 @@ def look(program: str, command: Sequence[str], apply: Callable[[], None]) -> dic
         if reason or not os.WIFSTOPPED(ended):
             raise NotReachedError(reason or "the child ended before it executed the program")
         return _read_at_entry(child)
+    except OSError as error:  # as of a program that may be executed, but not read
+        raise NotReachedError(f"the program cannot be looked at: {error.strerror}") from None
     finally:
         timer.cancel()
         timer.join()
