@@ -106,7 +106,7 @@ def _hits(level: CgroupLevel) -> str:
 def _killed(state: HostState) -> Answer:
     for level in state.now.cgroup:
         killed = level.events.get("oom_kill", 0)
-        if not killed or not level.limit:
+        if not killed or not level.limit or level.ooms == 0:  # 0: at the limit of a group below
             continue
         before = _before(state, level)
         during = killed - before.events.get("oom_kill", 0) if before else 0
