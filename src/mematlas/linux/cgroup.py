@@ -33,6 +33,9 @@ class CgroupLevel:
     kernel: int | None = None  # slab, page tables, kernel stacks, sockets; part of `current`
     pressure: dict[str, float] = field(default_factory=dict)  # "some", "full": percent of 10 s
     directory: str = ""
+    ooms: int | None = (
+        None  # times that it ran out at its own limit (memory.events.local, Linux 5.2)
+    )
 
     def figure(self, name: str) -> int | None:
         """Return a line of memory.stat that counts the descendants too."""
@@ -139,7 +142,8 @@ def _read_v1(path: str, directory: str) -> CgroupLevel:
 
 
 def _read_v2(path: str, directory: str) -> CgroupLevel:
-    events = _pairs(directory, "memory.events")
+    events = _pairs(directory, "memory.events")  # of the descendants, too
+    local = _pairs(directory, "memory.events.local")
     return CgroupLevel(
         path=path,
         current=_number(directory, "memory.current"),
@@ -148,11 +152,12 @@ def _read_v2(path: str, directory: str) -> CgroupLevel:
         peak=_number(directory, "memory.peak"),
         swap=_number(directory, "memory.swap.current"),
         swap_limit=_number(directory, "memory.swap.max"),
-        failures=events.get("max"),
+        failures=local.get("max", events.get("max")),
         stat=(stat := _pairs(directory, "memory.stat")),
         events=events,
         kernel=stat.get("kernel") or _kernel(stat),
         pressure=_pressure(directory),
+        ooms=local.get("oom"),
         directory=directory,
     )
 

@@ -540,8 +540,8 @@ def _note(info: Traced, unread: str, marks_set: int) -> str:
         (
             info.looks_missed,
             (
-                f"{info.looks_missed:,} times it gave memory back at a new peak before mematlas could read "
-                "its pages"
+                "it gave memory back at a new peak before mematlas could read its pages "
+                f"({info.looks_missed:,} of its waits had no answer in time)"
             ),
         ),
         (

@@ -106,7 +106,7 @@ def _hits(level: CgroupLevel) -> str:
 def _killed(state: HostState) -> Answer:
     for level in state.now.cgroup:
         killed = level.events.get("oom_kill", 0)
-        if not killed or not level.limit:
+        if not killed or not level.limit or level.ooms == 0:  # 0: at the limit of a group below
             continue
         before = _before(state, level)
         during = killed - before.events.get("oom_kill", 0) if before else 0
@@ -203,7 +203,8 @@ def _free_kernel(level: CgroupLevel) -> tuple[Fix, ...]:
         command = _write(level, "memory.reclaim", (slab or 0) + (_cache(level) or 0))
     return (
         Fix("cgroup.reclaim", FixKind.SHELL, command,
-            "frees dentries, inodes and page cache of the group; they are read again when needed",
+            ("frees dentries, inodes and page cache of the group, which are read again when needed; "
+             "where there is swap, anonymous memory may be swapped out, too"),
             slab),
     )  # fmt: skip
 

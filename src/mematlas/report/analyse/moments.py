@@ -18,13 +18,21 @@ _NAMED = 10  # marks in a message
 
 
 def labels(recording: RecordingData) -> dict[str, Mark]:
-    """Return the marks by label, in order of time: "loaded", and "loaded#2" where it is set again."""
+    """Return the marks by label, in order of time: "loaded", and "loaded#2" where it is set again.
+
+    A mark "peak" or "end" is "peak#1" or "end#1": the words alone are moments of the run.
+    """
     seen: Counter[str] = Counter()
     found: dict[str, Mark] = {}
     for mark in recording.marks:
         seen[mark.name] += 1
-        count = seen[mark.name]
-        found.setdefault(mark.name if count == 1 else f"{mark.name}#{count}", mark)
+        label = mark.name if seen[mark.name] == 1 else f"{mark.name}#{seen[mark.name]}"
+        if label in {PEAK, END}:
+            label = f"{label}#1"
+        while label in found:  # a name may look like a label
+            seen[mark.name] += 1
+            label = f"{mark.name}#{seen[mark.name]}"
+        found[label] = mark
     return found
 
 
