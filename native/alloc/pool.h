@@ -72,6 +72,7 @@ struct mematlas_pool {
 	struct pool_memory *memory;
 	uint64_t mapping_size; /* of `memory`, which other processes can write */
 	int holder_fd; /* of a shared pool, see pool_holder.c; -1: none */
+	uint64_t holder_device, holder_inode; /* of its file; the program may reuse the number */
 	_Atomic uint32_t holder; /* number of this process; 0: none yet */
 	pthread_mutex_t holder_lock;
 	struct tcache_group group;

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lock.h"
@@ -33,6 +34,15 @@ static int reopen(int fd)
 
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
 	return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* A program may have closed all its descriptors, and opened another file at that number. */
+static bool is_own_descriptor(const struct mematlas_pool *pool)
+{
+	struct stat now;
+
+	return pool->holder_fd >= 0 && fstat(pool->holder_fd, &now) == 0 &&
+	       now.st_dev == pool->holder_device && now.st_ino == pool->holder_inode;
 }
 
 /* Frees the objects of a dead holder. The owner word decides who frees an object, so a process
@@ -66,7 +76,13 @@ static uint32_t claim(struct mematlas_pool *pool)
 
 void pool_holder_open(struct mematlas_pool *pool, int fd)
 {
-	pool->holder_fd = reopen(fd);
+	struct stat file;
+
+	pool->holder_fd = fd < 0 ? -1 : reopen(fd);
+	if (pool->holder_fd >= 0 && fstat(pool->holder_fd, &file) == 0) {
+		pool->holder_device = file.st_dev;
+		pool->holder_inode = file.st_ino;
+	}
 	SET(pool->holder, 0);
 }
 
@@ -74,20 +90,20 @@ uint32_t pool_holder_claim(struct mematlas_pool *pool)
 {
 	LOCK_SCOPE(&pool->holder_lock);
 	if (!GET(pool->holder))
-		SET(pool->holder, pool->holder_fd < 0 ? NO_HOLDER : claim(pool));
+		SET(pool->holder, is_own_descriptor(pool) ? claim(pool) : NO_HOLDER);
 	return GET(pool->holder);
 }
 
 void pool_holder_close(struct mematlas_pool *pool)
 {
-	if (pool->holder_fd >= 0)
+	if (is_own_descriptor(pool))
 		close(pool->holder_fd);
 }
 
 /* The descriptor is the parent's description, and would keep the parent's lock beyond its death. */
 void pool_holder_leave(struct mematlas_pool *pool)
 {
-	int inherited = pool->holder_fd;
+	int inherited = is_own_descriptor(pool) ? pool->holder_fd : -1;
 
 	pool_holder_open(pool, inherited);
 	if (inherited >= 0)
@@ -100,7 +116,7 @@ uint64_t pool_holder_reclaim(struct mematlas_pool *pool)
 	uint8_t alive[HOLDERS_MAX / 8 + 1] = {0};
 	uint64_t freed = 0, bump = GET(pool->memory->bump);
 
-	if (pool->holder_fd < 0)
+	if (!is_own_descriptor(pool))
 		return 0;
 	LOCK_SCOPE(&pool->holder_lock);
 	if (bump > pool->count)

@@ -1,6 +1,7 @@
 /* The pool: an object is allocated to one user at a time, and no object is lost. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -204,6 +205,26 @@ static void test_shared(void)
 }
 
 /* Another process may write anything into the shared memory: the head of the list, its links, all sizes. */
+/* Daemons close all descriptors, and files that they open then get the numbers. */
+static void test_closed_descriptors(void)
+{
+	int fd = memfd_create("pool", MFD_CLOEXEC), foreign[8];
+
+	CHECK(fd >= 0 && mematlas_pool_create(64, 4, 8, fd, &pool) == 0);
+	CHECK(mematlas_pool_alloc(pool));
+	for (int other = 3; other < fd + 8; other++)
+		if (other != fd)
+			close(other);
+	for (int i = 0; i < 8; i++)
+		foreign[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int i = 0; i < 4; i++)
+		mematlas_pool_alloc(pool); /* the last searches for lost objects */
+	mematlas_pool_destroy(pool);
+	for (int i = 0; i < 8; i++)
+		CHECK(fcntl(foreign[i], F_GETFD) >= 0 && close(foreign[i]) == 0);
+	close(fd);
+}
+
 static void test_hostile_memory(void)
 {
 	int fd = memfd_create("pool", MFD_CLOEXEC);
@@ -237,6 +258,7 @@ int main(void)
 	test_threads(50);
 	test_threads(5000);
 	test_fork();
+	test_closed_descriptors();
 	test_shared();
 	test_hostile_memory();
 	return 0;
