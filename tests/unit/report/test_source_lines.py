@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import pathlib
 from typing import TYPE_CHECKING
 
 from mematlas.recording.model import Frame
-from mematlas.report.html import source_lines
 from mematlas.report.html.source_lines import read_source_lines
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_root_reads_for_others_what_is_public(
 ) -> None:
     """Of a program of another user, files and folders that are closed to others are not read by root."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(source_lines.Path, "parents", property(lambda _: [tmp_path]))
+    monkeypatch.setattr(pathlib.Path, "parents", property(lambda _: [tmp_path]))
     frame = written(tmp_path / "settings.py", "import os\nKEY = 1\n")
     for folder, file, seen in ((0o755, 0o644, 1), (0o700, 0o644, 0), (0o755, 0o600, 0)):
         tmp_path.chmod(folder)
