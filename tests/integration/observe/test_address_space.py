@@ -16,6 +16,7 @@ from mematlas.errors import AccessError, TargetError
 from mematlas.linux import process_info
 from mematlas.linux.vma_class import Vma, VmaClass
 from mematlas.observe.address_space.analyse import analyse_address_space
+from terminal import print_in_terminal
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -140,9 +141,7 @@ def test_command_in_text_and_json(build: Build) -> None:
         answer: dict[str, Any] = json.loads(
             subprocess.check_output([*SHOW, str(victim.pid), "--json"])
         )
-        text = subprocess.check_output(
-            [*SHOW, str(victim.pid), "--mappings"], text=True, env={**os.environ, "COLUMNS": "80"}
-        )
+        text = print_in_terminal([*SHOW, str(victim.pid), "--mappings"])
     assert answer["schema"] == "mematlas/show/1"
     assert answer["data"]["totals"]["rss"] > 64 * PAGE
     assert max(map(len, text.splitlines())) <= 80

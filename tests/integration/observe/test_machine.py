@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 
 from mematlas.linux import machine
 from mematlas.observe.machine.topics import TOPICS
+from terminal import print_in_terminal
 
 SYSTEM = (sys.executable, "-m", "mematlas", "system")
 
@@ -25,8 +25,7 @@ def test_memory_parts_make_the_whole() -> None:
 @pytest.mark.parametrize("topic", sorted(TOPICS))
 def test_each_topic_live(topic: str) -> None:
     """Each topic is printed as text within 80 columns, and as JSON."""
-    environment = {**os.environ, "COLUMNS": "80"}
-    text = subprocess.check_output([*SYSTEM, topic], text=True, env=environment)
+    text = print_in_terminal([*SYSTEM, topic])
     assert max(map(len, text.splitlines())) <= 80
     answer = json.loads(subprocess.check_output([*SYSTEM, topic, "--json"]))
     assert answer["schema"] == "mematlas/system/1"

@@ -17,6 +17,7 @@ from machine_state import written
 from mematlas.linux import pagemap, smaps
 from mematlas.observe.machine import read
 from mematlas.observe.page_states.analyse import sum_pages
+from terminal import print_in_terminal
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -128,9 +129,8 @@ def test_smaller_huge_pages_are_told_by_process() -> None:
 
 
 @pytest.mark.parametrize("topic", ["numa", "thp", "cgroup", "memory", "fragmentation", "pressure"])
-@pytest.mark.parametrize("width", ["80", "200"])
-def test_text_fits(topic: str, width: str) -> None:
+@pytest.mark.parametrize("width", [80, 200])
+def test_text_fits(topic: str, width: int) -> None:
     """Every topic stays within its width, whatever commands are running."""
-    environment = {**os.environ, "COLUMNS": width}
-    text = subprocess.check_output([*SYSTEM, topic], text=True, env=environment)
-    assert max(map(len, text.splitlines())) <= int(width)
+    text = print_in_terminal([*SYSTEM, topic], width)
+    assert max(map(len, text.splitlines())) <= width

@@ -19,6 +19,7 @@ from mematlas.observe.page_cache.read import (
     read_trees,
     residency,
 )
+from terminal import print_in_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,8 +124,7 @@ def test_region_and_process() -> None:
 def test_command(tmp_path: Path) -> None:
     """The text and the map fit 80 columns; JSON has pages; a missing file is an error."""
     (tmp_path / ("long" * 20)).write_bytes(b"x" * 10 * PAGE)
-    environment = {**os.environ, "COLUMNS": "80"}
-    text = subprocess.check_output([*CACHE, tmp_path, "--map"], text=True, env=environment)
+    text = print_in_terminal([*CACHE, tmp_path, "--map"])
     assert max(map(len, text.splitlines())) <= 80
     answer = json.loads(subprocess.check_output([*CACHE, tmp_path, "--json"]))
     assert answer["schema"] == "mematlas/cache/1"

@@ -21,6 +21,7 @@ from mematlas.errors import AccessError, TargetError
 from mematlas.linux import pagemap, smaps
 from mematlas.linux.pageflags import PageState, PageSums
 from mematlas.observe.page_states import analyse as analysis
+from terminal import print_in_terminal
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -184,8 +185,6 @@ def test_where_names_the_function(build: Build) -> None:
 def test_text_fits(build: Build) -> None:
     """The output fits 80 columns."""
     with memory_victim.opened(build("memory_victim")) as victim:
-        text = subprocess.check_output(
-            [*MEMATLAS, "pages", str(victim.pid)], text=True, env={**os.environ, "COLUMNS": "80"}
-        )
+        text = print_in_terminal([*MEMATLAS, "pages", str(victim.pid)])
     assert max(map(len, text.splitlines())) <= 80
     assert "guard" in text

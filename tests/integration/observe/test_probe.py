@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from mematlas.observe.probe import read
+from terminal import print_in_terminal
 
 PROBE = (sys.executable, "-m", "mematlas", "probe")
 PR_SET_DUMPABLE = 4
@@ -56,8 +57,7 @@ def test_nobody_sees_less() -> None:
 
 def test_text_and_json() -> None:
     """The text fits 80 columns; JSON has the same interfaces."""
-    environment = {**os.environ, "COLUMNS": "80"}
-    text = subprocess.check_output(PROBE, text=True, env=environment)
+    text = print_in_terminal(PROBE)
     assert max(map(len, text.splitlines())) <= 80
     answer = json.loads(subprocess.check_output([*PROBE, "--json"]))
     assert answer["schema"] == "mematlas/probe/1"

@@ -14,6 +14,7 @@ import pytest
 import memory_victim
 from mematlas.linux import processes
 from mematlas.observe.processes.analyse import build_tree, rank, sum_processes
+from terminal import print_in_terminal
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -102,8 +103,7 @@ def test_tree_and_order() -> None:
 @pytest.mark.parametrize("options", [[], ["--tree"], ["--group", "user"], ["--group", "cgroup"]])
 def test_text_fits(options: list[str]) -> None:
     """Every form of the output fits 80 columns."""
-    environment = {**os.environ, "COLUMNS": "80"}
-    text = subprocess.check_output([*PS, *options], text=True, env=environment)
+    text = print_in_terminal([*PS, *options])
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -17,6 +17,7 @@ from mematlas.linux import processes
 from mematlas.observe.top.rates import process_rates
 from mematlas.observe.top.read import TopSampler
 from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
+from terminal import print_in_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -226,9 +227,8 @@ def test_command_line(tmp_path: Path, growing: subprocess.Popen[str]) -> None:
     (own,) = [each for each in live["data"]["processes"] if each["process"]["pid"] == os.getpid()]
     assert own["process"]["pss"] > 0
     assert own["rates"] is not None
-    environment = {**os.environ, "COLUMNS": "80"}
     for more in ([], ["--group", "user"], ["--tree"], ["--replay", str(path)]):
-        text = subprocess.check_output([*TOP, "--once", *more], text=True, env=environment)
+        text = print_in_terminal([*TOP, "--once", *more])
         assert max(map(len, text.splitlines())) <= 80
 
 
