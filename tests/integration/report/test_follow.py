@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from mematlas.cli.follow import FollowedRun
+from mematlas.report.model.report import METRICS
 from mematlas.report.tui.app import RecordingApp
 from traced_runs import MEMATLAS
 from tui_driver import drive, until
@@ -104,9 +105,13 @@ def test_keys(tmp_path: Path, start: Start) -> None:
 
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "early" in app.text)
-        await pilot.press("m")
-        assert "Lines  live" in app.text
-        await pilot.press("M")
+        metrics: list[str] = []
+        while not metrics or "Lines  live" not in app.text:
+            await pilot.press("m")
+            metrics.append(METRICS[app.metric])
+            assert len(metrics) < len(METRICS), metrics
+        assert not {"idle", "huge"} & set(metrics)
+        await pilot.press(*"M" * len(metrics))
         assert "Lines  resident" in app.text
         await pilot.press("o")
         await until(pilot, lambda: "said by the program" in app.text)

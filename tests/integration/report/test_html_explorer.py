@@ -181,7 +181,8 @@ def sourced(folder: Path) -> Report:
     file.write_text("import json\n\norders = json.loads(text) & '<b>'\n", encoding="utf-8")
     os.utime(file, (1, 1))
     frame = reports.python("load_orders", str(file), 3)
-    return replace(reports.python_service(), stacks=(reports.stack((frame, reports.MAIN), 99),))
+    stacks = (reports.stack((frame, reports.MAIN), 99),)
+    return replace(reports.python_service(), stacks=stacks, only_of_root=True)
 
 
 def test_source_text_and_editor(show: Callable[..., Any], tmp_path: Path) -> None:

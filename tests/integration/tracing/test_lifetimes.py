@@ -197,7 +197,7 @@ def test_bad_windows_are_refused(build: Build, traced: Run) -> None:
         (("--since", "9m"), "must start before"),
         (("--since", "50%", "--until", "40%"), "must start before"),
         (("--since", "120%"), "is not a percentage"),
-        (("--since", "1s", "--by", "peak"), "take neither"),
+        (("--since", "1s", "--by", "peak"), "take no"),
     ):
         done = subprocess.run(
             [*MEMATLAS, "report", str(run.file), *arguments],

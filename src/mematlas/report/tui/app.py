@@ -72,6 +72,7 @@ class RecordingApp(App[None]):
         self._next = 0.0
         self._reading = False
         self.metric = METRICS.index("resident")
+        self._unknown: set[str] = set()  # metrics that the last report does not have
         self.window_s: float | None = None
         self.words = ""
         self.shows_output = self.paused = self.ended = False
@@ -154,6 +155,9 @@ class RecordingApp(App[None]):
             return draw_window(window, ranked, top=_TOP, console=console)
         report = self._cut(make_report(recording))
         by = METRICS[self.metric]
+        self._unknown = {
+            each for each in METRICS if each != "resident" and report.why_unknown(each)
+        }
         ranked = [each for each in lines(report.stacks, by) if self._is_shown(each.frame)]
         page = Page.of(report, by, ranked, console)
         return draw_blocks(page, _TOP)
@@ -181,6 +185,8 @@ class RecordingApp(App[None]):
     def action_metric(self, step: int) -> None:
         """Rank by the next metric."""
         self.metric = (self.metric + step) % len(METRICS)
+        while METRICS[self.metric] in self._unknown:  # resident is the way out where none is known
+            self.metric = (self.metric + step) % len(METRICS)
         self.window_s, self.shows_output = None, False
         self._draw()
 
