@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mematlas.bench import tables as layout
 from mematlas.bench.model import NOISY, Better
 from mematlas.present.html import bundle
-from mematlas.present.html.markup import brand, json_payload, page, safe
+from mematlas.present.html.markup import brand, json_payload, page, safe, scrolling_table
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -142,23 +142,17 @@ def _block(
 
 
 def _values(block: TableBlock, table: dict[Label, dict[Label, Figure]], names: list[Label]) -> str:
-    heads = "".join(
-        f'<th scope="col">{safe(text)}</th>'
-        for text in (
-            layout.ROW_TITLES.get(block.rows, block.rows),
-            *(layout.label_text(block.columns, name) if name != "" else "median" for name in names),
-        )
-    )
+    heads = [
+        layout.ROW_TITLES.get(block.rows, block.rows),
+        *(layout.label_text(block.columns, name) if name != "" else "median" for name in names),
+    ]
     rows = "".join(
         f"<tr><td>{safe(layout.label_text(block.rows, row))}</td>"
         + "".join(_cell(cells.get(name), list(cells.values())) for name in names)
         + "</tr>"
         for row, cells in table.items()
     )
-    return (
-        f'<div class="scroll"><table class="figures"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    return scrolling_table("figures", map(safe, heads), rows)
 
 
 def _cell(figure: Figure | None, row: list[Figure]) -> str:

@@ -78,6 +78,15 @@ def section(name: str, title: str, about: str, inner: str) -> str:
     )
 
 
+def scrolling_table(kind: str, heads: Iterable[str], rows: str) -> str:
+    """Return a table of a class that scrolls sideways if it is too wide. Heads and rows are HTML."""
+    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
+    return (
+        f'<div class="scroll"><table class="{kind}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
 def switch(name: str, label: str, choices: Iterable[tuple[str, str]]) -> str:
     """Return a row of buttons; the first one is pressed."""
     buttons = "".join(

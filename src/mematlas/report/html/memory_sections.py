@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from mematlas.present.html.markup import safe, section, sized, tag
+from mematlas.present.html.markup import safe, scrolling_table, section, sized, tag
 from mematlas.present.printable import clean, shorten
 from mematlas.report import quantities
 from mematlas.report.analyse.fault_lines import fault_lines
@@ -184,9 +184,5 @@ def _folding(
 
 def _table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; cells are HTML."""
-    head = "".join(f'<th scope="col">{each}</th>' for each in heads)
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table class="memory"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return scrolling_table("memory", heads, body)

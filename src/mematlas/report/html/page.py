@@ -11,6 +11,7 @@ from mematlas.present.html.markup import (
     flame_section,
     page,
     safe,
+    scrolling_table,
     section,
     sized,
     switch,
@@ -248,11 +249,7 @@ def _own_peaks(report: Report, directory: str) -> str:
         f"<td>{len(each.processes):,}</td><td>{sized(each.live_bytes)}</td></tr>"
         for each in report.own_peaks[: 2 * _TYPES_SHOWN]
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("line", "processes", "live"))
-    inner = (
-        f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    inner = scrolling_table("types", ("line", "processes", "live"), rows)
     about = "live in processes at their own peaks, and not in the account"
     return section("other-times", "Other times", about, inner)
 
@@ -279,11 +276,7 @@ def _imports(report: Report) -> str:
         f"<td>{sized(each.live_bytes)}</td><td>{sized(each.resident_bytes)}</td></tr>"
         for each in report.imports[: 2 * _TYPES_SHOWN]
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("module", "live", "resident"))
-    inner = (
-        f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    inner = scrolling_table("types", ("module", "live", "resident"), rows)
     about = "memory of a module's import, with all that it imported in turn"
     return section("imports", "Imports", about, inner)
 
@@ -298,11 +291,7 @@ def _types_table(types: Sequence[ObjectType], directory: str) -> str:
         + "</td></tr>"
         for each in types
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("type", "main line", "objects", "bytes"))
-    return (
-        f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    return scrolling_table("types", ("type", "main line", "objects", "bytes"), rows)
 
 
 def _leaks(leaks: Leaks, directory: str) -> str:
@@ -366,12 +355,8 @@ def _processes(report: Report) -> str:
         _helpers_row(line, depth) if isinstance(line, Helpers) else _process_row(line, depth)
         for line, depth in process_rows(report)
     )
-    heads = "".join(
-        f'<th scope="col">{head}</th>'
-        for head in ("command", "pid", "highest RSS", "started", "ended", "how")
-    )
-    table = f'<div class="scroll"><table class="processes"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    return section("processes", "Processes", "", table)
+    heads = ("command", "pid", "highest RSS", "started", "ended", "how")
+    return section("processes", "Processes", "", scrolling_table("processes", heads, rows))
 
 
 def _process_row(line: ProcessSummary, depth: int) -> str:
