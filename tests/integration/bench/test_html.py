@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import bench_results
+from chromium import started_chromium
 from mematlas.bench.explain.explanations import explain
 from mematlas.bench.html import render_bench
 from mematlas.bench.model import Section
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mematlas.bench.model import Result
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 
 def many_allocators() -> Section:
@@ -60,11 +56,8 @@ def hostile() -> Result:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Start one browser for all tests."""
-    with playwright.sync_playwright() as driver:
-        arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run"]
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with started_chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import memory_victim
+from chromium import started_chromium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,12 +18,8 @@ if TYPE_CHECKING:
 
     from conftest import Build
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
 PAGES = (sys.executable, "-m", "mematlas", "pages")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +38,7 @@ def visit(made: tuple[Path, memory_victim.Victim]) -> Iterator[Any]:
     """Open the page; fail on script errors and on requests other than for the file."""
     troubles: list[str] = []
     requests: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with started_chromium() as browser:
 
         def open_page(width: int, theme: str) -> Any:
             context = browser.new_context(
@@ -58,7 +53,6 @@ def visit(made: tuple[Path, memory_victim.Victim]) -> Iterator[Any]:
             return page
 
         yield open_page
-        browser.close()
     assert troubles == []
     assert all(url.startswith("file:") for url in requests)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import synthetic_recording
+from chromium import started_chromium
 from exports import decode_pprof, export, node_modules
 from mematlas.report.export import pprof
 from waiting import wait_until
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from conftest import Run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PROGRAM = """
 import json, os
 def parse(text): return json.loads(text)
@@ -55,16 +55,13 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Start Chromium; skip without."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    arguments = ["--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader"]
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(
-            executable_path=CHROMIUM, args=[*arguments, "--allow-file-access-from-files"]
-        )
+    flags = (
+        "--use-gl=swiftshader",
+        "--enable-unsafe-swiftshader",
+        "--allow-file-access-from-files",
+    )
+    with started_chromium(*flags) as started:
         yield started
-        started.close()
 
 
 def ran(*command: str | Path, environment: dict[str, str] | None = None) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import reports
+from chromium import started_chromium
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -18,19 +18,12 @@ if TYPE_CHECKING:
 
     from mematlas.report.model.report import Report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Start one browser for all tests."""
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with started_chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
