@@ -11,9 +11,17 @@ import pytest
 import synthetic_recording
 from mematlas.cli import main
 from mematlas.recording import read
-from mematlas.recording.model import TIMELINE_DTYPE, Part, PartKind, RecordingData, Snapshot
+from mematlas.recording.model import (
+    NODE_DTYPE,
+    TIMELINE_DTYPE,
+    Part,
+    PartKind,
+    RecordingData,
+    Snapshot,
+)
 from mematlas.report.analyse.account import at_end, at_peak
 from mematlas.report.analyse.report import SERIES_POINTS, make_report
+from mematlas.report.analyse.stacks import Stacks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,3 +195,13 @@ def test_every_view_is_of_the_moment_asked_for(
     capsys.readouterr()
     assert main(["report", str(path), *view, "--at", "no such mark"]) == 2
     assert "no such mark" in capsys.readouterr().err
+
+
+def test_the_nodes_of_a_process_are_unpacked_once() -> None:
+    """Stacks of equal rows share their columns while one of them lives; other rows do not."""
+    nodes = np.zeros(3, NODE_DTYPE)
+    nodes["parent"][2] = 1
+    first, second = Stacks(nodes, {}), Stacks(nodes, {})
+    assert first.parents is second.parents
+    assert first.word_of is second.word_of
+    assert Stacks(nodes.copy(), {}).parents is not first.parents

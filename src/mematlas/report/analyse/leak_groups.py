@@ -29,17 +29,18 @@ def group(
     Rows of one owner and callers are a group. Groups that say nothing alone are joined, one for each owner.
     `apart`: rows that never share a group with the others.
     """
-    owner = _owners(stacks, stack) * 2 + apart
-    finest = _numbered(_with_callers(stacks, stack, owner))
+    ranks: dict[int, int] = {}
+    owner = _owners(stacks, stack, ranks) * 2 + apart
+    finest = _numbered(_with_callers(stacks, stack, owner, ranks))
     held, noise = (np.bincount(finest, column) for column in (live, variance))
     silent = (held <= ERRORS * np.sqrt(np.maximum(noise, 0)))[finest]
     joined = np.where(silent, owner + (finest.max() + 1 if len(finest) else 0), finest)
     return _numbered(joined)
 
 
-def _owners(stacks: Stacks, stack: Numbers) -> Numbers:
+def _owners(stacks: Stacks, stack: Numbers, ranks: dict[int, int]) -> Numbers:
     """Return the number of each stack's owning frame; equal frames have one number."""
-    which, frames = stacks.owners_of(stack, {})
+    which, frames = stacks.owners_of(stack, ranks)
     return _equal(frames)[which]
 
 
@@ -48,9 +49,11 @@ def _equal(things: Iterable[Hashable]) -> Numbers:
     return np.array([numbers.setdefault(each, len(numbers)) for each in things], np.int64)
 
 
-def _with_callers(stacks: Stacks, stack: Numbers, owner: Numbers) -> NDArray[Any]:
+def _with_callers(
+    stacks: Stacks, stack: Numbers, owner: Numbers, ranks: dict[int, int]
+) -> NDArray[Any]:
     """Return a hash of the owner and the frames that called it."""
-    by_node, _ = stacks.owners({})
+    by_node, _ = stacks.owners(ranks)
     parents, word_of = stacks.parents, stacks.word_of
     lines = np.append(_equal(stacks.frames_of_words), 0)
     node = stack.astype(np.int64)

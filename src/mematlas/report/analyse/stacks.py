@@ -8,7 +8,8 @@ are shown.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -31,38 +32,61 @@ _UNRANKED = 1 << 30
 _DEEPEST = 1 << 14  # frames; the tracer records far fewer, a hostile file may not
 
 
-class Stacks:
-    """Stacks of one process: paths in its trie."""
+class _Trie:
+    """The nodes of one process in columns, unpacked once however many Stacks refer to them."""
 
-    def __init__(self, nodes: Rows | None, frames: Mapping[int, tuple[Frame, ...]]) -> None:
-        """Store the trie and the resolved words of one process."""
-        self._nodes = np.zeros(1, NODE_DTYPE) if nodes is None or not len(nodes) else nodes
-        self._resolved = frames
-        self.renamed: dict[int, Frame] = {}  # stacks shown as one frame, by number
-        self.family: int | None = None  # the process it forked from, by way of others; None: none
+    _known: ClassVar[WeakValueDictionary[int, _Trie]] = WeakValueDictionary()  # by id() of the rows
+
+    def __init__(self, nodes: Rows | None) -> None:
+        self._rows = nodes  # kept, so that no other rows get this id()
+        self._nodes: Any = np.zeros(1, NODE_DTYPE) if nodes is None or not len(nodes) else nodes
+
+    @classmethod
+    def of(cls, nodes: Rows | None) -> _Trie:
+        """Return the trie of these rows."""
+        found = cls._known.get(id(nodes))
+        if found is None or found._rows is not nodes:  # noqa: SLF001 - of this class
+            found = cls._known[id(nodes)] = cls(nodes)
+        return found
 
     @cached_property
     def parents(self) -> Indices:
         """Parent of each node."""
         return np.ascontiguousarray(self._nodes["parent"])
 
+    @cached_property
+    def numbered(self) -> tuple[Words, Numbers]:
+        """Distinct words, ascending, and the index of each node's word."""
+        if hasattr(self._nodes, "numbered"):  # packed by dictionary
+            words, numbers = self._nodes.numbered("word")
+            return words, numbers
+        return number_words(np.ascontiguousarray(self._nodes["word"]))
+
+
+class Stacks:
+    """Stacks of one process: paths in its trie."""
+
+    def __init__(self, nodes: Rows | None, frames: Mapping[int, tuple[Frame, ...]]) -> None:
+        """Store the trie and the resolved words of one process."""
+        self._trie = _Trie.of(nodes)
+        self._resolved = frames
+        self.renamed: dict[int, Frame] = {}  # stacks shown as one frame, by number
+        self.family: int | None = None  # the process it forked from, by way of others; None: none
+
+    @property
+    def parents(self) -> Indices:
+        """Parent of each node."""
+        return self._trie.parents
+
     @property
     def words(self) -> Words:
         """Distinct words, ascending."""
-        return self._numbered[0]
+        return self._trie.numbered[0]
 
     @property
     def word_of(self) -> Numbers:
         """Index in `words` of each node: uint16 if they fit, else uint32."""
-        return self._numbered[1]
-
-    @cached_property
-    def _numbered(self) -> tuple[Words, Numbers]:
-        nodes: Any = self._nodes
-        if hasattr(nodes, "numbered"):  # packed by dictionary
-            words, numbers = nodes.numbered("word")
-            return words, numbers
-        return number_words(np.ascontiguousarray(nodes["word"]))
+        return self._trie.numbered[1]
 
     @classmethod
     def of(cls, recording: RecordingData, process: int) -> Self:
