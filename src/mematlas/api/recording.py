@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
 from mematlas.errors import MematlasError, UsageError
+from mematlas.present.progress import step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -152,6 +153,7 @@ class Recording:
         """
         from mematlas.report.analyse.report import make_report
 
+        step("summing stacks")
         return with_symbol_note(self._data, make_report(self._data, self._index_of(pid), at=at))
 
     def leaks(self) -> Leaks:
@@ -341,9 +343,11 @@ def html_page(
     ranked = lines(report.stacks, report.main_metric)
     if pid is not None:  # leaks and lifetimes are computed for all processes together
         return render_html(report, ranked, editor=editor)
+    step("comparing snapshots")
     data = recording._data  # noqa: SLF001 - a function of the same module
     paths = StackTable.of(report.stacks).paths
     leaks, spans = find_leaks(data, paths), make_spans(data, paths)
+    step("drawing the page")
     return render_html(report, ranked, leaks, spans, editor)
 
 
@@ -384,8 +388,11 @@ def load(
 
     asked = patterns(skip, keep)
     with _without_garbage_collection():
+        step(f"reading {os.fspath(path)}")
         data = read(path)
+        step("resolving symbols")
         data.notes += resolve_missing(data)
+        step("looking for allocation wrappers")
         data.notes += mark_wrappers(data, asked)
     return data
 
@@ -412,6 +419,7 @@ def export_source(
     by = by or report.main_metric
     if why := report.why_unknown(by):
         raise UsageError(f"{by} is unknown: {why}; choose another metric")
+    step("converting stacks")
     rows = export_table(recording._data, report)  # noqa: SLF001 - a function of the same module
     return ExportSource(recording._data, report, rows, by=by, unit=unit, rows=table)  # noqa: SLF001
 

@@ -64,3 +64,11 @@ COMMANDS: tuple[Command, ...] = (
         ("version", "print the version"),
     ),
 )
+
+READERS = frozenset(
+    (
+        *("report", "leaks", "diff", "merge", "export", "show", "pages", "where", "ps", "system"),
+        *("wss", "cache", "probe", "doctor", "help"),
+    )
+)
+"""Commands that read, then print and end. A pager shows their output, a progress line that they are busy."""

@@ -8,12 +8,18 @@ import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.blas_threads import limit_blas_threads
+from mematlas.cli.commands import READERS
 from mematlas.cli.parser import command_parser, find_command, top_parser
+from mematlas.cli.terminal_output import terminal_output
 from mematlas.errors import AccessError, MematlasError
 from mematlas.present.printable import clean
+from mematlas.present.progress import progress_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
+
+    from mematlas.cli.parser import Parser
 
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -69,13 +75,26 @@ def _exit_code(error: OSError) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    paged = argv[:1] != ["--no-pager"]
+    if not paged:
+        argv = argv[1:]
     if not argv:
         top_parser().print_help()
         return 0
     if argv[0].startswith("-"):
         top_parser().parse_args(argv)  # exits after --help and --version, raises for the rest
-    parser, module = command_parser(find_command(argv[0]))
-    return int(module.run(parser.parse_args(argv[1:])))
+    command = find_command(argv[0])
+    parser, module = command_parser(command)
+    if command.name not in READERS:
+        return int(module.run(parser.parse_args(argv[1:])))
+    return _read_and_print(parser, module, argv[1:], paged=paged)
+
+
+def _read_and_print(parser: Parser, module: ModuleType, argv: list[str], *, paged: bool) -> int:
+    with terminal_output(paged=paged and "--no-pager" not in argv):
+        arguments = parser.parse_args(argv)
+        with progress_line(parser.prog):
+            return int(module.run(arguments))
 
 
 def _open_closed_streams() -> None:

@@ -102,6 +102,10 @@ def command_parser(command: commands.Command) -> tuple[Parser, ModuleType]:
     module = import_module(command.module)
     parser = Parser(prog=f"mematlas {command.name}", description=module.__doc__)
     module.add_arguments(parser)
+    if command.name in commands.READERS:
+        parser.add_argument(
+            "--no-pager", action="store_true", help="print long output to the terminal as a whole"
+        )
     examples = "\n".join(f"  mematlas {each}" for each in module.EXAMPLES)
     lists = f"{parser.epilog}\n\n" if parser.epilog else ""
     parser.epilog = f"{lists}examples:\n{examples}"
@@ -112,13 +116,16 @@ def top_parser() -> Parser:
     """Return the parser of `mematlas` without a command."""
     parser = Parser(
         prog="mematlas",
-        usage="mematlas [-h] [-V] COMMAND ...",
+        usage="mematlas [-h] [-V] [--no-pager] COMMAND ...",
         description=SUMMARY,
         epilog="\n\n".join([*_command_lists(), "`mematlas help COMMAND` describes a command."]),
     )
     version = f"mematlas {__version__}"
     parser.add_argument(
         "-V", "--version", action="version", version=version, help="print the version and exit"
+    )
+    parser.add_argument(
+        "--no-pager", action="store_true", help="print long output to the terminal as a whole"
     )
     return parser
 

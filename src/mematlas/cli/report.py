@@ -32,7 +32,7 @@ DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its fr
 _NO_EDITOR = frozenset(("javascript", "data", "vbscript", "blob", "file", "about"))
 EXAMPLES = (
     "report app.atlas --tree --by-package",
-    "report app.atlas -o report.html",
+    "report app.atlas -o report.html --open",
 )
 
 
@@ -95,6 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser, "write an HTML page with flame graph and timeline, or JSON if FILE ends in .json"
     )
     parser.add_argument(
+        "--open",
+        action="store_true",
+        help="open the HTML page in the browser; without -o a page in a temporary folder",
+    )
+    parser.add_argument(
         "--editor",
         metavar="URL",
         type=editor_url,
@@ -118,8 +123,6 @@ def editor_url(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording, and print or write the report."""
-    from mematlas.api.recording import html_page
-
     recording = open_recording(arguments.file, arguments.skip, arguments.keep)
     if arguments.tree or arguments.by_package:
         return _run_tree(arguments, recording)
@@ -127,14 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--inverted, --depth and --threshold need --tree")
     if arguments.since or arguments.until:
         return _run_window(arguments, recording)
-    for path in arguments.output:
-        if output_format(path, "html", "json") == "html":
-            page = html_page(
-                recording, pid=arguments.pid, at=arguments.at, editor=arguments.editor or ""
-            )
-            write_text(path, [page])
-        else:
-            write_text(path, _render_json(recording, arguments))
+    _write_files(arguments, recording)
     if arguments.json:
         sys.stdout.writelines(_render_json(recording, arguments))
     elif not arguments.output:
@@ -152,10 +148,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _write_files(arguments: argparse.Namespace, recording: Recording) -> None:
+    """Write the pages and JSON files of --output, and open the page with --open."""
+    from mematlas.api.recording import html_page
+    from mematlas.cli.browser import add_page, open_page
+
+    if arguments.open:
+        add_page(arguments)
+    for path in arguments.output:
+        if output_format(path, "html", "json") == "html":
+            page = html_page(
+                recording, pid=arguments.pid, at=arguments.at, editor=arguments.editor or ""
+            )
+            write_text(path, [page])
+        else:
+            write_text(path, _render_json(recording, arguments))
+    if arguments.open:
+        open_page(arguments.output)
+
+
 def _run_tree(arguments: argparse.Namespace, recording: Recording) -> int:
     """Print a call tree, or the lines by package."""
-    if arguments.output or arguments.since or arguments.until:
-        raise UsageError("--tree and --by-package take neither --output nor --since nor --until")
+    if arguments.output or arguments.open or arguments.since or arguments.until:
+        raise UsageError(
+            "--tree and --by-package take none of --output, --open, --since and --until"
+        )
     from rich.console import Console
 
     from mematlas.report import json_writer
@@ -213,9 +230,10 @@ def _render_json(recording: Recording, arguments: argparse.Namespace) -> Iterato
 
 def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
     """Print what was allocated within a part of the run and outlived it."""
-    if arguments.output or arguments.by not in {None, "resident"} or arguments.at != PEAK:
+    writes = arguments.output or arguments.open
+    if writes or arguments.by not in {None, "resident"} or arguments.at != PEAK:
         raise UsageError(
-            "--since and --until take no --output, --by or --at: they rank by bytes still live"
+            "--since and --until take no --output, --open, --by or --at: they rank by bytes still live"
         )
     whole = recording.window_end_s
     start = _seconds(arguments.since, whole, recording) or 0.0
