@@ -32,6 +32,20 @@ int mematlas_trie_keep(const uint32_t *parents, uint64_t count, const uint32_t *
  * above. Returns how many numbers there are. */
 int64_t mematlas_trie_fold(const uint32_t *parents, const uint8_t *kept, uint64_t count,
 			   uint32_t *ret_index);
+/* Replaces each of `rows` nodes by the first one towards the root whose word is not passed over:
+ * passed[word] is not 0, for words below `capacity`. The root is never passed. -EINVAL: no trie, another
+ * width, or no such node. */
+int mematlas_trie_climb(const uint32_t *parents, const void *words, uint32_t bytes, uint64_t count,
+			const uint8_t *passed, uint32_t capacity, uint32_t *nodes, uint64_t rows);
+/* Replaces each of `rows` nodes by the first one towards the root that has the word which
+ * mematlas_trie_least() found for it. -EINVAL as above. */
+int mematlas_trie_own(const uint32_t *parents, const void *words, const void *least, uint32_t bytes,
+		      uint64_t count, uint32_t *nodes, uint64_t rows);
+/* Writes the root and those nodes of `order` that are joined to it by others of `order`, in preorder; of
+ * siblings the last of `order` comes first. `first` and `next` are scratch memory for `count` nodes.
+ * Returns how many there are. -EINVAL: no trie, no such node, or one that comes twice. */
+int64_t mematlas_trie_preorder(const uint32_t *parents, uint64_t count, const uint32_t *order,
+			       uint64_t length, uint32_t *first, uint32_t *next, uint32_t *ret);
 /* Distinct values in order of first occurrence, and the index of each value in them. Returns how
  * many are distinct. -ENOSPC: more than `capacity`, the length of `ret_distinct`; -ENOMEM; -EINVAL:
  * `capacity` is 2^31 or more. */

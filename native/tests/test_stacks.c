@@ -77,6 +77,59 @@ static void test_nearest(void)
 	CHECK(nearest[NODES - 1] == 0);
 }
 
+static uint32_t climbed(uint32_t node, const uint8_t *passed)
+{
+	while (node && words[node] < 3 && passed[words[node]])
+		node = parents[node];
+	return node;
+}
+
+static void test_walks(void)
+{
+	static const uint8_t passed[] = {1, 0, 1};
+	static const int32_t by_word[] = {2, 0, 1, 1, 9};
+	uint32_t nodes[NODES], unknown = NODES;
+
+	for (uint32_t node = 0; node < NODES; node++)
+		narrow[node] = (uint16_t)(words[node] = node % 4), nodes[node] = node;
+	CHECK(mematlas_trie_climb(parents, words, 4, NODES, passed, 3, nodes, NODES) == 0);
+	for (uint32_t node = 0; node < NODES; node++) {
+		CHECK(nodes[node] == climbed(node, passed));
+		nodes[node] = node;
+	}
+	CHECK(mematlas_trie_climb(parents, narrow, 2, NODES, passed, 3, nodes, NODES) == 0);
+	CHECK(nodes[NODES - 1] == climbed(NODES - 1, passed));
+	CHECK(mematlas_trie_climb(parents, words, 4, NODES, passed, 3, &unknown, 1) == -EINVAL);
+	CHECK(mematlas_trie_climb(parents, words, 3, NODES, passed, 3, nodes, 1) == -EINVAL);
+	CHECK(mematlas_trie_least(parents, words, 4, NODES, by_word, 4, least) == 0);
+	for (uint32_t node = 0; node < NODES; node++)
+		nodes[node] = node;
+	CHECK(mematlas_trie_own(parents, words, least, 4, NODES, nodes, NODES) == 0);
+	for (uint32_t node = 0; node < NODES; node++) {
+		uint32_t at = node;
+
+		while (at && words[at] != least[at])
+			at = parents[at];
+		CHECK(nodes[node] == at);
+	}
+	CHECK(mematlas_trie_own(parents, words, least, 4, NODES, &unknown, 1) == -EINVAL);
+}
+
+static void test_preorder(void)
+{
+	static const uint32_t above[] = {0, 0, 0, 1, 1, 3}, order[] = {3, 4, 1, 2, 5},
+			      part[] = {5, 2, 0}, twice[] = {3, 4, 3}, beyond[] = {6};
+	static const uint32_t whole[] = {0, 2, 1, 4, 3, 5};
+	uint32_t first[6], next[6], found[6];
+
+	CHECK(mematlas_trie_preorder(above, 6, order, 5, first, next, found) == 6);
+	CHECK(!memcmp(found, whole, sizeof whole));
+	CHECK(mematlas_trie_preorder(above, 6, part, 3, first, next, found) == 2);
+	CHECK(found[0] == 0 && found[1] == 2);
+	CHECK(mematlas_trie_preorder(above, 6, twice, 3, first, next, found) == -EINVAL);
+	CHECK(mematlas_trie_preorder(above, 6, beyond, 1, first, next, found) == -EINVAL);
+}
+
 static void test_keys(void)
 {
 	static const int64_t some[] = {-5, 2, 8, 900}, others[] = {-7, -5, 3, 8, 9}, not[] = {3, 3};
@@ -224,11 +277,13 @@ int main(void)
 		grow(seed);
 		test_ways_up();
 		test_nearest();
+		test_walks();
 		test_folded_sums();
 		grow(seed);
 		test_sums();
 	}
 	test_no_trie();
+	test_preorder();
 	test_keys();
 	test_figures();
 	test_words();

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.present.printable import shorten
+from mematlas.present.printable import LONGEST, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
-_LONGEST = 8000  # letters of a name in a file or pipe
 _NARROWEST = 16  # columns; narrower text is unreadable
 _ASCII_SPARKS = "_.:-=+*#"
 _AFTER_NUMBER = re.compile(r"(?<=\d) (?=[^\W\d])")
@@ -53,7 +52,12 @@ def is_wide(console: Console, columns: int) -> bool:
 
 def limited(text: str, width: int, console: Console) -> str:
     """Cut the middle out of a long name; in a file or pipe only out of an absurd one."""
-    return shorten(text, width if wraps(console) else _LONGEST)
+    return shorten(text, name_width(width, console))
+
+
+def name_width(width: int, console: Console) -> int:
+    """Return how long a name may be that has `width` columns on a screen."""
+    return width if wraps(console) else LONGEST
 
 
 def in_ascii(text: Text) -> Text:

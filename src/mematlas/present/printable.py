@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 
+LONGEST = 8000
+"""Letters of a name in a file or pipe, where nothing else is cut."""
+NAME = 80
+"""Letters of a name within a sentence on a screen."""
 _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 
 

@@ -31,7 +31,7 @@ _NARROW = (1 << 16) - 1  # most words numbered by two bytes
 class ColumnRows:
     """Array of rows in packed parts. Columns and rows are unpacked at each access and not kept."""
 
-    __slots__ = ("_check", "_count", "_parts", "dtype")
+    __slots__ = ("_check", "_count", "_parts", "derived", "dtype")
 
     def __init__(
         self, dtype: np.dtype[np.void], parts: Sequence[Part], check: Check | None = None
@@ -44,6 +44,7 @@ class ColumnRows:
         self._parts = parts
         self._check = check
         self._count = sum(map(part_length, parts))
+        self.derived: dict[str, Any] = {}  # what readers compute from the rows and keep with them
 
     def __len__(self) -> int:
         return self._count

@@ -46,7 +46,7 @@ class Resolver:
     ) -> dict[int, tuple[Frame, ...]]:
         """Return the frames of each distinct word that is not in `known`, leaf (inlined) first."""
         distinct, _ = number_words(np.ascontiguousarray(words, np.uint64))
-        owners = _owners(distinct, modules)
+        owners = modules_of(distinct, modules)
         found: dict[int, tuple[Frame, ...]] = {}
         for word, owner in zip(distinct.tolist(), owners.tolist(), strict=True):
             if word in known:
@@ -111,8 +111,11 @@ def used_words(nodes: Rows) -> Words:
     return words
 
 
-def _owners(words: Words, modules: Sequence[Module]) -> NDArray[np.int64]:
-    """Return the index of the module of each word, -1 for none. Of overlapping modules the last holds."""
+def modules_of(words: Words, modules: Sequence[Module]) -> NDArray[np.int64]:
+    """Return the index of the module of each word, -1 for none; words ascend.
+
+    Of overlapping modules the last holds. A word is a return address: the end belongs to a module, its start does not.
+    """
     owners = np.full(len(words), -1, np.int64)
     for index, module in enumerate(modules):
         first, last = np.searchsorted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import NAME, clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import bad_frees
 from mematlas.report import leaks as words
@@ -25,32 +25,40 @@ _HELD: dict[str, str] = {PartKind.LIVE: "held by", PartKind.BEFORE: "allocated"}
 
 
 def answer(
-    report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None = None
+    report: Report,
+    ranked: list[LineStats],
+    directory: str,
+    leaks: Leaks | None = None,
+    width: int = NAME,
 ) -> str:
-    """Return the answer as text; `ranked` are the lines by the main metric."""
-    return "".join(text for text, _ in answer_spans(report, ranked, directory, leaks))
+    """Return the answer as text; `ranked` are the lines by the main metric, names are within `width`."""
+    return "".join(text for text, _ in answer_spans(report, ranked, directory, leaks, width))
 
 
 def answer_spans(
-    report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None = None
+    report: Report,
+    ranked: list[LineStats],
+    directory: str,
+    leaks: Leaks | None = None,
+    width: int = NAME,
 ) -> list[tuple[str, str]]:
     """Return the answer as pairs of text and role: "figure", "code", "warning", or "" for plain words."""
-    spans = _memory(report)
-    owner = _owner(report, ranked, directory) if is_known(report.account) else []
-    leaked = leaks and words.sentence(leaks, report.account.total_bytes, directory)
+    spans = _memory(report, width)
+    owner = _owner(report, ranked, directory, width) if is_known(report.account) else []
+    leaked = leaks and words.sentence(leaks, report.account.total_bytes, directory, width)
     if leaked and report.at not in {END, PEAK}:
         leaked = f" Over the whole run{leaked}"
     leak = [(leaked, "warning")] if leaked else []
     # The owner of a missed peak goes on from the sentence before it.
     spans += owner + leak if report.main_metric == "peak" else leak + owner
-    if ended := endings(report):
+    if ended := endings(report, width // 2):
         spans.append((f" {ended}", ""))
-    if bad := bad_frees.sentence(report.bad_frees, directory):
+    if bad := bad_frees.sentence(report.bad_frees, directory, width):
         spans.append((bad, "warning"))
     return spans
 
 
-def _memory(report: Report) -> list[tuple[str, str]]:
+def _memory(report: Report, width: int) -> list[tuple[str, str]]:
     """Return where the resident memory is."""
     account = report.account
     if account.total_bytes <= 0:
@@ -60,12 +68,15 @@ def _memory(report: Report) -> list[tuple[str, str]]:
             (format_bytes(account.rss_bytes), "figure"),
             (" resident. Its parts are unknown: the program's pages could not be read.", ""),
         ]
-    return _missed(report) if report.main_metric == "peak" else _parts(report)
+    return _missed(report) if report.main_metric == "peak" else _parts(report, width)
 
 
-def _parts(report: Report) -> list[tuple[str, str]]:
+def _parts(report: Report, width: int) -> list[tuple[str, str]]:
     account = report.account
-    spans = [(format_bytes(account.total_bytes), "figure"), (f" resident {_when(report)}: ", "")]
+    spans = [
+        (format_bytes(account.total_bytes), "figure"),
+        (f" resident {_when(report, width)}: ", ""),
+    ]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
         spans.append((" and " if number else "", ""))
         spans.append((f"{100 * size / account.total_bytes:.0f} %", "figure"))
@@ -88,7 +99,9 @@ def _missed(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
+def _owner(
+    report: Report, ranked: list[LineStats], directory: str, width: int
+) -> list[tuple[str, str]]:
     by = report.main_metric
     largest = max(ranked, key=lambda line: line.bytes[by], default=None)
     if largest is None or largest.bytes[by] <= 0:
@@ -96,21 +109,19 @@ def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tupl
     error = round(math.sqrt(largest.variance_of(by)))
     return [
         (" The largest owner then was " if by == "peak" else " The largest owner is ", ""),
-        (owner_name(largest, directory), "code"),
+        (owner_name(largest, directory, width), "code"),
         (" with ", ""),
         (format_bytes(largest.bytes[by]), "figure"),
         (f" ± {format_bytes(error)}." if error else ".", ""),
     ]
 
 
-def _when(report: Report) -> str:
+def _when(report: Report, width: int) -> str:
     """Return "at the peak", or how much of the highest RSS the account has."""
     if report.at == END:
         return f"at the end, {format_duration(report.account.time_s)}"
     if report.at != PEAK:
-        return (
-            f"at the mark {shorten(clean(report.at), 60)}, {format_duration(report.account.time_s)}"
-        )
+        return f"at the mark {shorten(clean(report.at), width)}, {format_duration(report.account.time_s)}"
     account, highest = report.account, share_of_highest(report.account)
     if account.counted_once:
         when = (

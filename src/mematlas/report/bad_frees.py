@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.present.printable import shorten
+from mematlas.present.printable import NAME
 from mematlas.recording.model import BadFreeReason
 from mematlas.recording.ownership import owning_frame
 from mematlas.report import frame_names
@@ -27,12 +27,12 @@ _WHAT_IS_THERE = {
 _EXACT_BYTES = 10_000  # below that, sizes of blocks are given to the byte
 
 
-def sentence(bad_frees: Sequence[BadFree], directory: str) -> str:
+def sentence(bad_frees: Sequence[BadFree], directory: str, width: int = NAME) -> str:
     """Return the worst of some bad frees as a sentence, with the count of the others; "" for none."""
     if not bad_frees:
         return ""
     first = min(bad_frees, key=lambda each: (each.time_s is None, each.time_s or 0.0))
-    where = place(first.frames, directory)
+    where = place(first.frames, directory, width)
     count = sum(each.count for each in bad_frees)
     what = {
         BadFreeReason.TWICE: "freed a block twice",
@@ -44,37 +44,34 @@ def sentence(bad_frees: Sequence[BadFree], directory: str) -> str:
     return f" Bad free{others}: {where or 'an unknown stack'} {what}."
 
 
-def story(bad: BadFree, directory: str) -> str:
+def story(bad: BadFree, directory: str, width: int = NAME) -> str:
     """Describe a bad free: the address, what is there, where the block is from, where it was freed first."""
     if bad.address is None or bad.reason is None:
         return ""
     told = [f"{bad.address:#x} {_WHAT_IS_THERE[bad.reason]}"]
     if bad.reason is BadFreeReason.TWICE:
-        told[0] += _freed_before(bad, directory)
+        told[0] += _freed_before(bad, directory, width)
         told += [f"a block of {_size(bad.block_bytes)}"] if bad.block_bytes else []
     if bad.reason is BadFreeReason.INTERIOR and bad.block_bytes and bad.block_address:
         inside = _size(bad.address - bad.block_address)
         told[0] += f" {inside} inside a live block of {_size(bad.block_bytes)}"
-    if made := place(bad.block_frames, directory):
+    if made := place(bad.block_frames, directory, width):
         told[-1] += f" allocated by {made}"
     return "; ".join(told)
 
 
-def _freed_before(bad: BadFree, directory: str) -> str:
-    freed = place(bad.freed_frames, directory)
+def _freed_before(bad: BadFree, directory: str, width: int) -> str:
+    freed = place(bad.freed_frames, directory, width)
     text = f" by {freed}" if freed else ""
     if bad.freed_s is not None and bad.time_s is not None:
         text += f", {format_duration(max(0.0, bad.time_s - bad.freed_s))} earlier"
     return text
 
 
-def place(frames: tuple[Frame, ...], directory: str) -> str:
+def place(frames: tuple[Frame, ...], directory: str, width: int = NAME) -> str:
     """Format the owning frame of a stack as `function file:line`; "" if it is unknown."""
     frame = owning_frame(frames)
-    if frame is None:
-        return ""
-    name = shorten(frame_names.function_name(frame), 80)
-    return f"{name} {shorten(frame_names.location(frame, directory), 80)}"
+    return "" if frame is None else frame_names.named(frame, directory, width)
 
 
 def _size(size: int) -> str:

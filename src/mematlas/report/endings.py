@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 _KILLED = "killed by "
 _ORDERLY = {"SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGQUIT"}  # ways to end a worker
 _NAMED = 2
+_COMMAND = 40  # letters
 
 
 def ending(process: ProcessSummary) -> str:
@@ -19,14 +20,14 @@ def ending(process: ProcessSummary) -> str:
     return clean(process.ending + (f": {process.cause}" if process.cause else ""))
 
 
-def endings(report: Report) -> str:
+def endings(report: Report, width: int = _COMMAND) -> str:
     """Format which processes a signal ended, as sentences; "" if none of importance."""
     if len(report.processes) == 1:
         only = report.processes[0]
         return f"It was {ending(only)}." if only.ending.startswith(_KILLED) else ""
     killed = [each for each in report.processes if _matters(report, each)]
     named = [
-        f"{shorten(clean(each.command), 40)} (PID {each.pid}) was {ending(each)}."
+        f"{shorten(clean(each.command), width)} (PID {each.pid}) was {ending(each)}."
         for each in killed[:_NAMED]
     ]
     if len(killed) > _NAMED:

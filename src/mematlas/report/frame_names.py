@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import NAME, clean, shorten
 from mematlas.report.analyse.lines import OWN, owner, tier
 from mematlas.report.analyse.short_paths import short_path
 
@@ -32,12 +32,17 @@ def function_name(frame: Frame) -> str:
     return clean(frame.function).replace(".<locals>.", ".") or "unknown function"
 
 
-def owner_name(line: LineStats, directory: str = "") -> str:
-    """Format the owner of a line as `function file:line`."""
+def owner_name(line: LineStats, directory: str = "", width: int = NAME) -> str:
+    """Format the owner of a line as `function file:line`, each within `width`."""
     if line.frame is None:
         return "unknown stack"
-    where = shorten(location(line.frame, directory), 80)
-    return f"{shorten(function_name(line.frame), 80)} {where}"
+    return named(line.frame, directory, width)
+
+
+def named(frame: Frame, directory: str, width: int = NAME) -> str:
+    """Format a frame as `function file:line`, each within `width`."""
+    where = shorten(location(frame, directory), width)
+    return f"{shorten(function_name(frame), width)} {where}"
 
 
 def directory_of(report: Report, ranked: list[LineStats]) -> str:

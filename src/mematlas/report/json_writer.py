@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from mematlas.present.printable import LONGEST
 from mematlas.report import leaks as words
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.model.leaks import LeakVerdict
@@ -102,7 +103,7 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
             "likely_error_bytes": leaks.likely_error_bytes,
             "resolution_bytes": leaks.resolution_bytes,
             "verdicts": {str(each): leaks.sum_of(each)._asdict() for each in LeakVerdict},
-            "headline": words.sentence(leaks, 0, "").strip(),
+            "headline": words.sentence(leaks, 0, "", LONGEST).strip(),
             "bad_frees": [_bad_free(each) for each in leaks.bad_frees],
             "notes": list(leaks.notes),
             "leaks_total": len(leaks.leaks),

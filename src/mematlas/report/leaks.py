@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from mematlas.present.printable import NAME
 from mematlas.report.bad_frees import place
 from mematlas.report.model.leaks import LIKELY, LeakVerdict
 from mematlas.report.quantities import count
@@ -28,7 +29,7 @@ _LEAST_SAMPLE = 1024
 _ENOUGH = 9  # samples: 9 - 2 * sqrt(9) = 3 are left, more than a leak without a sample can have
 
 
-def sentence(leaks: Leaks, of_bytes: int, directory: str) -> str:
+def sentence(leaks: Leaks, of_bytes: int, directory: str, width: int = NAME) -> str:
     """Return what leaked, as a sentence for the headline; "" if that is nothing, or little of `of_bytes`."""
     for verdict, did in (
         (LeakVerdict.GROWING, "grew to the end and may be leaked"),
@@ -38,7 +39,7 @@ def sentence(leaks: Leaks, of_bytes: int, directory: str) -> str:
         main = largest(leaks, verdict)
         if main is None or found.live_bytes * _SMALL < of_bytes or not is_told(main):
             continue
-        where = place(main.frames, directory) or "an unknown stack"
+        where = place(main.frames, directory, width) or "an unknown stack"
         most = f"{format_bytes(main.live_bytes)} by {where}"
         text = f" {_size(found)} {did}: "
         return text + (f"{where}." if found.leaks == 1 else f"{most}.")

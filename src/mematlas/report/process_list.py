@@ -19,6 +19,7 @@ _BRIEF_S = 1.0
 _BRIEF = 0.05  # of the run
 _FEW = 3  # so many helpers are listed
 _NAMED = 4
+_PROGRAM = 30  # letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +33,9 @@ class Helpers:
         """The highest RSS of one of them."""
         return max(each.peak_rss_bytes for each in self.processes)
 
-    def describe(self) -> str:
+    def describe(self, width: int = _PROGRAM) -> str:
         """Return their number and their programs: "23 short-lived processes: cut x6, sh x5, ..."."""
-        names = Counter(_program(each) for each in self.processes)
+        names = Counter(_program(each, width) for each in self.processes)
         some = [
             name if count == 1 else f"{name} x{count}" for name, count in names.most_common(_NAMED)
         ]
@@ -45,9 +46,9 @@ class Helpers:
         return f"{count}{size}: {', '.join([*some, *more])}"
 
 
-def _program(process: ProcessSummary) -> str:
+def _program(process: ProcessSummary, width: int) -> str:
     words = clean(process.command).split()
-    return shorten(words[0].rsplit("/", 1)[-1] if words else "unknown", 30)
+    return shorten(words[0].rsplit("/", 1)[-1] if words else "unknown", width)
 
 
 def process_rows(report: Report) -> list[tuple[ProcessSummary | Helpers, int]]:

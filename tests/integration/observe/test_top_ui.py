@@ -21,9 +21,9 @@ pytest.importorskip("textual", reason="textual is not installed")
 from textual.widgets import Static
 
 from mematlas.observe.top.tui.app import TopApp
-from mematlas.observe.top.tui.help_screen import HelpScreen
 from mematlas.observe.top.tui.process_list import ProcessList
 from mematlas.observe.top.tui.process_screen import ProcessScreen
+from mematlas.present.help_screen import HelpScreen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

@@ -16,6 +16,7 @@ import pytest
 from mematlas.cli.follow import FollowedRun
 from mematlas.report.model.report import METRICS
 from mematlas.report.tui.app import RecordingApp
+from mematlas.report.tui.line_table import LineTable
 from traced_runs import MEMATLAS
 from tui_driver import drive, until
 from waiting import WAIT_S
@@ -89,7 +90,7 @@ def test_lines_appear_while_it_runs(tmp_path: Path, start: Start, size: tuple[in
         assert "late" not in app.text
         (tmp_path / "late").touch()
         await until(pilot, lambda: "late" in app.text)
-        await until(pilot, lambda: app.query_one("#body").max_scroll_x == 0)  # after its layout
+        await until(pilot, lambda: app.query_one(LineTable).max_scroll_x == 0)  # after its layout
         (tmp_path / "end").touch()
         await until(pilot, lambda: app.ended)
         await until(pilot, lambda: "early" in app.text)
@@ -106,17 +107,17 @@ def test_keys(tmp_path: Path, start: Start) -> None:
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "early" in app.text)
         metrics: list[str] = []
-        while not metrics or "Lines  live" not in app.text:
+        while not metrics or "live: allocated and not freed" not in app.text:
             await pilot.press("m")
             metrics.append(METRICS[app.metric])
             assert len(metrics) < len(METRICS), metrics
         assert not {"idle", "huge"} & set(metrics)
         await pilot.press(*"M" * len(metrics))
-        assert "Lines  resident" in app.text
+        assert "resident: in RAM" in app.text
         await pilot.press("o")
         await until(pilot, lambda: "said by the program" in app.text)
         await pilot.press("o", "w")
-        await until(pilot, lambda: "allocated from" in app.text)
+        await until(pilot, lambda: "allocated since and live now" in app.text)
         await pilot.press("escape", "slash", *"nothing")
         assert "early" not in app.text
         await pilot.press("enter", "escape")

@@ -29,6 +29,14 @@ def _parents(parents: Indices) -> Any:
     return _pointer(parents, "<u4", "uint32_t[]")
 
 
+def _any(array: NDArray[Any]) -> Any:
+    """Return the address of a contiguous array of any type."""
+    if not array.flags.c_contiguous:
+        message = "expected a contiguous array"
+        raise TypeError(message)
+    return ffi.cast("void *", ffi.from_buffer("char[]", array))
+
+
 def _same_length(parents: Indices, other: NDArray[Any]) -> None:
     if len(parents) != len(other):
         message = f"{len(other)} figures for {len(parents)} nodes"
@@ -87,6 +95,58 @@ def trie_nearest(parents: Indices, marked: Indices) -> Indices:
         )
     )
     return nearest
+
+
+def trie_climb(
+    parents: Indices, words: NDArray[Any], passed: NDArray[np.bool_], nodes: Indices
+) -> None:
+    """Replace each of `nodes` by the first node towards the root whose word is not passed over, in place.
+
+    The root is never passed. OSError EINVAL: not a trie, or an unknown node.
+    """
+    _same_length(parents, words)
+    check(
+        lib.mematlas_trie_climb(
+            *(_parents(parents), _any(words), words.dtype.itemsize, len(parents)),
+            *(_pointer(passed, "|b1", "uint8_t[]"), len(passed), _parents(nodes), len(nodes)),
+        )
+    )
+
+
+def trie_own(parents: Indices, words: NDArray[Any], least: NDArray[Any], nodes: Indices) -> None:
+    """Replace each of `nodes` by the node that has the word which trie_least() found for it, in place.
+
+    OSError EINVAL: not a trie, or an unknown node.
+    """
+    _same_length(parents, words)
+    _same_length(parents, least)
+    if words.dtype != least.dtype:
+        message = "words of two widths"
+        raise TypeError(message)
+    check(
+        lib.mematlas_trie_own(
+            *(_parents(parents), _any(words), _any(least), words.dtype.itemsize, len(parents)),
+            *(_parents(nodes), len(nodes)),
+        )
+    )
+
+
+def trie_preorder(parents: Indices, order: Indices) -> Indices:
+    """Return the root and the nodes of `order` below it in preorder; of siblings the last of `order` first.
+
+    A node whose parent is not in `order` is left out. OSError EINVAL: not a trie, an unknown node, or
+    one that comes twice.
+    """
+    import numpy as np
+
+    first, following, found = (np.empty(len(parents), np.uint32) for _ in range(3))
+    count = check(
+        lib.mematlas_trie_preorder(
+            *(_parents(parents), len(parents), _parents(order), len(order)),
+            *(_parents(first), _parents(following), _parents(found)),
+        )
+    )
+    return found[:count]
 
 
 def trie_add_up(

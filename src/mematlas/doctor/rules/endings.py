@@ -34,9 +34,7 @@ def _killed(state: RecordingState) -> Answer:
     return Found(
         Severity.CRITICAL,
         f"process {first.pid} was killed by the OOM killer: {first.cause}",
-        tuple(
-            f"process {each.pid} {' '.join(each.command)[:60]}: {each.cause}" for each in killed[:3]
-        ),
+        tuple(f"process {each.pid} {' '.join(each.command)}: {each.cause}" for each in killed[:3]),
         (inspect("dmesg | grep -i 'killed process'", "how large it was then"),),
     )
 

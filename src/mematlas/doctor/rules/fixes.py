@@ -36,7 +36,7 @@ def largest(state: HostState, by: str) -> tuple[str, ...]:
     """Format the three processes with the largest value of a metric of `ps`."""
     ranked = heapq.nlargest(3, state.processes(), key=lambda row: row.metric(by))
     return tuple(
-        f"{format_bytes(row.metric(by))} {by}: process {row.pid} {row.command or row.name}"[:100]
+        f"{format_bytes(row.metric(by))} {by}: process {row.pid} {row.command or row.name}"
         for row in ranked
         if row.metric(by) > 0
     )

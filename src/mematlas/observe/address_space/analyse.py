@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mematlas.linux.vma_class import Amounts, VmaClass, classify_vmas, freed_at_exit
@@ -46,6 +47,7 @@ def analyse_address_space(info: ProcessInfo) -> AddressSpace:
         vmas=vmas,
         kinds=group_vmas(vmas, lambda vma: (vma.kind, "")),
         groups=group_vmas(vmas, lambda vma: (vma.kind, vma.name)),
+        names=_by_name(vmas),
         permissions=_by_permission(vmas),
         accesses=_by_access(vmas),
         guard_bytes=None if info.guards is None else sum(end - at for at, end in info.guards),
@@ -87,6 +89,17 @@ def group_vmas(vmas: Iterable[Vma], key: Callable[[Vma], tuple[str, str]]) -> tu
         Group(kind, name, len(rows), sum_vmas(rows)) for (kind, name), rows in members.items()
     ]
     return tuple(sorted(groups, key=lambda each: (-each.amounts.rss, -each.amounts.size)))
+
+
+def _by_name(vmas: tuple[Vma, ...]) -> tuple[Group, ...]:
+    """Sum the VMAs of each name, of whatever class: a program has text, data and BSS of one file."""
+    kinds: dict[str, list[str]] = {}
+    for vma in vmas:
+        known = kinds.setdefault(vma.name, [])
+        if vma.kind not in known:
+            known.append(vma.kind)
+    groups = group_vmas((vma for vma in vmas if vma.name), lambda vma: ("", vma.name))
+    return tuple(replace(each, kind=", ".join(kinds[each.name])) for each in groups)
 
 
 def _by_permission(vmas: tuple[Vma, ...]) -> tuple[Group, ...]:

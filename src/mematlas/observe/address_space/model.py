@@ -46,6 +46,7 @@ class AddressSpace:
     vmas: tuple[Vma, ...]
     kinds: tuple[Group, ...]
     groups: tuple[Group, ...]
+    names: tuple[Group, ...]  # groups of one name summed; `kind` lists their classes
     permissions: tuple[Group, ...]
     accesses: tuple[Group, ...]  # readable, writable, executable: one mapping counts in each
     guard_bytes: int | None

@@ -190,15 +190,22 @@ def _kinds(space: AddressSpace, console: Console) -> None:
             Text(group.kind),
             str(group.mappings),
             *_sizes(group.amounts),
-            share_bar(group.amounts.rss, space.totals.rss, _BAR, console),
+            _in_use(group, space, console),
         ]
         for group in space.kinds
     )
     show(console, ("=kind", ">maps", ">size", ">RSS", ">PSS", ">USS", ">swap", ""), rows)
 
 
+def _in_use(group: Group, space: AddressSpace, console: Console) -> Text:
+    """Draw the share of RSS; of hugetlb pages, which are not part of RSS, write what is in use."""
+    if group.amounts.hugetlb:
+        return Text(f"{amount(group.amounts.hugetlb)} in use", "cyan")
+    return share_bar(group.amounts.rss, space.totals.rss, _BAR, console)
+
+
 def _groups(space: AddressSpace, top: int | None, console: Console) -> None:
-    named = [group for group in space.groups if group.name]
+    named = space.names
     shown = named[:top]
     aside = (
         ""

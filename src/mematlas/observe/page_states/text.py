@@ -93,7 +93,11 @@ def _details(sums: PageSums, page: int, console: Console) -> None:
 
 
 def _map(report: PageReport, console: Console) -> None:
-    title(console, "Map", "each character shows the state of most of its pages")
+    title(
+        console,
+        "Map",
+        "each character shows the state that most of its pages in memory or swap have",
+    )
     ascii_only = drawing.plain(console)
     legend = Text()
     for state, (glyph, plain, style) in GLYPHS.items():

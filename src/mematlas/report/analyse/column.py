@@ -100,6 +100,8 @@ class NarrowColumn:
 
     def at(self, rows: Rows) -> Numbers:
         """Return the values of some rows as int64."""
+        if len(rows) > 1 and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            return self._between(int(rows[0]), int(rows[-1]) + 1)
         if self.rows is None:
             return self.values[rows].astype(np.int64)
         found = np.zeros(len(rows), np.int64)
@@ -107,6 +109,15 @@ class NarrowColumn:
             positions = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
             hit = self.rows[positions] == rows
             found[hit] = self.values[positions[hit]]
+        return found
+
+    def _between(self, start: int, end: int) -> Numbers:
+        """Return the values of the rows from `start` up to, without it, `end`."""
+        if self.rows is None:
+            return self.values[start:end].astype(np.int64)
+        found = np.zeros(end - start, np.int64)
+        first, last = np.searchsorted(self.rows, [start, end])
+        found[self.rows[first:last] - np.uint32(start)] = self.values[first:last]
         return found
 
     def most(self, rows: Rows) -> int:

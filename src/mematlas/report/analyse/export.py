@@ -48,18 +48,22 @@ def _columns(
     totals = recording.totals.get(process.index)
     summed = sums.gather(totals.rows if totals else None, keys, ("peak_count", "peak_bytes"))
     max_bytes, max_count = summed["peak_bytes"], summed["peak_count"].copy()
-    lifetime = np.zeros(len(keys))
-    last_s, last_count = process.start_s, np.zeros(len(keys))
-    end = {"live_bytes": np.zeros(len(keys)), "live_count": np.zeros(len(keys))}
-    for time_s, snapshot in _snapshots(recording, process, keys):
-        lifetime += (last_count + snapshot["live_count"]) / 2 * max(time_s - last_s, 0.0) * 1e6
-        max_bytes = np.maximum(max_bytes, snapshot["live_bytes"])
-        max_count = np.maximum(max_count, snapshot["live_count"])
-        last_s, last_count, end = time_s, snapshot["live_count"], snapshot
+    lifetime, count, size = (np.zeros(len(keys)) for _ in range(3))
+    last_s, last = process.start_s, np.zeros(0, np.int64)
+    for time_s, now, rows in _snapshots(recording, process, keys):
+        changed = np.union1d(last, now)  # the others were 0, and still are
+        before = count[changed]
+        count[last] = size[last] = 0
+        count[now], size[now] = rows["live_count"], rows["live_bytes"]
+        mean = (before + count[changed]) / 2
+        lifetime[changed] += mean * max(time_s - last_s, 0.0) * 1e6
+        max_bytes[now] = np.maximum(max_bytes[now], size[now])
+        max_count[now] = np.maximum(max_count[now], count[now])
+        last_s, last = time_s, now
     return {
         "peak_count": summed["peak_count"],
-        "end_bytes": end["live_bytes"],
-        "end_count": end["live_count"],
+        "end_bytes": size,
+        "end_count": count,
         "max_bytes": max_bytes,
         "max_count": max_count,
         "lifetime_us": lifetime,
@@ -68,16 +72,14 @@ def _columns(
 
 def _snapshots(
     recording: RecordingData, process: Process, keys: NDArray[np.int64]
-) -> Iterator[tuple[float, dict[str, Floats]]]:
-    """Yield the live stats of each snapshot of a process, the exit last."""
+) -> Iterator[tuple[float, NDArray[np.int64], dict[str, Floats]]]:
+    """Yield the live stats of each snapshot of a process, the exit last: the keys that it has, and their columns."""
     index, names = process.index, ("live_bytes", "live_count")
     end = exit_of(recording, index)
-    for snapshot in sorted(recording.snapshots, key=lambda each: each.time_s):
-        if (
-            snapshot.process == index
-            and snapshot is not end
-            and (not end or snapshot.time_s < end.time_s)
-        ):
-            yield snapshot.time_s, sums.gather(snapshot.rows, keys, names)
-    if end:
-        yield end.time_s, sums.gather(end.rows, keys, names)
+    earlier = [
+        each
+        for each in sorted(recording.snapshots, key=lambda each: each.time_s)
+        if each.process == index and each is not end and (not end or each.time_s < end.time_s)
+    ]
+    for snapshot in [*earlier, end] if end else earlier:
+        yield snapshot.time_s, *sums.gather_some(snapshot.rows, keys, names)

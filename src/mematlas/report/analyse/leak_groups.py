@@ -53,18 +53,12 @@ def _with_callers(
     stacks: Stacks, stack: Numbers, owner: Numbers, ranks: dict[int, int]
 ) -> NDArray[Any]:
     """Return a hash of the owner and the frames that called it."""
-    by_node, _ = stacks.owners(ranks)
     parents, word_of = stacks.parents, stacks.word_of
     lines = np.append(_equal(stacks.frames_of_words), 0)
-    node = stack.astype(np.int64)
-    while True:  # down to the owner's own node
-        below = (node != 0) & (by_node[node] != word_of[node])
-        if not below.any():
-            break
-        node[below] = parents[node[below]]
+    node = stacks.owning_nodes(stack, ranks)
     found = owner.astype(np.uint64)
     for _ in range(_CALLERS):
-        node = parents[node].astype(np.int64)
+        node = parents[node]
         line = np.where(node == 0, 0, lines[word_of[node]] + 1).astype(np.uint64)
         found = (found ^ (found >> np.uint64(29))) * _MIX + line
     return found

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from mematlas._core.columns.trie import number_words, trie_depths, trie_least
+from mematlas._core.columns.trie import number_words, trie_depths, trie_least, trie_own
 from mematlas.recording import ownership
 from mematlas.recording.model import NODE_DTYPE, Frame
 
@@ -35,7 +35,7 @@ _DEEPEST = 1 << 14  # frames; the tracer records far fewer, a hostile file may n
 class _Trie:
     """The nodes of one process in columns, unpacked once however many Stacks refer to them."""
 
-    _known: ClassVar[WeakValueDictionary[int, _Trie]] = WeakValueDictionary()  # by id() of the rows
+    _known: ClassVar[WeakValueDictionary[int, _Trie]] = WeakValueDictionary()  # by id() of arrays
 
     def __init__(self, nodes: Rows | None) -> None:
         self._rows = nodes  # kept, so that no other rows get this id()
@@ -43,7 +43,10 @@ class _Trie:
 
     @classmethod
     def of(cls, nodes: Rows | None) -> _Trie:
-        """Return the trie of these rows."""
+        """Return the trie of these rows. Packed rows keep it as long as they exist."""
+        derived: dict[str, _Trie] | None = getattr(nodes, "derived", None)
+        if derived is not None:
+            return derived.get("trie") or derived.setdefault("trie", cls(nodes))
         found = cls._known.get(id(nodes))
         if found is None or found._rows is not nodes:  # noqa: SLF001 - of this class
             found = cls._known[id(nodes)] = cls(nodes)
@@ -63,13 +66,54 @@ class _Trie:
         return number_words(np.ascontiguousarray(self._nodes["word"]))
 
 
+class _Named:
+    """A trie with the frames of its words. Owners are found once however many Stacks refer to them."""
+
+    _known: ClassVar[WeakValueDictionary[int, _Named]] = WeakValueDictionary()  # by id() of frames
+
+    def __init__(self, trie: _Trie, frames: Mapping[int, tuple[Frame, ...]]) -> None:
+        self.trie = trie
+        self._resolved = frames  # kept, so that no other frames get this id()
+        self._owners: tuple[Numbers, list[Frame | None]] | None = None
+
+    @classmethod
+    def of(cls, trie: _Trie, frames: Mapping[int, tuple[Frame, ...]]) -> _Named:
+        """Return the trie with these frames."""
+        found = cls._known.get(id(frames))
+        if found is None or found._resolved is not frames or found.trie is not trie:  # noqa: SLF001
+            found = cls._known[id(frames)] = cls(trie, frames)
+        return found
+
+    @cached_property
+    def frames_of_words(self) -> list[tuple[Frame, ...]]:
+        """Frames of each distinct word, leaf (inlined) first."""
+        return [self._of(word) for word in self.trie.numbered[0].tolist()]
+
+    def owners(self, ranks: dict[int, int]) -> tuple[Numbers, list[Frame | None]]:
+        """Return the index of each node's owning frame, and the frames; the root's is None."""
+        if self._owners is None:
+            best = [ownership.best(each, ranks) for each in self.frames_of_words]
+            least = self.least(np.array([rank for rank, _ in best], np.int32))
+            self._owners = least, [*(frame for _, frame in best), None]
+        return self._owners
+
+    def least(self, ranks: NDArray[np.int32]) -> Numbers:
+        """Return for each node the word of lowest rank on its path; the root has none."""
+        parents, (_, word_of) = self.trie.parents, self.trie.numbered
+        return trie_least(parents, word_of, np.append(ranks, np.int32(_UNRANKED)))
+
+    def _of(self, word: int) -> tuple[Frame, ...]:
+        found = self._resolved.get(word)
+        return (Frame(f"{word:#x}", None, None, None, "native"),) if found is None else found
+
+
 class Stacks:
     """Stacks of one process: paths in its trie."""
 
     def __init__(self, nodes: Rows | None, frames: Mapping[int, tuple[Frame, ...]]) -> None:
         """Store the trie and the resolved words of one process."""
         self._trie = _Trie.of(nodes)
-        self._resolved = frames
+        self._named = _Named.of(self._trie, frames)
         self.renamed: dict[int, Frame] = {}  # stacks shown as one frame, by number
         self.family: int | None = None  # the process it forked from, by way of others; None: none
 
@@ -104,19 +148,23 @@ class Stacks:
             stack = parents[stack]
         return tuple(found)
 
-    @cached_property
+    @property
     def frames_of_words(self) -> list[tuple[Frame, ...]]:
         """Frames of each distinct word, leaf (inlined) first."""
-        return [self._of(word) for word in self.words.tolist()]
+        return self._named.frames_of_words
 
     def owners(self, ranks: dict[int, int]) -> tuple[Numbers, list[Frame | None]]:
         """Return the index of each node's owning frame, and the frames; the root's is None.
 
         `ranks` caches ranks by id() of frames between calls; the frames must stay alive meanwhile.
         """
-        best = [ownership.best(each, ranks) for each in self.frames_of_words]
-        owners = self._least(np.array([rank for rank, _ in best], np.int32))
-        return owners, [*(frame for _, frame in best), None]
+        return self._named.owners(ranks)
+
+    def owning_nodes(self, stacks: NDArray[Any], ranks: dict[int, int]) -> Indices:
+        """Return the node of each stack's owning frame; 0 for the root."""
+        nodes = stacks.astype(np.uint32)
+        trie_own(self.parents, self.word_of, self._named.owners(ranks)[0], nodes)
+        return nodes
 
     def owners_of(
         self, stacks: NDArray[Any], ranks: dict[int, int]
@@ -149,18 +197,10 @@ class Stacks:
         """Return for each node whether a frame on its path passes a test."""
         passing = np.array([*(any(map(test, each)) for each in self.frames_of_words), False], bool)
         found: NDArray[np.bool_] = passing[
-            self._least(np.where(passing[:-1], 0, 1).astype(np.int32))
+            self._named.least(np.where(passing[:-1], 0, 1).astype(np.int32))
         ]
         return found
 
     def depths(self) -> Indices:
         """Return the depth of each node."""
         return trie_depths(self.parents)
-
-    def _least(self, ranks: NDArray[np.int32]) -> Numbers:
-        """Return for each node the word of lowest rank on its path; the root has none."""
-        return trie_least(self.parents, self.word_of, np.append(ranks, np.int32(_UNRANKED)))
-
-    def _of(self, word: int) -> tuple[Frame, ...]:
-        found = self._resolved.get(word)
-        return (Frame(f"{word:#x}", None, None, None, "native"),) if found is None else found

@@ -183,6 +183,18 @@ def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, ND
     return {name: joined.column(name).astype(np.float64) for name in names}
 
 
+def gather_some(
+    rows: Rows, at: Numbers, names: Sequence[str]
+) -> tuple[Numbers, dict[str, NDArray[np.float64]]]:
+    """Return which of the distinct ascending keys have a row, as their indices, and columns of those."""
+    found = unpacked(rows)
+    mine = keys(found)
+    wanted = np.unique(mine)
+    indices = np.minimum(np.searchsorted(at, wanted), max(len(at) - 1, 0))
+    indices = indices[at[indices] == wanted] if len(at) else indices[:0]
+    return indices, gather(found, at[indices], names)
+
+
 def scaled(
     variance: NDArray[np.float64], part: NDArray[Any], whole: NDArray[Any]
 ) -> NDArray[np.float64]:

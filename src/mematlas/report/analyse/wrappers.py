@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.trie import trie_climb
 from mematlas.recording.model import KIND_BY_NUMBER, Kind
 from mematlas.recording.ownership import RUNTIME, is_unnamed, tier
 from mematlas.recording.wrapper_names import is_wrapper
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import Report
 
     Numbers = NDArray[np.int64]
+    Indices = NDArray[np.uint32]
     Function = tuple[str, str | None]  # name, module
 
 LEAST_CALLERS = 8  # functions that call a wrapper
@@ -215,7 +217,7 @@ class _Calls:
             least[self._lengths_of_words > 0] = np.minimum.reduceat(place, self._starts)
         return least
 
-    def is_wrapped(self, nodes: Numbers) -> NDArray[np.bool_]:
+    def is_wrapped(self, nodes: Indices) -> NDArray[np.bool_]:
         """Return for each node whether it has no name and was called by a wrapper that has one."""
         word_of = self.paths.word_of
         found: NDArray[np.bool_] = (
@@ -223,25 +225,21 @@ class _Calls:
         )
         return found
 
-    def climb(self, nodes: Numbers, skipped: NDArray[np.bool_]) -> Numbers:
+    def climb(self, nodes: Indices, skipped: NDArray[np.bool_]) -> Indices:
         """Return for each node the first one towards the root that is not looked through."""
-        nodes, parents, words = nodes.copy(), self.paths.parents, self.paths.word_of
-        waiting = np.flatnonzero(nodes > 0)
-        while len(waiting):
-            waiting = waiting[skipped[words[nodes[waiting]]]]
-            nodes[waiting] = parents[nodes[waiting]]
-            waiting = waiting[nodes[waiting] > 0]
+        nodes = nodes.copy()
+        trie_climb(self.paths.parents, self.paths.word_of, skipped, nodes)
         return nodes
 
 
-def _allocating_stacks(rows: Rows) -> tuple[Numbers, Numbers]:
+def _allocating_stacks(rows: Rows) -> tuple[Indices, Numbers]:
     """Return the stacks that allocated, and the mean size of the blocks of each."""
     rows = sums.unpacked(rows)
     numbers = [number for number, kind in KIND_BY_NUMBER.items() if kind in _ALLOCATIONS]
     allocations, stacks = sums.column(rows, "allocations"), sums.column(rows, "stack")
     kept = np.isin(sums.column(rows, "kind"), numbers) & (allocations > 0) & (stacks > 0)
     sizes = np.rint(sums.column(rows, "allocated_bytes")[kept] / allocations[kept])
-    return stacks[kept].astype(np.int64), sizes.astype(np.int64)
+    return stacks[kept].astype(np.uint32), sizes.astype(np.int64)
 
 
 def _find(recording: RecordingData, index: int) -> Iterator[_Wrapper]:
@@ -263,9 +261,9 @@ def _find_innermost(calls: _Calls, known: set[Function]) -> Iterator[_Wrapper]:
     nodes = calls.climb(calls.stacks, skipped)
     words = calls.paths.word_of
     function = np.where(nodes > 0, inner[words[nodes]], -1)
-    above = calls.climb(calls.paths.parents[nodes].astype(np.int64), skipped)
+    above = calls.climb(calls.paths.parents[nodes], skipped)
     caller = np.where(above > 0, inner[words[above]], -1)
-    top = calls.climb(calls.paths.parents[above].astype(np.int64), skipped)
+    top = calls.climb(calls.paths.parents[above], skipped)
     callers_caller = np.where(top > 0, inner[words[top]], -1)
     within = outer[words[nodes]]
     callers_caller = np.where(within >= 0, caller, callers_caller)

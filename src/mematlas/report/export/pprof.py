@@ -14,6 +14,7 @@ import numpy as np
 from mematlas._core.columns.samples import SampleEncoder
 from mematlas.errors import MematlasError
 from mematlas.present.printable import clean
+from mematlas.recording.frames import modules_of
 from mematlas.recording.model import Frame
 from mematlas.report import frame_names, run_facts
 from mematlas.report.export import gzip_stream
@@ -164,13 +165,14 @@ class _Profile:
         unknown: int,
     ) -> Iterator[bytes]:
         """Yield mappings, and locations with their functions."""
-        mappings = _Mappings(
-            self._source.recording.modules.get(process, []), self._mappings, self._mapped
-        )
-        for at in np.flatnonzero(numbers).tolist():
-            word = int(words[at])
-            address = 0 if word >= _NATIVE_TOP else word
-            mapping, message = mappings.of(address)
+        modules = [each for each in self._source.recording.modules.get(process, []) if each.path]
+        mappings = _Mappings(modules, self._mappings, self._mapped)
+        wanted = np.flatnonzero(numbers)
+        addresses = np.where(words[wanted] >= np.uint64(_NATIVE_TOP), np.uint64(0), words[wanted])
+        inside = modules_of(words, modules)[wanted]
+        pairs = zip(wanted.tolist(), addresses.tolist(), inside.tolist(), strict=True)
+        for at, address, module in pairs:
+            mapping, message = mappings.of(module if address else -1)
             yield message
             yield from self._location(int(numbers[at]), address, mapping, frames[at])
         if unknown:
@@ -218,19 +220,15 @@ class _Mappings:
         self._write = write
         self._known: dict[int, int] = {}
 
-    def of(self, address: int) -> tuple[int, bytes]:
-        """Return the mapping of an address, 0 for none, and its message if it is new."""
-        for index in range(len(self._modules) - 1, -1, -1):  # of overlapping modules the last holds
-            module = self._modules[index]
-            if module.path and module.start < address <= module.end:
-                break
-        else:
+    def of(self, index: int) -> tuple[int, bytes]:
+        """Return the mapping of a module, 0 for -1, and its message if it is new."""
+        if index < 0:
             return 0, b""
         if index in self._known:
             return self._known[index], b""
         self._next[0] += 1
         self._known[index] = self._next[0]
-        return self._next[0], self._write(self._next[0], module)
+        return self._next[0], self._write(self._next[0], self._modules[index])
 
 
 def _nanoseconds(started: str) -> int:

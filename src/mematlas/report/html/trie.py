@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mematlas._core.columns.sums import fold_nodes
-from mematlas._core.columns.trie import LabelTree, trie_add_up, trie_depths
+from mematlas._core.columns.trie import LabelTree, trie_add_up, trie_depths, trie_preorder
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -218,17 +218,8 @@ def _fold(
 
 def _preorder(
     parent: NDArray[np.uint32], keep: NDArray[np.bool_], weight: NDArray[np.float64]
-) -> NDArray[np.int64]:
+) -> NDArray[np.uint32]:
     """Return the kept nodes in preorder, heavy siblings first."""
-    children: dict[int, list[int]] = {}
     kept = np.flatnonzero(keep)
-    for node in kept[np.argsort(weight[kept], kind="stable")].tolist():  # light first
-        if node:
-            children.setdefault(int(parent[node]), []).append(node)
-    order: list[int] = []
-    waiting = [0]
-    while waiting:  # the last is taken first, so heavy siblings come first
-        node = waiting.pop()
-        order.append(node)
-        waiting += children.get(node, ())
-    return np.array(order)
+    light_first = kept[np.argsort(weight[kept], kind="stable")].astype(np.uint32)
+    return trie_preorder(parent, light_first)

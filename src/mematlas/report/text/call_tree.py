@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.text import Text
 
 from mematlas.present import drawing
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import NAME, clean, shorten
 from mematlas.report import frame_names, quantities, titles
 from mematlas.report.text.page import title, write
 from mematlas.units import format_bytes, format_percent
@@ -87,7 +87,11 @@ def render_packages(
         bar = drawing.bar(each.bytes[by] / some[0].bytes[by], _BAR, console)
         line = figures.append(bar, "cyan").append("  ").append(clean(each.name), "bold")
         line.append(f"  {quantities.count(each.lines, 'line')}", "dim")
-        line.append(", largest " + frame_names.owner_name(each.largest, directory), "dim")
+        line.append(
+            ", largest "
+            + frame_names.owner_name(each.largest, directory, drawing.name_width(NAME, console)),
+            "dim",
+        )
         _print(line, console)
     if len(some) > top:
         rest = sum(each.bytes[by] for each in some[top:])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import clean
 from mematlas.recording.ownership import owning_frame
 from mematlas.report import frame_names, quantities, titles
 from mematlas.report.text.page import FramePrinter, title, write
@@ -26,7 +26,7 @@ _INDENT = 2 + 12 + 2
 def render_diff(diff: Diff, *, top: int, every: bool = False, console: Console) -> None:
     """Print the total, then lines and stacks by change. Changes within chance are one line, unless `every`."""
     page = FramePrinter(console, frame_names.shared_directory([each.frames for each in diff.lines]))
-    write(_total(diff), console)
+    write(_total(diff, page), console)
     for name, about, changes, count in (
         ("Lines", "the code that owns the memory", diff.lines, len(diff.lines)),
         ("Stacks", "call paths", diff.stacks, diff.stack_count),
@@ -77,11 +77,11 @@ def _section(
         write(Text(f"  {_signed(diff.rest.bytes):>12}  {where}", "dim"), console)
 
 
-def _total(diff: Diff) -> Text:
+def _total(diff: Diff, page: FramePrinter) -> Text:
     total = diff.total
     text = Text()
     for mark, command, moment in zip("AB", diff.commands, diff.moments, strict=True):
-        text.append(f"{mark} ", "dim").append(shorten(clean(command), 200))
+        text.append(f"{mark} ", "dim").append(page.limited(clean(command), 200))
         text.append(f"  {clean(moment.words)}\n", "dim")
     text.append(f"\n{titles.DIFF_TITLES[diff.by]}: {format_bytes(total.before)}")
     text.append(f" → {format_bytes(total.after)}, ").append(_signed(total.bytes), _ink(total))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import clean
 from mematlas.report import quantities
 from mematlas.report.analyse.fault_lines import fault_lines
 from mematlas.report.analyse.short_paths import short_path
@@ -46,7 +46,7 @@ def page_faults(found: PageFaults | None, frames: FramePrinter, top: int) -> Tex
 
 def _whose(owner: Frame | str, faulting: Frame | None, frames: FramePrinter) -> str:
     if isinstance(owner, str):
-        return f"in {shorten(short_path(clean(owner), frames.directory), 80)}"
+        return f"in {frames.limited(short_path(clean(owner), frames.directory), 80)}"
     return "in memory it allocated" if owner == faulting else f"in memory of {frames.short(owner)}"
 
 

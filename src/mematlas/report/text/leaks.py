@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import clean
 from mematlas.report import bad_frees, frame_names, quantities, run_facts, titles
 from mematlas.report import leaks as words
 from mematlas.report.analyse.leak_table import add_up
@@ -49,7 +49,7 @@ def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
 
 
 def _header(page: FramePrinter, leaks: Leaks) -> Text:
-    text = Text().append(shorten(clean(" ".join(leaks.command)), 400), "bold cyan")
+    text = Text().append(page.limited(clean(" ".join(leaks.command)), 400), "bold cyan")
     details = [run_facts.sampling(leaks.sampling), f"ran {format_duration(leaks.time_s)}"]
     text.append("\n" + " · ".join([*details, run_facts.start_time(leaks.started)]), "dim")
     if not leaks.complete:
@@ -59,7 +59,9 @@ def _header(page: FramePrinter, leaks: Leaks) -> Text:
         text.append("; " if number else "")
         text.append(phrase, "bold red" if warning else "bold" if number else "")
     text.append(".")
-    text.append_text(Text(bad_frees.sentence(leaks.bad_frees, page.directory), "bold red"))
+    text.append_text(
+        Text(bad_frees.sentence(leaks.bad_frees, page.directory, page.name_width), "bold red")
+    )
     if unseen := words.resolution(leaks):
         text.append("\n").append_text(page.hanging(Text(), Text(unseen + ".", "dim"), 0))
     return text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present import drawing
-from mematlas.present.printable import clean
+from mematlas.present.printable import NAME, clean
 from mematlas.report import bad_frees as words
 from mematlas.report import frame_names
 from mematlas.report.analyse.lines import RUNTIME, owner, owning_frame, tier
@@ -49,6 +49,11 @@ class FramePrinter:
         """Cut the middle out of a name that is too long for the console."""
         return drawing.limited(text, width, self.console)
 
+    @property
+    def name_width(self) -> int:
+        """Letters of a name within a sentence."""
+        return drawing.name_width(NAME, self.console)
+
     def located(self, frame: Frame | None) -> Text:
         """Format a frame as the title of an entry."""
         if frame is None:
@@ -85,7 +90,10 @@ class FramePrinter:
             body = self.located(owning_frame(bad.frames))
             if bad.reason:
                 body.append(f"  {bad.reason}", "red")
-            for line in (words.story(bad, self.directory), self.callers(bad.frames)):
+            for line in (
+                words.story(bad, self.directory, self.name_width),
+                self.callers(bad.frames),
+            ):
                 if line:
                     body.append(f"\n{line}", "dim")
             text.append("\n").append_text(self.hanging(first, body, 14))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present import drawing
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import clean
 from mematlas.recording.model import PartKind
 from mematlas.report import endings, frame_names, quantities, run_facts, timeline, titles
 from mematlas.report import leaks as leak_words
@@ -78,7 +78,9 @@ class Page:
 
     def answer(self) -> Text:
         """Return the answer: where the memory is."""
-        return Text(answer(self.report, self.ranked, self.directory, self.leaks))
+        return Text(
+            answer(self.report, self.ranked, self.directory, self.leaks, self.frames.name_width)
+        )
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
         """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
@@ -117,6 +119,15 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     ]
 
 
+def draw_overview(page: Page) -> list[Text]:
+    """Return the sections about the whole program, without its lines; one without content is empty."""
+    return [
+        *(_account(page), _leaks(page), _totals(page), _timeline(page)),
+        *(_slack(page), _idle(page), _imports(page, _LEAKS), _processes(page)),
+        page.frames.notes(page.report.notes),
+    ]
+
+
 def render_summary(
     report: Report,
     ranked: list[LineStats],
@@ -146,7 +157,7 @@ def render_summary(
         write(page.hanging(first, body, 14), console)
     for note in filter(None, report.notes):
         first = Text("  note: ", "yellow")
-        write(page.hanging(first, Text(shorten(clean(note), 400)), 8), console)
+        write(page.hanging(first, Text(page.frames.limited(clean(note), 400)), 8), console)
     write(Text(f"  details: mematlas report {shlex.quote(clean(path))}", "dim"), console)
 
 
@@ -439,7 +450,7 @@ def _marks(page: Page, span: tuple[float, float]) -> Text:
     for each in marks[:_LISTED_MARKS]:
         rss = "" if each.rss_bytes is None else f", RSS {format_bytes(each.rss_bytes)}"
         none = ", no account" if each.account_s is None else ""
-        name = shorten(clean(each.label), 60) or '""'
+        name = page.frames.limited(clean(each.label), 60) or '""'
         text.append(f"\n          {name}", "yellow")
         text.append(f"  {format_duration(each.time_s)}{rss}{none}", "dim")
     if len(marks) > _LISTED_MARKS:
@@ -550,7 +561,7 @@ def _processes(page: Page) -> Text:
 
 def _helpers(page: Page, helpers: Helpers, depth: int) -> Text:
     first = Text(" " * 23)
-    words = f"{'  ' * min(depth, 8)}{helpers.describe()}"
+    words = f"{'  ' * min(depth, 8)}{helpers.describe(drawing.name_width(30, page.console))}"
     return page.hanging(first, Text(words, "dim"), 23)
 
 

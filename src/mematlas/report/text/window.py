@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present import drawing
-from mematlas.present.printable import clean, shorten
+from mematlas.present.printable import clean
 from mematlas.report import frame_names, quantities, run_facts, timeline, titles
 from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration, format_percent
@@ -40,13 +40,13 @@ def draw_window(
     paths = [line.heaviest("live") for line in ranked]
     page = FramePrinter(console, frame_names.shared_directory(paths))
     return [
-        *(_header(window), _timeline(window, console), _lines(window, ranked, page, top)),
+        *(_header(window, page), _timeline(window, console), _lines(window, ranked, page, top)),
         page.notes(window.notes),
     ]
 
 
-def _header(window: Window) -> Text:
-    text = Text(shorten(clean(" ".join(window.command)), 400), "bold cyan")
+def _header(window: Window, page: FramePrinter) -> Text:
+    text = Text(page.limited(clean(" ".join(window.command)), 400), "bold cyan")
     details = [run_facts.sampling(window.sampling), run_facts.start_time(window.started)]
     text.append("\n" + " · ".join(details), "dim")
     if not window.complete:

@@ -14,11 +14,12 @@ from mematlas.observe.top.history import History
 from mematlas.observe.top.model import SORTS
 from mematlas.observe.top.rates import memory_pressure
 from mematlas.observe.top.tui.header import render_memory, render_pressure, render_title
-from mematlas.observe.top.tui.help_screen import HelpScreen
+from mematlas.observe.top.tui.keys import HELP
 from mematlas.observe.top.tui.own_cost import OwnCost
 from mematlas.observe.top.tui.pace import Pace
 from mematlas.observe.top.tui.process_list import ProcessList
 from mematlas.observe.top.tui.process_screen import ProcessScreen
+from mematlas.present.help_screen import HelpScreen
 from mematlas.present.theme import DARK, LIGHT
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class TopApp(App[None]):
 
     def action_help(self) -> None:
         """Show the keys."""
-        self.push_screen(HelpScreen())
+        self.push_screen(HelpScreen(HELP))
 
     def action_sort(self, by: int) -> None:
         """Sort by the next (1) or previous (-1) column."""

@@ -165,13 +165,12 @@ def _name(text: Text, line: TopLine, soft: str, *, dark: bool) -> None:
         text.append("  " * (line.depth - 1) + "└ ", soft)
     program, _, rest = clean(line.name).partition(" ")
     folder, slash, base = program.rpartition("/")
-    if line.pid is not None and slash and len(folder) < 60:
-        text.append(folder + slash, soft)
-        text.append(base)
-    else:
-        text.append(program)
+    is_path = line.pid is not None and slash == "/" and base != ""
+    text.append(base if is_path else program)
     if rest:
         text.append(f" {rest[:1000]}", soft)
+    if is_path:  # last: what a narrow column has no room for
+        text.append(f"  {folder or '/'}", soft)
     if line.note:
         text.append(f"  {clean(line.note)}", ink("warn", dark=dark))
 

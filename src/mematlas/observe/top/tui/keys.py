@@ -1,16 +1,4 @@
-"""The help screen of `mematlas top`."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, ClassVar
-
-from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
-from textual.widgets import Static
-
-if TYPE_CHECKING:
-    from textual.app import ComposeResult
+"""The keys and signs of `mematlas top`, as its help shows them."""
 
 HELP = """\
 [b]Order and filter[/b]
@@ -38,22 +26,3 @@ HELP = """\
 
   d  dark or light     ?  this     q  quit
 """
-
-
-class HelpScreen(ModalScreen[None]):
-    """The keys and signs."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "close")]
-    DEFAULT_CSS = """
-    HelpScreen { align: center middle; }
-    HelpScreen VerticalScroll {
-        width: 76; max-width: 100%; height: auto; max-height: 100%; padding: 0 2;
-        background: $surface; border: round $primary; overflow-x: hidden;
-        scrollbar-size-vertical: 1;
-    }
-    """
-
-    def compose(self) -> ComposeResult:
-        """Compose the widgets."""
-        with VerticalScroll():
-            yield Static(HELP)
