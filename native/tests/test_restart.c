@@ -65,6 +65,7 @@ static void test_variance_is_of_one_part(void)
 	announce(&p);
 	put_stack(&p, 0, 1, 0x1000);
 	put_alloc(&p, 0, 10, TRACE_MALLOC, 0x100000, 64, 1, 0);
+	poll_all(collector);
 	double one = sums_of(collector).peak_variance;
 	CHECK(one > 0);
 	CHECK(mematlas_collector_restart(collector, 0, 0) == 0);

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ def cell_html(recording: Recording, top: int = TOP) -> str:
     from mematlas.report.analyse.lines import lines
     from mematlas.report.html.cell import render_cell
 
+    rename_files(recording, cell_names())
     report = recording.report()
     ranked = lines(report.stacks, report.main_metric)
     return render_cell(report, ranked, recording.leaks(), top)
@@ -41,6 +43,16 @@ def summary_text(recording: Recording, top: int = TOP) -> str:
     written = console.file
     assert isinstance(written, StringIO)
     return written.getvalue().rstrip()
+
+
+def cell_names() -> dict[str, str]:
+    """Return "In [2]" for the file of each cell of the running notebook; empty outside of one."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    found = getattr(getattr(shell, "compile", None), "_filename_map", None)
+    if not isinstance(found, dict):
+        return {}
+    return {str(file): f"In [{number}]" for file, number in found.items()}
 
 
 def rename_files(recording: Recording, names: Mapping[str, str]) -> None:
