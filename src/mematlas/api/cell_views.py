@@ -56,7 +56,7 @@ def cell_names() -> dict[str, str]:
 
 
 def rename_files(recording: Recording, names: Mapping[str, str]) -> None:
-    """Give the source files of a recording other names, in all views of it."""
+    """Rename the source files of a recording, in all views of it."""
     for known in recording._data.frames.values():  # noqa: SLF001 - of the same package
         for word, frames in known.items():
             if any(frame.file in names for frame in frames):

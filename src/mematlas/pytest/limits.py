@@ -85,7 +85,7 @@ def parse_marker(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Limi
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges a test that has just ended, and whose records the recorder still has.
+    """The check of a test that has just ended, and whose records the recorder still has.
 
     `frames`: how many frames of a stack are shown; `verbosity`: as pytest's.
     """

@@ -120,7 +120,7 @@ class Measuring:
     def pytest_report_teststatus(
         self, report: pytest.CollectReport | pytest.TestReport
     ) -> tuple[str, str, str] | None:
-        """Tell a test that exceeds a limit from one that fails."""
+        """Return a status of its own for a test that exceeds a limit."""
         if report.when == "call" and getattr(report, "mematlas_violated", False):
             return "failed", "M", "MEMORY PROBLEMS"
         return None
@@ -192,7 +192,7 @@ class Measuring:
             self._results.paths[item.nodeid] = kept
 
     def _end(self, item: pytest.Item, limits: tuple[Limit, ...]) -> None:
-        """Judge the test before anything else is allocated: its records end with the next test."""
+        """Check the limits of the test before anything else is allocated: its records end with the next test."""
         grown = None
         if any(limit.name == "limit_resident" for limit in limits):
             grown = max(0, resident.peak() - self._rss)

@@ -21,12 +21,17 @@ def open_page(tmp_path: Path) -> Iterator[Callable[[str], tuple[Any, list[str]]]
         def opened(html: str) -> tuple[Any, list[str]]:
             path = tmp_path / "page.html"
             path.write_text(html)
-            page, problems = browser.new_page(), []
-            page.on("pageerror", lambda error: problems.append(str(error)))
-            page.on("console", lambda said: said.type == "error" and problems.append(said.text))
+            page = browser.new_page()
+            problems: list[str] = []
+
+            def note(text: str, *, is_problem: bool = True) -> None:
+                if is_problem:
+                    problems.append(text)
+
+            page.on("pageerror", lambda error: note(str(error)))
+            page.on("console", lambda said: note(said.text, is_problem=said.type == "error"))
             page.on(
-                "request",
-                lambda asked: asked.url.startswith("http") and problems.append(asked.url),
+                "request", lambda asked: note(asked.url, is_problem=asked.url.startswith("http"))
             )
             page.goto(path.as_uri())
             return page, problems

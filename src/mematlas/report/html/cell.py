@@ -1,7 +1,7 @@
 """A report as the output of a notebook cell: the answer, the account as a bar, the first lines.
 
 Nothing is loaded and no script runs. Colours are those of the notebook, with translucent fills, so that light and dark
-themes both fit, whoever sets them.
+themes both fit.
 """
 
 from __future__ import annotations
