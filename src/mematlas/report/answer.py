@@ -126,6 +126,8 @@ def _when(report: Report) -> str:
             f"at the mark {shorten(clean(report.at), 60)}, {format_duration(report.account.time_s)}"
         )
     account, highest = report.account, share_of_highest(report.account)
+    if account.missed_peak:
+        highest += ", which was missed"
     if account.counted_once:
         when = (
             f"in {account.processes} processes at {format_duration(account.time_s)}, "

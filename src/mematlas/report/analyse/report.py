@@ -20,7 +20,7 @@ from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.highest import find_highest, highest_rss_of
 from mematlas.report.analyse.imports import find_imports
 from mematlas.report.analyse.inherited import forked, relate_forks
-from mematlas.report.analyse.live_at import live_at
+from mematlas.report.analyse.live_at import live_at, own_live
 from mematlas.report.analyse.moments import marked_moments, snapshots_at
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.own_peaks import find_own_peaks, seen_at_own_peaks
@@ -93,9 +93,7 @@ def make_report(
         account=whole,
         last=judged(account.account(account.at_end(snapshots, processes), recording, wanted)),
         peak_live_bytes=round(
-            sum(each.peak_live_bytes for each in totals)
-            if then is None
-            else _live(then, "peak_bytes")
+            sum(each.peak_live_bytes for each in totals) if then is None else _live(then)
         ),
         peak_live_time_s=missed_s
         if missed_s is not None
@@ -161,11 +159,11 @@ def _missed_peak(
         return None
     found = live_at(recording, processes, whole.highest_time_s)
     held = {each.process: sums.unpacked(each.rows) for each in peak}
-    return found if _live(found, "peak_bytes") > _live(held, "live_bytes") else None
+    return found if _live(found) > own_live(recording, held) else None
 
 
-def _live(rows: Mapping[int, Rows], name: str) -> float:
-    return sum(float(sums.owning(each)[name].sum()) for each in rows.values())
+def _live(rows: Mapping[int, Rows]) -> float:
+    return sum(float(sums.owning(each)["peak_bytes"].sum()) for each in rows.values())
 
 
 def _all_stacks(
