@@ -195,16 +195,15 @@ def mean_gain(pairs: Iterable[tuple[Figure, Figure]]) -> Difference:
     found = [gain(base, other) for base, other in pairs]
     if not found or not all(each.is_known for each in found):
         return _unknown(1.0)
-    return Difference(
-        *(
-            math.exp(statistics.fmean(math.log(value) for value in values))
-            for values in (
-                [each.factor for each in found],
-                [each.low for each in found],
-                [each.high for each in found],
-            )
+    factor, low, high = (
+        math.exp(statistics.fmean(math.log(value) for value in values))
+        for values in (
+            [each.factor for each in found],
+            [each.low for each in found],
+            [each.high for each in found],
         )
     )
+    return Difference(factor, low, high)
 
 
 def best_of(base: Figure, others: Sequence[Figure]) -> tuple[Figure, Difference]:
