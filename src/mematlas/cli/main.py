@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.blas_threads import limit_blas_threads
 from mematlas.cli.commands import READERS
+from mematlas.cli.defaults import apply_defaults
 from mematlas.cli.parser import command_parser, find_command, top_parser
 from mematlas.cli.terminal_output import terminal_output
 from mematlas.errors import AccessError, MematlasError
@@ -85,6 +86,7 @@ def _dispatch(argv: list[str]) -> int:
         top_parser().parse_args(argv)  # exits after --help and --version, raises for the rest
     command = find_command(argv[0])
     parser, module = command_parser(command)
+    apply_defaults(command.name, parser)
     if command.name not in READERS:
         return int(module.run(parser.parse_args(argv[1:])))
     return _read_and_print(parser, module, argv[1:], paged=paged)
