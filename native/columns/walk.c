@@ -64,8 +64,28 @@ int mematlas_trie_own(const uint32_t *parents, const void *words, const void *le
 	return bytes == 4 ? own4(parents, words, least, count, nodes, rows) : -EINVAL;
 }
 
-/* Siblings are linked with the last of `order` first. Parents come before children in the array, so
- * climbing ends at the root. */
+/* Links siblings, the last of `order` first. `linked` marks linked nodes: one linked twice would close
+ * a circle. */
+static int link_siblings(const uint32_t *parents, uint64_t count, const uint32_t *order,
+			 uint64_t length, uint32_t *first, uint32_t *next, uint32_t *linked)
+{
+	for (uint64_t i = 0; i < count; i++)
+		first[i] = next[i] = linked[i] = 0;
+	for (uint64_t i = 0; i < length; i++) {
+		uint32_t at = order[i];
+
+		if (at >= count || linked[at])
+			return -EINVAL;
+		if (!at)
+			continue;
+		linked[at] = 1;
+		next[at] = first[parents[at]];
+		first[parents[at]] = at;
+	}
+	return 0;
+}
+
+/* Parents come before children in the array, so climbing ends at the root. */
 int64_t mematlas_trie_preorder(const uint32_t *parents, uint64_t count, const uint32_t *order,
 			       uint64_t length, uint32_t *first, uint32_t *next, uint32_t *ret)
 {
@@ -73,22 +93,11 @@ int64_t mematlas_trie_preorder(const uint32_t *parents, uint64_t count, const ui
 	uint32_t node = 0;
 	int error = mematlas_trie_check(parents, 0, count);
 
-	if (error || !count)
-		return error ? error : -EINVAL;
-	for (uint64_t i = 0; i < count; i++)
-		first[i] = next[i] = ret[i] = 0;
-	for (uint64_t i = 0; i < length; i++) {
-		uint32_t at = order[i];
-
-		/* `ret` marks linked nodes until it is filled: one linked twice would close a circle. */
-		if (at >= count || ret[at])
-			return -EINVAL;
-		if (!at)
-			continue;
-		ret[at] = 1;
-		next[at] = first[parents[at]];
-		first[parents[at]] = at;
-	}
+	if (!error)
+		error = count ? link_siblings(parents, count, order, length, first, next, ret)
+			      : -EINVAL;
+	if (error)
+		return error;
 	for (;;) {
 		ret[found++] = node;
 		if (first[node]) {

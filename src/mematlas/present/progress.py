@@ -90,7 +90,7 @@ def _one_line(text: str) -> str:
 
 
 def step(text: str) -> None:
-    """Say what is being done now, such as "reading app.atlas"."""
+    """Show what is being done now, such as "reading app.atlas"."""
     if _current is not None:
         _current.say(text)
 
