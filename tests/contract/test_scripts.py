@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,14 @@ def test_setup_names_a_missing_compiler(tmp_path: Path) -> None:
     (tree / "scripts").mkdir(parents=True)
     (tree / "native").mkdir()
     tools.mkdir()
-    for name in ("pyproject.toml", "constraints.txt", "meson.build", "scripts/setup"):
-        (tree / name).write_bytes((ROOT / name).read_bytes())
+    for name in (
+        "pyproject.toml",
+        "constraints.txt",
+        "meson.build",
+        "scripts/setup",
+        "scripts/packages",
+    ):
+        shutil.copy(ROOT / name, tree / name)
     for name in ("bash", "cat", "dirname", "find", "readlink", "sha256sum", "sort", "tr", "xargs"):
         (tools / name).symlink_to(f"/usr/bin/{name}")
     python = tools / "python3"

@@ -11,7 +11,6 @@ from mematlas.cli.arguments import add_json, add_output, add_wrappers, output_fo
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import write_text
 from mematlas.errors import UsageError
-from mematlas.report.json_writer import frame_fields
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -124,6 +123,8 @@ def _render_json(diff: Diff, top: int | None) -> str:
 
 
 def _changes(changes: Sequence[StackChange]) -> list[dict[str, Any]]:
+    from mematlas.report.json_writer import frame_fields
+
     return [{**_change(each), "frames": [frame_fields(f) for f in each.frames]} for each in changes]
 
 
