@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 import types
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def import_parsers() -> Any:
     """Return the module with the parsers, imported from the sources without the compiled core."""
     if "mematlas" not in sys.modules:
         sys.path.insert(0, str(SOURCES))
+        sys.meta_path.insert(0, PathFinder)  # before that of an editable install, which would build
         native: Any = types.ModuleType("mematlas._native")
         native.ffi, native.lib = _Absent(), _Absent()
         sys.modules[native.__name__] = native
