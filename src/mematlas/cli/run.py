@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from contextlib import suppress
-from importlib.util import find_spec
+from importlib import util
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
@@ -121,7 +121,7 @@ def finish(writer: Writer, path: str) -> RecordingData | None:
 
     None without NumPy, which reads recordings: it ends without symbols, which `report` then resolves.
     """
-    if find_spec("numpy") is None:
+    if util.find_spec("numpy") is None:
         writer.end()
         return None
     gc.disable()  # the process ends soon
