@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -124,3 +125,17 @@ def test_a_run_needs_no_numpy(tmp_path: Path) -> None:
     recording = mematlas.open(path)
     assert recording.complete
     assert any("<string>" in str(each) for each in recording.report().stacks[:50])
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda each: each.name
+)
+def test_workflows_pin_what_they_run(path: Path) -> None:
+    """Actions are named by commit, tools by version, and each job ends."""
+    text = path.read_text()
+    used = re.findall(r"uses: (\S+)", text)
+    assert not [each for each in used if not re.search(r"^\./|@[0-9a-f]{40}$", each)]
+    tools = re.findall(r"pipx run (\S+)", text)
+    assert not [each for each in tools if each != "build" and "==" not in each]
+    assert text.count("runs-on:") == text.count("timeout-minutes:")
+    assert "permissions: { contents: read }" in text
