@@ -61,6 +61,8 @@ COMMANDS: tuple[Command, ...] = (
     *_rows(
         "help",
         ("help", "show the help of mematlas or of a command"),
+        ("docs", "show a page of the documentation"),
+        ("completion", "print the completions of a shell"),
         ("version", "print the version"),
     ),
 )
@@ -68,7 +70,7 @@ COMMANDS: tuple[Command, ...] = (
 READERS = frozenset(
     (
         *("report", "leaks", "diff", "merge", "export", "show", "pages", "where", "ps", "system"),
-        *("wss", "cache", "probe", "doctor", "help"),
+        *("wss", "cache", "probe", "doctor", "help", "docs"),
     )
 )
 """Commands that read, then print and end. A pager shows their output, a progress line that they are busy."""

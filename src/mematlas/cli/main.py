@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mematlas.cli.blas_threads import limit_blas_threads
 from mematlas.cli.commands import READERS
 from mematlas.cli.defaults import apply_defaults
+from mematlas.cli.missing_packages import describe
 from mematlas.cli.parser import command_parser, find_command, top_parser
 from mematlas.cli.terminal_output import terminal_output
 from mematlas.errors import AccessError, MematlasError
@@ -76,6 +77,16 @@ def _exit_code(error: OSError) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    try:
+        return _call(argv)
+    except ModuleNotFoundError as error:
+        missing = describe(error)
+        if missing:
+            raise MematlasError(missing) from None
+        raise
+
+
+def _call(argv: list[str]) -> int:
     paged = argv[:1] != ["--no-pager"]
     if not paged:
         argv = argv[1:]
