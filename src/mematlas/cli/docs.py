@@ -84,5 +84,4 @@ def _show(text: str) -> None:
     from rich.markdown import Markdown
 
     console = Console()
-    with console.pager(styles=True):
-        console.print(Markdown(text, hyperlinks=False), width=min(console.width, 100))
+    console.print(Markdown(text, hyperlinks=False), width=min(console.width, 100))
