@@ -61,6 +61,7 @@ COMMANDS: tuple[Command, ...] = (
     *_rows(
         "help",
         ("help", "show the help of mematlas or of a command"),
+        ("schema", "print the JSON Schema of a command's output"),
         ("version", "print the version"),
     ),
 )

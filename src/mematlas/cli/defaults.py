@@ -29,7 +29,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "markdown",
         "step-summary",
     ),
-    "export": ("by", "unit", "table"),
+    "export": ("by", "frames", "unit", "table"),
 }
 """The options that may have a default, by command."""
 
