@@ -20,13 +20,17 @@ uint64_t mematlas_gather_sum(const uint64_t *addresses, uint64_t count, uint64_t
 enum mematlas_transpose_method {
 	MEMATLAS_TRANSPOSE_ROWS,   /* two nested loops */
 	MEMATLAS_TRANSPOSE_HALVES, /* recursive, cache-oblivious */
-	MEMATLAS_TRANSPOSE_TILES   /* blocked through a buffer, by AVX-512 for 8-byte elements */
+	MEMATLAS_TRANSPOSE_TILES   /* blocked; doubles by the kernel that is the fastest here */
 };
 /* Store to[c][r] = from[r][c] for `rows` x `columns` elements of `size` bytes: 1, 2, 4, 8 or 16.
  * from_row and to_row are the bytes from one row to the next. The matrices must not overlap.
  * Returns 0 or -EINVAL. */
 int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row,
 		       uint64_t rows, uint64_t columns, uint32_t size, uint64_t *ret_ns);
+
+/* The kernel that the calling thread's last transpose by a method chose for doubles, by timing each on
+ * the first parts of matrices of that shape. NULL: not chosen yet, or the method has no choice. */
+const char *mematlas_transpose_kernel(int method);
 
 /* bench/patterns.c */
 /* Sum the words at base + i * outer_step + j * inner_step for i < outer, j < inner. Steps in bytes.
