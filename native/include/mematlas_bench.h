@@ -62,7 +62,8 @@ struct mematlas_sharing_result { /* of one thread */
 int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus,
 			 uint32_t threads, uint64_t duration_ns, struct mematlas_sharing_result *ret);
 
-/* bench/stream.c: memory bandwidth by the loops of STREAM, with the scalar 3. */
+/* bench/stream.c: memory bandwidth by the loops of STREAM, with the scalar 3. The loop of READ is chosen
+ * by a trial on parts of the array before the clock starts. */
 enum mematlas_stream_operation {
 	MEMATLAS_STREAM_READ,  /* sum of a */
 	MEMATLAS_STREAM_WRITE, /* a = 3 */
@@ -85,6 +86,8 @@ int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t
 			struct mematlas_stream_result *ret);
 /* The name of the widest vectors that this CPU has. */
 const char *mematlas_stream_vectors(void);
+/* The loop that the calling thread's last READ chose, such as "AVX2 in one stream"; NULL: none yet. */
+const char *mematlas_stream_reader(void);
 
 /* bench/pingpong.c: pass a cache line `rounds` times back and forth between two CPUs. Returns 0;
  * -EINVAL: no rounds, or no such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
