@@ -25,6 +25,7 @@ from mematlas._core.collector import (
     LeftKind,
     ResidencySnapshot,
     SessionSettings,
+    Sums,
     Traced,
     left_kind,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "ResidencySnapshot",
     "SessionSettings",
     "StoppedThread",
+    "Sums",
     "Traced",
     "Verdict",
     "add_personality",
