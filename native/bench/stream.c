@@ -100,6 +100,14 @@ static void add_results(const struct stream_worker *workers, uint32_t threads,
 	ret->ns = ended - began;
 }
 
+static const struct stream_reader *reader_of(const struct stream_team *team, const char *vectors,
+					     const double *a, uint64_t count)
+{
+	if (team->operation != MEMATLAS_STREAM_READ)
+		return NULL;
+	return stream_reader_for(vectors ? team->loops : NULL, a, count);
+}
+
 int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b,
 			uint64_t c, uint64_t count, const int32_t *cpus, uint32_t threads,
 			struct mematlas_stream_result *ret)
@@ -112,9 +120,7 @@ int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t
 		return -EOPNOTSUPP;
 	if (operation < 0 || operation > MEMATLAS_STREAM_TRIAD || !threads || (a | b | c) % 8)
 		return -EINVAL;
-	if (operation == MEMATLAS_STREAM_READ)
-		team.reader = stream_reader_for(vectors ? team.loops : NULL,
-						(const double *)(uintptr_t)a, count);
+	team.reader = reader_of(&team, vectors, (const double *)(uintptr_t)a, count);
 	struct stream_worker *workers = aligned_alloc(BENCH_LINE, threads * sizeof(*workers));
 	if (!workers)
 		return -ENOMEM;
