@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import Report
     from mematlas.report.model.window import Window
 
+_SHARE_FROM = 120  # columns from which the legend has shares
+
 
 def render_title(recording: RecordingData, state: str, width: int) -> Text:
     """Render the command, the state and the time of the last figures in one line."""
@@ -40,10 +42,10 @@ def render_account(report: Report, console: Console) -> Text:
     text.append("\n").append_text(drawing.stacked_bar(parts, console.width, console)).append("\n")
     room = console.width
     for kind, size in sorted(parts, key=lambda part: -part[1]):
-        share = format_percent(size, account.total_bytes)
-        words = f" {titles.PART_TITLES[kind]} {format_bytes(size)} {share}  "
+        share = format_percent(size, account.total_bytes) if console.width >= _SHARE_FROM else ""
+        words = f" {titles.PART_TITLES[kind]} {format_bytes(size)} {share}".rstrip() + "  "
         if len(words) + 1 > room:
-            break
+            continue
         text.append(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2]).append(words)
         room -= len(words) + 1
     return text

@@ -34,7 +34,9 @@ class LineTable(DataTable[Text]):
     DEFAULT_CSS = """
     LineTable { height: 1fr; background: $background; scrollbar-size-vertical: 1; overflow-x: hidden; }
     LineTable > .datatable--header { background: $panel; }
-    LineTable > .datatable--cursor { background: $primary 28%; color: $foreground; }
+    LineTable > .datatable--cursor, LineTable:focus > .datatable--cursor {
+        background: $primary 28%; color: $foreground;
+    }
     """
 
     def __init__(self) -> None:
