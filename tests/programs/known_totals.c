@@ -145,6 +145,43 @@ static void grows(void)
 	}
 }
 
+/* Four functions touch the pages of one mapping in turn, in runs of random length: what each of them touched is
+ * known, and samples of page faults fall on them by chance. */
+#define TURN_PAGES 12000u
+static size_t turned[4];
+
+#define TURN(number)                                                                               \
+	NOINLINE static void turn##number(volatile char *at, size_t pages)                         \
+	{                                                                                          \
+		for (size_t i = 0; i < pages; i++)                                                 \
+			at[i * 4096] = 1;                                                          \
+		turned[number] += pages * 4096;                                                    \
+	}
+TURN(0)
+TURN(1)
+TURN(2)
+TURN(3)
+
+static void turns(void)
+{
+	static void (*const all[])(volatile char *, size_t) = {turn0, turn1, turn2, turn3};
+	char *at = mmap(NULL, (size_t)TURN_PAGES * 4096, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (at == MAP_FAILED)
+		abort();
+	for (size_t left = TURN_PAGES; left;) {
+		/* shares of 1/2, 1/4, 1/8 and 1/8 */
+		uint64_t which = number(8);
+		size_t pages = 1 + number(which % 2 ? 12 : 120);
+
+		pages = pages < left ? pages : left;
+		all[which < 4 ? 0 : which < 6 ? 1 : which - 4](at, pages);
+		at += pages * 4096;
+		left -= pages;
+	}
+}
+
 /* Bytes of the blocks that lie on resident pages. */
 static size_t resident(void)
 {
@@ -178,11 +215,11 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 		bool touches; /* the faults of the run are those of keep(), and nothing else's */
-	} shapes[] = {{"small", small, true},      {"mixed", mixed, true},
-		      {"churn", churn, false},     {"large", large, true},
-		      {"falls", falls, false},     {"partly", partly, true},
-		      {"threads", threads, false}, {"grows", grows, false}};
-	char line[300];
+	} shapes[] = {
+		{"small", small, true},      {"mixed", mixed, true},  {"churn", churn, false},
+		{"large", large, true},      {"falls", falls, false}, {"partly", partly, true},
+		{"threads", threads, false}, {"grows", grows, false}, {"turns", turns, false}};
+	char line[400];
 
 	if (argc < 3)
 		return 2;
@@ -201,6 +238,11 @@ int main(int argc, char **argv)
 		if (shapes[i].touches)
 			length += snprintf(line + length, sizeof line - (size_t)length,
 					   ", \"touched\": %ld", touched);
+		if (shapes[i].run == turns)
+			length = snprintf(line, sizeof line,
+					  "{\"shape\": \"turns\", \"touches\": {\"turn0\": %zu, "
+					  "\"turn1\": %zu, \"turn2\": %zu, \"turn3\": %zu}",
+					  turned[0], turned[1], turned[2], turned[3]);
 		length += snprintf(line + length, sizeof line - (size_t)length, "}\n");
 		FILE *file = fopen(argv[2], "a");
 		return !file || fwrite(line, 1, (size_t)length, file) != (size_t)length ||
