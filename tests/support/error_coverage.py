@@ -162,8 +162,10 @@ def _touches(
     recording: RecordingData, index: int, truth: dict[str, Any]
 ) -> Iterator[tuple[str, Estimate, float]]:
     """Yield what functions touched first."""
-    functions = {"touched": ({"keep"}, truth["touched"])} if "touched" in truth else {}
-    functions |= {f"touched {f}": ({f}, size) for f, size in truth.get("touches", {}).items()}
+    known: dict[str, int] = truth.get("touches", {})
+    functions = {f"touched {name}": ({name}, size) for name, size in known.items()}
+    if known:
+        functions["touched all"] = (set(known), sum(known.values()))
     rows = sums.unpacked(recording.fault_sites[index].rows)
     stacks = Stacks.of(recording, index)
     for name, (which, size) in functions.items():
@@ -186,10 +188,10 @@ def _estimate(values: Any, variances: Any) -> Estimate:
     return Estimate(float(values.sum()), math.sqrt(max(0.0, float(variances.sum()))))
 
 
-def measure_all(seeds: Sequence[int], folder: Path) -> Found:
+def measure_all(seeds: Sequence[int], folder: Path, only: str | None = None) -> Found:
     """Record all programs with each seed."""
     found: Found = defaultdict(Coverage)
-    commands = build(folder)
+    commands = [each for each in build(folder) if only is None or each[-1].endswith(only)]
     for seed in seeds:
         measure(seed, commands, folder, found)
     return found
@@ -219,13 +221,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/error-coverage", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, metavar="N", help="default 200")
     parser.add_argument("--first", type=int, default=1, metavar="SEED", help="default 1")
+    parser.add_argument("--only", metavar="PROGRAM", help="record this program alone")
     parser.add_argument("--folder", type=Path, help="keeps the recordings, and uses those there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, redirect_stdout(sys.stderr):
         folder: Path = arguments.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         seeds = range(arguments.first, arguments.first + arguments.seeds)
-        found = measure_all(seeds, folder)
+        found = measure_all(seeds, folder, arguments.only)
     print("\n".join(table(found)))
 
 

@@ -38,6 +38,8 @@ def bytes_variance(rows: Rows, some: NDArray[Any], period: int) -> float:
     unit = period * (period - 1.0)
     share = mine / period / samples
     turns = min(float(chosen["variance"].sum()), float(rows["variance"][~some].sum()) + unit) / unit
+    # The number of turns is chance, too; by one error more, sites that mix at random are taken for such.
+    turns += math.sqrt(turns)
     unseen = (share * size * period) ** 2 / 3
     return min(plain, unit * size**2 * samples * _mixed(share, turns / samples)) + unseen
 
