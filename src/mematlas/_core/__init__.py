@@ -19,6 +19,7 @@ from mematlas._core.collector import (
     LeftKind,
     ResidencySnapshot,
     SessionSettings,
+    Sums,
     Traced,
     left_kind,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "ResidencySnapshot",
     "SessionSettings",
     "StoppedThread",
+    "Sums",
     "Traced",
     "Verdict",
     "add_personality",

@@ -92,7 +92,8 @@ def _ahead(section: Section, what: str) -> Explanation | None:
     if plain is None or not others:
         return None
     best, found = best_of(plain, others)
-    title = f"Random look-ups with {what} on each" if "work" in what else what.capitalize()
+    in_order = "work" not in what
+    title = "Words read in order" if in_order else f"Random look-ups with {what} on each"
     costs = (
         f"{nanoseconds(plain.median)} without, {nanoseconds(best.median)} prefetched "
         f"{best.labels['ahead']} items ahead"
@@ -100,12 +101,15 @@ def _ahead(section: Section, what: str) -> Explanation | None:
     if found.outcome is Outcome.BETTER:
         return Explanation(
             f"{title} take {costs}: {times(found)} as fast",
-            f"use __builtin_prefetch {best.labels['ahead']} iterations ahead, or batch the look-ups",
+            f"use __builtin_prefetch {best.labels['ahead']} iterations ahead"
+            + ("" if in_order else ", or batch the look-ups"),
             sure(plain, best),
         )
     if found.is_no_better:
         return Explanation(
-            f"{title} gain nothing from software prefetch, {EQUALLY}, at any distance measured"
+            f"{title} gain nothing from software prefetch, {EQUALLY}, at any distance measured",
+            "leave loops over arrays without software prefetch" if in_order else "",
+            sure(plain, *others),
         )
     return cannot_tell(f"whether prefetch helps {title[0].lower()}{title[1:]}", costs, found)
 

@@ -128,6 +128,7 @@ def _explain_faults(section: Section) -> list[Explanation | None]:
         _first_touch(section),
         _ahead(section),
         _after_fork(section),
+        _small_buffers(section),
     ]
 
 
@@ -224,6 +225,31 @@ def _after_fork(section: Section) -> Explanation | None:
         'exclude large buffers from children that do not need them by Region(fork="dont"), or start '
         "programs by posix_spawn or vfork",
         sure(copy, fork, rest),
+    )
+
+
+def _small_buffers(section: Section) -> Explanation | None:
+    """Compare a mapping for each buffer with one mapping for all."""
+    taken = [each for each in section.figures if each.labels.get("step") == "all three"]
+    one, each = (find(taken, layout=layout) for layout in ("one mapping", "a mapping each"))
+    if one is None or each is None:
+        return None
+    count = f"{int(each.labels['count']):,} buffers of a page"
+    costs = f"{nanoseconds(each.median)} each with a mapping each, {nanoseconds(one.median)} in one mapping"
+    found = gain(each, one)
+    if found.outcome is Outcome.BETTER:
+        return Explanation(
+            f"To map, touch and unmap {count} costs {costs}: {times(found)}",
+            "take small buffers from malloc, a pool or one region, and map large ones only",
+            sure(one, each),
+        )
+    if found.is_no_better:
+        return Explanation(
+            f"To map, touch and unmap {count} costs no more with a mapping each, {EQUALLY}: {costs}",
+            sure=sure(one, each),
+        )
+    return cannot_tell(
+        f"whether {count} cost more with a mapping each", f"they take {costs}", found
     )
 
 

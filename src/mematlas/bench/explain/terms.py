@@ -37,6 +37,9 @@ def cannot_tell(question: str, measured: str, found: Difference) -> Explanation:
     """Return the explanation of figures that are too noisy to answer a question ("whether ...")."""
     if not found.is_known:
         why = "but too few undisturbed passes were made"
+    elif found.drift:
+        begin, end = map(_bound, found.drift)
+        why = f"but the machine drifted: the factor went from {begin} to {end} meanwhile"
     elif found.outcome is Outcome.WORSE:  # a direction that the work cannot have
         why = "which the work does not explain, so that one of the figures was disturbed"
     else:

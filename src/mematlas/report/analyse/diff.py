@@ -14,7 +14,7 @@ from mematlas.report.analyse import moments, sums
 from mematlas.report.analyse.matching import FrameMatcher
 from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.shared_once import counted_elsewhere, own_bytes, shared_bytes
-from mematlas.report.analyse.spread import Spread
+from mematlas.report.analyse.spread import additive
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
 from mematlas.report.analyse.wrappers import share_marks
 from mematlas.report.model.diff import SURE, Diff, Moment, StackChange
@@ -68,10 +68,7 @@ def compare(
     ]
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip(both, tables, strict=True))
-    spreads = [
-        Spread(_variance(recording, table, by), table.families, table.process)
-        for recording, table in pairs
-    ]
+    spreads = [additive(table, _variance(recording, table, by)) for recording, table in pairs]
     known = all(_has_error(each, by) for each in both)
     matcher = _matcher(both, tables, ignore_lines=ignore_lines)
     keys = _Keys(matcher)
@@ -297,7 +294,7 @@ def _values(
 
 def _totals(
     tables: Sequence[StackTable],
-    spreads: Sequence[Spread],
+    spreads: Sequence[Floats],
     values: Sequence[Numbers],
     own: Sequence[int],
     there: Sequence[Moment],
@@ -307,12 +304,7 @@ def _totals(
 ) -> tuple[StackChange, StackChange]:
     """Return the change of the whole, and of what is in no line. `own` are the kernel's figures; none: unknown."""
     lines = [int(each.sum()) for each in values]
-    error = math.sqrt(
-        sum(
-            float(each.of(np.zeros(len(table), np.int64), 1).sum())
-            for each, table in zip(spreads, tables, strict=True)
-        )
-    )
+    error = math.sqrt(sum(float(each.sum()) for each in spreads))
     if by != "resident" or not own:
         return _change((), lines, error, known=known), StackChange((), 0, 0, 0, certain=False)
     whole = [size + moment.missed_bytes for size, moment in zip(own, there, strict=True)]
@@ -342,7 +334,7 @@ def _sure(variance: Floats, delta: Numbers) -> float:
 
 def _changes(
     tables: Sequence[StackTable],
-    spreads: Sequence[Spread],
+    spreads: Sequence[Floats],
     values: Sequence[Numbers],
     numbers: Sequence[Numbers],
 ) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:
@@ -357,7 +349,7 @@ def _changes(
     for side, table in enumerate(tables):
         mine = which[start : start + len(table)]
         np.add.at(by_side[side], mine, values[side])
-        variance += spreads[side].of(mine, len(distinct))
+        variance += np.bincount(mine, spreads[side], len(distinct))
         start += len(table)
     split = len(tables[0])
 
