@@ -90,9 +90,7 @@ def compare(
         sum(map(own_bytes, some)) - sum(less.values())
         for some, less in zip(joined, elsewhere, strict=True)
     ]
-    total, rest = _totals(
-        tables, spreads, values, whole if all(joined) else (), there, by, known=known
-    )
+    total, rest = _totals(spreads, values, whole if all(joined) else (), there, by, known=known)
     margin = _MARGIN * sum(each.missed_bytes for each in there)
     return Diff(
         by=by,
@@ -293,7 +291,6 @@ def _values(
 
 
 def _totals(
-    tables: Sequence[StackTable],
     spreads: Sequence[Floats],
     values: Sequence[Numbers],
     own: Sequence[int],
