@@ -56,7 +56,7 @@ def total(found: Data, chosen: list[Snapshot], *, at_own_peaks: bool = True) -> 
 
 
 def test_what_a_child_inherited_counts_in_its_parent() -> None:
-    """30 MiB of a parent and 5 of its own in each of two children are 40, whoever still shares them."""
+    """30 MiB of a parent and 5 of its own in each of two children are 40."""
     children = [look(1, 2.0, 5, 30), look(2, 3.0, 5, 30)]
     for parent in (look(0, 1.0, 30, 0), look(0, 3.0, 0, 30)):
         looks = [parent, *children]
