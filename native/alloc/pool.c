@@ -107,7 +107,6 @@ static int open_mapping(char *mapping, const struct pool_memory *plan, int fd,
 		pool->group.lock = pool_lock;
 		pool->group.unlock = pool_unlock;
 		pool->group.forked = pool_forked;
-		pool->holder_fd = -1;
 		pthread_mutex_init(&pool->holder_lock, NULL);
 		error = tcache_group_open(&pool->group);
 	}
@@ -116,8 +115,7 @@ static int open_mapping(char *mapping, const struct pool_memory *plan, int fd,
 		free(pool);
 		return error;
 	}
-	if (!private)
-		pool_holder_open(pool, fd);
+	pool_holder_open(pool, fd);
 	*ret = pool;
 	return 0;
 }

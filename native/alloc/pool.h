@@ -49,6 +49,13 @@ _Static_assert(offsetof(struct pool_memory, free_list) == POOL_LINE, "layout of 
 _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4,
 	       "layout of shared pools");
 
+/* The living holders of a shared pool: the sum of their numbers, mixed, and how many have begun. */
+struct pool_holders {
+	uint64_t sum;
+	uint64_t begun;
+	uint64_t second; /* of the clock */
+};
+
 /* A pool has thread caches, or one free list if it is shared or small. Each object is in exactly
  * one place, which mematlas_pool_check() verifies:
  *
@@ -73,7 +80,10 @@ struct mematlas_pool {
 	uint64_t mapping_size; /* of `memory`, which other processes can write */
 	int holder_fd; /* of a shared pool, see pool_holder.c; -1: none */
 	uint64_t holder_device, holder_inode; /* of its file; the program may reuse the number */
-	_Atomic uint32_t holder; /* number of this process; 0: none yet */
+	void *holder_mapping; /* of the descriptor's file, which holds its locks; MAP_FAILED: none */
+	uint32_t holder_locked; /* number that is locked for this process, or NO_HOLDER */
+	_Atomic uint32_t holder; /* the same from the first alloc on; 0 before */
+	struct pool_holders searched; /* when the last search for lost objects found none */
 	pthread_mutex_t holder_lock;
 	struct tcache_group group;
 	_Alignas(TCACHE_LINE) _Atomic uint64_t
@@ -133,6 +143,7 @@ void pool_free_list_push(struct mematlas_pool *pool, uint32_t number);
 bool pool_free_list_release(struct mematlas_pool *pool, uint32_t number, uint32_t owner);
 
 /* pool_holder.c, for shared pools */
+/* With fd -1, as of a private pool, no process is known by its number. */
 void pool_holder_open(struct mematlas_pool *pool, int fd);
 void pool_holder_close(struct mematlas_pool *pool);
 /* The number of this process, or NO_HOLDER. */
@@ -141,6 +152,10 @@ uint32_t pool_holder_claim(struct mematlas_pool *pool);
 void pool_holder_leave(struct mematlas_pool *pool);
 /* Free the objects of holders that died. Returns their number. */
 uint64_t pool_holder_reclaim(struct mematlas_pool *pool);
+/* Whether a search may find more than the last one that found nothing. *ret: the holders now. */
+bool pool_holder_may_have_died(struct mematlas_pool *pool, struct pool_holders *ret);
+/* A search found nothing. `before`: the holders when it began. */
+void pool_holder_found_nothing(struct mematlas_pool *pool, const struct pool_holders *before);
 
 /* pool_alloc.c: move the magazine to the transfer cache and send the outgoing batches. */
 void pool_tcache_flush(struct tcache_group *group, struct tcache *tcache);

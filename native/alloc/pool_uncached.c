@@ -43,17 +43,25 @@ static uint32_t hold_listed(struct mematlas_pool *pool)
 	return number;
 }
 
-/* The last resort: an object of a dead holder, or one that a killed process left on no list. */
+/* The last resort: an object of a dead holder, or one that a killed process left on no list. The
+ * search reads all slots, so a full pool is searched again only when a holder has ended or begun. */
 static uint32_t hold_lost(struct mematlas_pool *pool)
 {
-	uint64_t reclaimed = pool_holder_reclaim(pool);
+	struct pool_holders before;
 
+	if (!GET(pool->holder))
+		pool_holder_claim(pool); /* frees what an earlier process of its number held */
+	if (!pool_holder_may_have_died(pool, &before))
+		return (uint32_t)NO_OBJECT;
+	uint64_t reclaimed = pool_holder_reclaim(pool);
 	if (reclaimed)
 		atomic_fetch_add(&pool->memory->reclaimed, reclaimed);
 	uint32_t number = reclaimed ? hold_listed(pool) : (uint32_t)NO_OBJECT;
 	for (uint64_t i = 0; number == NO_OBJECT && i < pool->count; i++)
 		if (!GET(pool->slots[i].owner) && hold(pool, (uint32_t)i))
 			number = (uint32_t)i;
+	if (number == NO_OBJECT)
+		pool_holder_found_nothing(pool, &before);
 	return number;
 }
 

@@ -84,6 +84,59 @@ int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_faul
 	return result < 0 ? -error : 0;
 }
 
+static int map_each(uint64_t *ret_addresses, uint64_t count, uint64_t length)
+{
+	for (uint64_t i = 0; i < count; i++) {
+		void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (memory == MAP_FAILED) {
+			int error = errno;
+			while (i-- > 0)
+				munmap(bytes_at(ret_addresses[i]), length);
+			return -error;
+		}
+		ret_addresses[i] = (uintptr_t)memory;
+	}
+	return 0;
+}
+
+int mematlas_fault_map_each(uint64_t *ret_addresses, uint64_t count, uint64_t length,
+			    struct mematlas_fault_cost *ret)
+{
+	begin(ret);
+	int error = map_each(ret_addresses, count, length);
+	finish(ret);
+	/* Not timed: a program does not do this. A kernel without huge pages refuses. */
+	for (uint64_t i = 0; !error && i < count; i++)
+		madvise(bytes_at(ret_addresses[i]), length, MADV_NOHUGEPAGE);
+	return error;
+}
+
+void mematlas_fault_touch_each(const uint64_t *addresses, uint64_t count, uint64_t length,
+			       uint64_t step, struct mematlas_fault_cost *ret)
+{
+	begin(ret);
+	for (uint64_t i = 0; i < count; i++) {
+		volatile char *at = bytes_at(addresses[i]);
+		for (uint64_t offset = 0; offset < length; offset += step)
+			at[offset] = 1;
+	}
+	finish(ret);
+}
+
+int mematlas_fault_unmap_each(const uint64_t *addresses, uint64_t count, uint64_t length,
+			      struct mematlas_fault_cost *ret)
+{
+	int error = 0;
+
+	begin(ret);
+	for (uint64_t i = 0; i < count; i++)
+		if (munmap(bytes_at(addresses[i]), length) < 0)
+			error = -errno;
+	finish(ret);
+	return error;
+}
+
 /* Keeps the pages shared until the parent closes the pipe. */
 __attribute__((noreturn)) static void wait_for_parent(const int *pipes)
 {

@@ -1,4 +1,4 @@
-/* An array read in different orders, and look-ups with software prefetch. */
+/* An array read in different orders, and software prefetch. */
 #include "clock.h"
 #include "mematlas.h"
 
@@ -44,6 +44,36 @@ uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, ui
 	}
 	for (; i < count; i++)
 		sum += digest(values[index[i]], rounds);
+	*ret_ns = now_ns() - began;
+	return sum;
+}
+
+/* Words of a cache line, which one prefetch fetches. */
+#define LINE_WORDS 8u
+
+static inline uint64_t sum_line(const uint64_t *values)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < LINE_WORDS; i++)
+		sum += 2 * values[i] + 1;
+	return sum;
+}
+
+uint64_t mematlas_sequential_sum(const uint64_t *values, uint64_t count, uint64_t distance,
+				 uint64_t *ret_ns)
+{
+	uint64_t sum = 0, i = 0, began = now_ns();
+	uint64_t ahead = distance && distance < count ? count - distance : 0;
+
+	for (; i + LINE_WORDS <= ahead; i += LINE_WORDS) {
+		__builtin_prefetch(&values[i + distance]);
+		sum += sum_line(&values[i]);
+	}
+	for (; i + LINE_WORDS <= count; i += LINE_WORDS)
+		sum += sum_line(&values[i]);
+	for (; i < count; i++)
+		sum += 2 * values[i] + 1;
 	*ret_ns = now_ns() - began;
 	return sum;
 }

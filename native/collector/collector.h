@@ -156,6 +156,7 @@ struct mematlas_collector {
 	uint32_t pending_count, pending_capacity;
 	char session[128]; /* text of TRACE_SESSION_VARIABLE */
 	int watched; /* pidfd */
+	int wake; /* poll returns when it can be read; -1: none */
 	bool emitted_watched;
 	struct mematlas_trace_settings settings;
 	struct trace_control *control;
@@ -227,6 +228,8 @@ static inline void freed_log_add(struct bad_frees *bad_frees, const struct block
 struct process *process_at(const struct mematlas_collector *collector, int index);
 struct process *process_active_at(const struct mematlas_collector *collector, int index);
 bool processes_add(struct mematlas_collector *collector, struct process *process);
+/* Running processes with memory from the same process by forks, `process` among them. */
+uint32_t family_size(const struct mematlas_collector *collector, const struct process *process);
 
 /* activate.c: to be called after a drain, which reads the records of forks. */
 void collector_activate(struct mematlas_collector *collector);

@@ -63,19 +63,34 @@ static bool is_copy_on_write(const struct join *join, uint32_t part, uint32_t st
 	       part != join->tracer_part;
 }
 
+/* The mean is known of a mapping, not the number of each page. A mean of two is the number of each, and so is that of
+ * all who may share: no page has fewer, or more. */
+static struct sharers sharers_of(const struct join *join)
+{
+	uint32_t mean = join->class.copies ? 0 : join->processes, all = join->family;
+
+	if (mean == 2 || (mean && mean == all))
+		return (struct sharers){mean, mean};
+	if (all > 2 && (join->class.copies || join->share * (float)all > 1))
+		return (struct sharers){2, all};
+	return (struct sharers){0, 0};
+}
+
 /* The part of memory shared copy-on-write, by the number of processes. File pages have a share in the mean of a
  * private file mapping. */
 static uint32_t cow_part(struct join *join)
 {
-	uint32_t processes = join->class.copies ? 0 : join->processes;
+	struct sharers sharers = sharers_of(join), before = join->cow_sharers;
 	char name[64] = "several processes";
 
-	if (join->cow_processes == processes)
+	if (sharers.least == before.least && sharers.most == before.most)
 		return join->cow_part;
-	if (processes)
-		snprintf(name, sizeof name, "%u processes", processes);
+	if (sharers.least < sharers.most)
+		snprintf(name, sizeof name, "%u to %u processes", sharers.least, sharers.most);
+	else if (sharers.most)
+		snprintf(name, sizeof name, "%u processes", sharers.most);
 	join->cow_part = part_index(join, MEMATLAS_PART_COW, name);
-	join->cow_processes = processes;
+	join->cow_sharers = sharers;
 	return join->cow_part;
 }
 
@@ -373,7 +388,8 @@ static int run_join(struct join *join, struct mematlas_account *account)
 	join->anon_part = part_index(join, MEMATLAS_PART_ANON, "unnamed");
 	clear_residency(&join->process->state.stats);
 	join->page.number = NO_PAGE;
-	join->cow_processes = UINT32_MAX;
+	join->cow_sharers = (struct sharers){1, 1};
+	join->family = family_size(collector, join->process);
 	sweep(join);
 	fragmentation_finish(join);
 	uint64_t total = make_parts(join);

@@ -100,6 +100,11 @@ struct vma_class {
 	bool anonymous; /* private memory without a file; owners of other memory are stale */
 };
 
+/* How many processes map a page: 2 <= least <= most, or both 0: unknown. */
+struct sharers {
+	uint32_t least, most;
+};
+
 struct join {
 	struct mematlas_collector *collector;
 	struct process *process;
@@ -113,8 +118,9 @@ struct join {
 	struct page_usage page;
 	float share; /* of the run the sweep is in, as */
 	uint32_t processes;
-	uint32_t cow_part; /* for `cow_processes` */
-	uint32_t cow_processes; /* UINT32_MAX: none yet */
+	uint32_t family; /* running processes that may share pages with this one, itself counted */
+	uint32_t cow_part; /* for `cow_sharers` */
+	struct sharers cow_sharers; /* most 1: none yet */
 	struct fault_sites touched;
 	uint32_t asked; /* the look that the process waits for */
 	bool failed; /* no memory */

@@ -38,6 +38,10 @@ uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step
  * sum modulo 2^64. */
 uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, uint64_t count,
 			       uint64_t distance, uint32_t rounds, uint64_t *ret_ns);
+/* Sum 2 * x + 1 of the words in order. Prefetch the word `distance` words ahead, once for each
+ * cache line; 0: do not prefetch. Returns the sum modulo 2^64. */
+uint64_t mematlas_sequential_sum(const uint64_t *values, uint64_t count, uint64_t distance,
+				 uint64_t *ret_ns);
 
 /* bench/sharing.c: threads that change 64-bit counters at once, thread i the one at base + i *
  * distance. */
@@ -101,6 +105,15 @@ int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address,
 int mematlas_fault_advise(uint64_t address, uint64_t length, int advice,
 			  struct mematlas_fault_cost *ret);
 int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_fault_cost *ret);
+/* Map `count` times `length` bytes of private memory that stays in base pages. On failure nothing
+ * is mapped. */
+int mematlas_fault_map_each(uint64_t *ret_addresses, uint64_t count, uint64_t length,
+			    struct mematlas_fault_cost *ret);
+/* Write one byte per `step` bytes of each. */
+void mematlas_fault_touch_each(const uint64_t *addresses, uint64_t count, uint64_t length,
+			       uint64_t step, struct mematlas_fault_cost *ret);
+int mematlas_fault_unmap_each(const uint64_t *addresses, uint64_t count, uint64_t length,
+			      struct mematlas_fault_cost *ret);
 /* Fork a child that waits, then write one byte per `step` bytes, which makes the kernel copy the
  * shared pages. */
 int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step,

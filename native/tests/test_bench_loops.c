@@ -116,6 +116,42 @@ static void test_map(void)
 	CHECK(mematlas_fault_map(0, flags, &at, &cost) == -EINVAL);
 }
 
+static void test_map_each(void)
+{
+	struct mematlas_fault_cost cost;
+	uint64_t addresses[PAGES];
+	unsigned char resident;
+
+	CHECK(mematlas_fault_map_each(addresses, PAGES, PAGE, &cost) == 0 && cost.ns > 0);
+	for (unsigned i = 0; i < PAGES; i++)
+		CHECK(mincore((void *)(uintptr_t)addresses[i], PAGE, &resident) == 0 &&
+		      !(resident & 1));
+	mematlas_fault_touch_each(addresses, PAGES, PAGE, PAGE, &cost);
+	CHECK(cost.faults >= PAGES);
+	for (unsigned i = 0; i < PAGES; i++)
+		CHECK(*(char *)(uintptr_t)addresses[i] == 1);
+	CHECK(mematlas_fault_unmap_each(addresses, PAGES, PAGE, &cost) == 0);
+	for (unsigned i = 0; i < PAGES; i++)
+		CHECK(mincore((void *)(uintptr_t)addresses[i], PAGE, &resident) == -1);
+	CHECK(mematlas_fault_map_each(addresses, 3, 0, &cost) == -EINVAL);
+}
+
+static void test_sequential_sum(void)
+{
+	uint64_t words[67], ns;
+
+	for (uint64_t count = 0; count <= 67; count++)
+		for (uint64_t distance = 0; distance < 80; distance += 5) {
+			uint64_t sum = 0;
+
+			for (uint64_t i = 0; i < count; i++) {
+				words[i] = i * i + (i << 60);
+				sum += 2 * words[i] + 1;
+			}
+			CHECK(mematlas_sequential_sum(words, count, distance, &ns) == sum);
+		}
+}
+
 static void test_fork(void)
 {
 	struct mematlas_fault_cost touch, fork_cost, copy;
@@ -136,6 +172,8 @@ int main(void)
 	test_sharing();
 	test_touch();
 	test_map();
+	test_map_each();
+	test_sequential_sum();
 	test_fork();
 	return 0;
 }

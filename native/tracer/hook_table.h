@@ -34,6 +34,10 @@
 	HOOK(int, pkey_mprotect, (void *start, size_t length, int protection, int key),            \
 	     FORWARD(start, length, protection, key), PATCHED)                                     \
 	HOOK(int, madvise, (void *start, size_t length, int advice), BOOTSTRAP, PATCHED)           \
+	HOOK(int, malloc_trim, (size_t kept), FORWARD(kept), PATCHED)                              \
+	HOOK(int, ftruncate, (int fd, off_t length), FORWARD(fd, length), PATCHED)                 \
+	HOOK(int, fallocate, (int fd, int mode, off_t start, off_t length),                        \
+	     FORWARD(fd, mode, start, length), PATCHED)                                            \
 	HOOK(int, brk, (void *end), FORWARD(end), PATCHED)                                         \
 	HOOK(void *, sbrk, (intptr_t change), FORWARD(change), PATCHED)                            \
 	HOOK(void *, shmat, (int segment, const void *address, int flags),                         \
@@ -47,6 +51,14 @@
 	HOOK(void, _exit, (int status), FORWARD(status), PATCHED)                                  \
 	HOOK(void, quick_exit, (int status), FORWARD(status), PATCHED)                             \
 	HOOK(void, abort, (void), FORWARD(), PATCHED)                                              \
+	HOOK(void, __assert_fail,                                                                  \
+	     (const char *assertion, const char *file, unsigned line, const char *function),       \
+	     FORWARD(assertion, file, line, function), PATCHED)                                    \
+	HOOK(void, __assert_perror_fail,                                                           \
+	     (int error, const char *file, unsigned line, const char *function),                   \
+	     FORWARD(error, file, line, function), PATCHED)                                        \
+	HOOK(void, __assert, (const char *assertion, const char *file, int line),                  \
+	     FORWARD(assertion, file, line), PATCHED)                                              \
 	HOOK(int, prctl, (int option, ...), BOOTSTRAP, PATCHED)                                    \
 	HOOK(int, setrlimit, (int resource, const struct rlimit *limit), FORWARD(resource, limit), \
 	     PATCHED)                                                                              \
@@ -87,6 +99,8 @@
  * its hook is assembly; the forms of exec end in execve() or execvpe(). */
 #define TRACE_HOOK_ALIASES(HOOK)                                                                   \
 	HOOK(mmap64, PATCHED)                                                                      \
+	HOOK(ftruncate64, PATCHED)                                                                 \
+	HOOK(fallocate64, PATCHED)                                                                 \
 	HOOK(_Exit, PATCHED)                                                                       \
 	HOOK(setrlimit64, PATCHED)                                                                 \
 	HOOK(prlimit64, PATCHED)                                                                   \

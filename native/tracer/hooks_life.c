@@ -110,6 +110,32 @@ TRACE_EXPORT __attribute__((noreturn)) void abort(void)
 	__builtin_unreachable();
 }
 
+/* assert() ends the process by an abort() inside the C library. */
+TRACE_EXPORT __attribute__((noreturn)) void __assert_fail(const char *assertion, const char *file,
+							  unsigned line, const char *function)
+{
+	trace_before_abort();
+	trace_real.__assert_fail(assertion, file, line, function);
+	__builtin_unreachable();
+}
+
+TRACE_EXPORT __attribute__((noreturn)) void __assert_perror_fail(int error, const char *file,
+								 unsigned line,
+								 const char *function)
+{
+	trace_before_abort();
+	trace_real.__assert_perror_fail(error, file, line, function);
+	__builtin_unreachable();
+}
+
+TRACE_EXPORT __attribute__((noreturn)) void __assert(const char *assertion, const char *file,
+						     int line)
+{
+	trace_before_abort();
+	trace_real.__assert(assertion, file, line);
+	__builtin_unreachable();
+}
+
 __attribute__((constructor)) static void constructor(void)
 {
 	trace_resolve();

@@ -1,5 +1,7 @@
 /* The functions by which a program maps memory, commits it and gives it back. */
 #define _GNU_SOURCE
+#include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
@@ -86,6 +88,32 @@ TRACE_EXPORT int madvise(void *start, size_t length, int advice)
 		trace_populated(start, length);
 	return result;
 }
+
+/* Inside, the C library gives memory back without the functions above. */
+TRACE_EXPORT int malloc_trim(size_t kept)
+{
+	trace_mapping_shrinks();
+	return trace_real.malloc_trim(kept);
+}
+
+/* Pages of shared memory go where a mapped file is cut, or gets a hole. */
+TRACE_EXPORT int ftruncate(int fd, off_t length)
+{
+	trace_mapping_shrinks();
+	return trace_real.ftruncate(fd, length);
+}
+
+TRACE_EXPORT int ftruncate64(int fd, off_t length) __attribute__((alias("ftruncate")));
+
+TRACE_EXPORT int fallocate(int fd, int mode, off_t start, off_t length)
+{
+	if (mode & ~FALLOC_FL_KEEP_SIZE)
+		trace_mapping_shrinks();
+	return trace_real.fallocate(fd, mode, start, length);
+}
+
+TRACE_EXPORT int fallocate64(int fd, int mode, off_t start, off_t length)
+	__attribute__((alias("fallocate")));
 
 /* The C library's own malloc() moves the break without these functions: a call is the program's. */
 TRACE_EXPORT int brk(void *end)

@@ -21,6 +21,16 @@
 
 #define HUGE_BYTES (2u << 20)
 
+#ifndef MADV_PAGEOUT /* Linux 5.4 */
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_DONTNEED_LOCKED /* Linux 5.18 */
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_GUARD_INSTALL /* Linux 6.13 */
+#define MADV_GUARD_INSTALL 102
+#endif
+
 static bool is_python_arena(const void *caller)
 {
 	if (!trace_python_on_arena_map(caller))
@@ -167,7 +177,8 @@ static bool is_of_huge_pages(const void *start, size_t length)
 
 static bool drops_pages(int advice)
 {
-	return advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_REMOVE;
+	return advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_REMOVE ||
+	       advice == MADV_DONTNEED_LOCKED || advice == MADV_GUARD_INSTALL;
 }
 
 static void asked_for_huge_pages(void)
@@ -184,6 +195,8 @@ void trace_advised(const void *start, size_t length, int advice)
 {
 	if (advice == MADV_HUGEPAGE && is_of_huge_pages(start, length))
 		asked_for_huge_pages();
+	if (advice == MADV_PAGEOUT)
+		trace_mapping_shrinks();
 	if (!drops_pages(advice))
 		return;
 	int before = begin();

@@ -11,7 +11,7 @@ void trace_mapping_made(void *start, size_t length, int protection, int flags, i
 			const void *caller);
 /* Before munmap() or shmdt(), whose length is 0: the whole mapping that begins at `start`. */
 void trace_mapping_ends(const void *start, size_t length);
-/* Before mremap(), brk() or a fixed mmap() that may give memory back. */
+/* Before a call that may give memory back in a way of its own: mremap(), brk(), a fixed mmap(). */
 void trace_mapping_shrinks(void);
 /* After mremap(). */
 void trace_mapping_moved(const void *start, size_t length, const void *moved, size_t new_length);

@@ -1,5 +1,9 @@
 /* A peak of 20 ms that ends in the way that the argument says. */
 #define _GNU_SOURCE
+#undef NDEBUG
+#include <assert.h>
+#include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -188,20 +192,66 @@ static void end_by_abort(void)
 	abort();
 }
 
+static void end_by_assert(void)
+{
+	allocate(PEAK);
+	sleep_ms(20);
+	assert(PEAK == 0);
+}
+
+/* Free memory stays in the heap, until the trim. */
+static void end_by_trim(void)
+{
+	static void *blocks[PEAK / SMALL];
+
+	mallopt(M_TRIM_THRESHOLD, 1 << 30);
+	for (unsigned i = 0; i < PEAK / SMALL; i++)
+		blocks[i] = allocate(SMALL);
+	for (unsigned i = 0; i < PEAK / SMALL; i++)
+		free(blocks[i]);
+	sleep_ms(20);
+	malloc_trim(0);
+}
+
+static int share(void)
+{
+	int fd = memfd_create("shared", 0);
+
+	if (fd < 0 || ftruncate(fd, PEAK))
+		_exit(3);
+	fill(mmap(NULL, PEAK, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), PEAK);
+	sleep_ms(20);
+	return fd;
+}
+
+static void end_by_truncate(void)
+{
+	if (ftruncate(share(), 0))
+		_exit(3);
+}
+
+static void end_by_punch(void)
+{
+	if (fallocate(share(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PEAK))
+		_exit(3);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		void (*run)(void);
 	} ways[] = {
-		{"munmap", end_by_munmap},   {"syscall", end_by_syscall},
-		{"fixed", end_by_fixed_map}, {"madvise", end_by_madvise},
-		{"mremap", end_by_mremap},   {"sbrk", end_by_sbrk},
-		{"free", end_by_free},       {"realloc", end_by_realloc},
-		{"frees", end_by_frees},     {"small", end_by_small_frees},
-		{"threads", end_in_threads}, {"child", end_in_a_child},
-		{"exit", end_by_exit},       {"_exit", end_at_once},
-		{"exec", end_by_exec},       {"abort", end_by_abort},
+		{"munmap", end_by_munmap},     {"syscall", end_by_syscall},
+		{"fixed", end_by_fixed_map},   {"madvise", end_by_madvise},
+		{"mremap", end_by_mremap},     {"sbrk", end_by_sbrk},
+		{"free", end_by_free},         {"realloc", end_by_realloc},
+		{"frees", end_by_frees},       {"small", end_by_small_frees},
+		{"threads", end_in_threads},   {"child", end_in_a_child},
+		{"exit", end_by_exit},         {"_exit", end_at_once},
+		{"exec", end_by_exec},         {"abort", end_by_abort},
+		{"assert", end_by_assert},     {"trim", end_by_trim},
+		{"truncate", end_by_truncate}, {"punch", end_by_punch},
 	};
 	void *base = map(30 * MIB);
 

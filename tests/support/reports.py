@@ -122,6 +122,7 @@ def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -
         tuple(4 * MIB if v > 0.5 else 0 for v in shape),
         tuple(round(5000 * v) for v in accumulate(shape)),
         tuple(range(count)),
+        end_s=end,
     )
 
 

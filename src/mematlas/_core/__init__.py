@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         LeftKind,
         ResidencySnapshot,
         SessionSettings,
+        Sums,
         Traced,
         left_kind,
     )
@@ -106,6 +107,7 @@ __all__ = [
     "ResidencySnapshot",
     "SessionSettings",
     "StoppedThread",
+    "Sums",
     "Traced",
     "Verdict",
     "add_personality",
@@ -174,7 +176,7 @@ _MODULES = {
     "bench.stream": "STREAM_OPERATIONS run_pingpong run_stream stream_vectors",
     "binding": "PAGE",
     "collector": (
-        "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Traced left_kind"
+        "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mematlas.bench.difference import drift_notes
 from mematlas.bench.model import RUNS, Better, Figure, Section, median_interval
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Meter:
     proofs: dict[str, str] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    _series: int = 0
     _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -69,7 +71,8 @@ class Meter:
                 share = max(gone / (until * self.seconds), samples.rounds / MAX_SAMPLES)
                 self.progress(self.name, start + (until - start) * min(1.0, share))
         finally:
-            found = samples.figures()
+            found = samples.figures(self._series)
+            self._series += 1
             self.figures += found
             self.unavailable |= samples.starved_cases()
         return found
@@ -86,7 +89,7 @@ class Meter:
             unavailable=self.unavailable,
             proofs=self.proofs,
             facts=self.facts,
-            notes=tuple(self.notes),
+            notes=(*self.notes, *drift_notes(self.figures)),
         )
 
 
@@ -142,7 +145,7 @@ class _Samples:
             for number in sorted(self.starved)
         }
 
-    def figures(self) -> list[Figure]:
+    def figures(self, series: int) -> list[Figure]:
         """Return the figures of the cases that have samples."""
         return [
             Figure(
@@ -151,6 +154,7 @@ class _Samples:
                 better=Better.LOWER if case.lower_is_better else Better.HIGHER,
                 samples=tuple(samples),
                 disturbed=disturbed,
+                series=series,
             )
             for number, (case, samples, disturbed) in enumerate(
                 zip(self._cases, self._samples, self._disturbed, strict=True)

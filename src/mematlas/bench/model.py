@@ -32,7 +32,8 @@ class Figure:
     """One measured quantity. `labels` distinguish it from the others of its benchmark.
 
     `samples` are all passes in `unit`, in order. `disturbed` counts the passes left out because other
-    programs took the CPU.
+    programs took the CPU. Figures of one `series` were measured in turn: the samples with one index are
+    of the same time. None: not known, as in results of older versions.
 
     >>> from mematlas import bench
     >>> figure = bench.Figure({"what": "read"}, "ns", bench.Better.LOWER, (1.0, 1.1, 1.0, 1.2, 1.0, 1.1))
@@ -45,6 +46,7 @@ class Figure:
     better: Better
     samples: tuple[float, ...]
     disturbed: int = 0
+    series: int | None = None
 
     @property
     def median(self) -> float:
@@ -241,6 +243,7 @@ def _read_section(data: dict[str, Any]) -> Section:
             better=Better(each["better"]),
             samples=tuple(float(value) for value in each["samples"]),
             disturbed=each["disturbed"],
+            series=each.get("series"),
         )
         for each in data["figures"]
     )

@@ -133,6 +133,7 @@ ROW_TITLES = {
     "working set": "working set",
     "cpus": "CPUs of",
     "layout": "",
+    "step": "",
     "allocator": "",
 }
 
@@ -180,7 +181,10 @@ def _patterns(_section: Section) -> list[TableBlock]:
 
 def _prefetch(_section: Section) -> list[TableBlock]:
     works = ("light work", "heavy work")
-    return [TableBlock("Random look-ups", "ns", {"what": works}, "ahead", "what")]
+    return [
+        TableBlock("Random look-ups", "ns", {"what": works}, "ahead", "what"),
+        TableBlock("Words read in order", "ns", {"what": "reading in order"}, "ahead", ""),
+    ]
 
 
 def _transpose(_section: Section) -> list[TableBlock]:
@@ -238,8 +242,16 @@ def _sharing(section: Section) -> list[TableBlock]:
     ]
 
 
-def _faults(_section: Section) -> list[TableBlock]:
-    return [TableBlock("Time for each 4 KiB", "ns", {}, "what", "pages")]
+def _faults(section: Section) -> list[TableBlock]:
+    kept = [each for each in section.figures if each.labels["what"] == "buffers"]
+    count = int(kept[0].labels["count"]) if kept else 0
+    ways = tuple(
+        dict.fromkeys(each.labels["what"] for each in section.figures if "pages" in each.labels)
+    )
+    return [
+        TableBlock("Time for each 4 KiB", "ns", {"what": ways}, "what", "pages"),
+        TableBlock(f"{count:,} buffers of a page, time for each", "ns", {"what": "buffers"}, "step", "layout"),
+    ]  # fmt: skip
 
 
 def _alloc(section: Section) -> list[TableBlock]:

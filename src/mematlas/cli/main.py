@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.blas_threads import limit_blas_threads
+from mematlas.cli.defaults import apply_defaults
 from mematlas.cli.parser import command_parser, find_command, top_parser
 from mematlas.errors import AccessError, MematlasError
 from mematlas.present.printable import clean
@@ -74,7 +75,9 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if argv[0].startswith("-"):
         top_parser().parse_args(argv)  # exits after --help and --version, raises for the rest
-    parser, module = command_parser(find_command(argv[0]))
+    command = find_command(argv[0])
+    parser, module = command_parser(command)
+    apply_defaults(command.name, parser)
     return int(module.run(parser.parse_args(argv[1:])))
 
 

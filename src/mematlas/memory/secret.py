@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import errno
+import mmap
 import os
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from mematlas import _core
@@ -20,10 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Protection = Literal["memfd_secret", "locked"]
+Process = bytes
+"""What tells a process from those it was forked from. A PID does not: nested PID namespaces repeat it."""
 
-_live: dict[
-    int, tuple[int, int]
-] = {}  # address: length and process of what is mapped and not wiped
+_TOKEN = 8  # bytes
+_token_page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+with suppress(OSError):  # before Linux 4.14
+    _token_page.madvise(Advice.WIPEONFORK)  # also in a child of a fork that Python does not see
+
+_live: dict[int, tuple[int, Process]] = {}  # address: length and process of what is not wiped
 
 EXPLANATIONS: dict[Protection, str] = {
     "memfd_secret": "secret by memfd_secret(2): other processes cannot read it by /proc/PID/mem, "
@@ -91,31 +98,44 @@ def _protect(mapping: PageMapping, length: int, *, locked: bool) -> None:
             raise MematlasError(f"secret memory could not be locked: {error.strerror}") from None
 
 
+def _this_process() -> Process:
+    """Return the token of this process, a new one after a fork; what its parent has mapped is forgotten."""
+    if not any(_token_page[:_TOKEN]):
+        _token_page[:_TOKEN] = os.urandom(_TOKEN)
+        _live.clear()
+    return _token_page[:_TOKEN]
+
+
+def _forget_parent() -> None:
+    _token_page[:_TOKEN] = bytes(_TOKEN)
+
+
 def wipe_at_end(buffer: Any, mapping: PageMapping, length: int) -> Callable[[], object]:
     """Wipe and unmap memory once the last view of it is gone, or by calling what is returned.
 
     At the end of the interpreter the memory is wiped, and stays mapped for views that are left.
     """
-    owner = os.getpid()
+    owner = _this_process()
     _live[mapping.start] = length, owner
     end = weakref.finalize(buffer, _end, mapping, length, owner)
     end.atexit = False
     return end
 
 
-def _end(mapping: PageMapping, length: int, owner: int) -> None:
+def _end(mapping: PageMapping, length: int, owner: Process) -> None:
     # A forked child has no mapping there, or by now a new one of its own.
-    if os.getpid() == owner and mapping.start in _live:
+    if _this_process() == owner and mapping.start in _live:
         del _live[mapping.start]
         _core.wipe_memory(mapping.start, length)
         mapping.unmap()
 
 
 def _wipe_all() -> None:
+    this = _this_process()
     for address, (length, owner) in list(_live.items()):
-        if os.getpid() == owner:
+        if this == owner:
             _core.wipe_memory(address, length)
 
 
 atexit.register(_wipe_all)
-os.register_at_fork(after_in_child=_live.clear)
+os.register_at_fork(after_in_child=_forget_parent)

@@ -79,13 +79,27 @@ def _missed(report: Report) -> list[tuple[str, str]]:
     account = report.account
     return [
         (format_bytes(account.highest_rss_bytes), "figure"),
-        (" resident at the peak, which was missed: the account has ", ""),
+        (
+            f" resident{_peak_of_several(report)} at the peak, which was missed: the account has ",
+            "",
+        ),
         (format_bytes(account.rss_bytes), "figure"),
         (f", {format_bytes(account.highest_rss_bytes - account.rss_bytes)} less.", ""),
-        (" Most live bytes were ", ""),
-        (format_bytes(report.peak_live_bytes), "figure"),
-        (f" at {format_duration(report.peak_live_time_s)}.", ""),
+        *_live_then(report),
     ]
+
+
+def _peak_of_several(report: Report) -> str:
+    """Return in how many processes RSS was highest; "" for one program."""
+    count = report.account.highest_processes
+    return f" in {count:,} processes (RSS)" if count > 1 else ""
+
+
+def _live_then(report: Report) -> list[tuple[str, str]]:
+    live, at = format_bytes(report.peak_live_bytes), format_duration(report.peak_live_time_s)
+    if len(report.processes) > 1:
+        return [(" Of it ", ""), (live, "figure"), (f" were live then, at {at}.", "")]
+    return [(" Most live bytes were ", ""), (live, "figure"), (f" at {at}.", "")]
 
 
 def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
@@ -112,15 +126,17 @@ def _when(report: Report) -> str:
             f"at the mark {shorten(clean(report.at), 60)}, {format_duration(report.account.time_s)}"
         )
     account, highest = report.account, share_of_highest(report.account)
+    if account.missed_peak:
+        highest += ", which was missed"
     if account.counted_once:
         when = (
             f"in {account.processes} processes at {format_duration(account.time_s)}, "
             "with shared pages counted once"
         )
-        return f"{when}, {highest}" if account.missed_peak else when
+        return when if account.is_near else f"{when}, {highest}"
     if len(report.processes) > 1:
         when = f"at {format_duration(account.time_s)}, when memory other than files was highest"
-        return f"{when}, {highest}" if account.missed_peak else when
+        return when if account.is_near else f"{when}, {highest}"
     return "at the peak" if highest in {"", "at the highest RSS"} else highest
 
 

@@ -275,6 +275,8 @@ def _account(account: Account) -> dict[str, Any]:
     return {
         **{name: getattr(account, name) for name in ("time_s", "trigger", "rss_bytes")},
         "highest_rss_bytes": account.highest_rss_bytes or None,
+        "highest_time_s": account.highest_time_s,
+        "missed_peak": account.missed_peak,
         "pss_bytes": account.pss_bytes,
         "sum": "pss" if account.counted_once else "rss",
         "processes": account.processes,

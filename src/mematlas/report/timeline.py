@@ -16,7 +16,6 @@ Points = list[tuple[float, float | None]]
 
 def summed(report: Report | Window, column: str, process: int | None = None) -> Points:
     """Sum a column over all processes, or return that of one process, at each of its changes."""
-    ends = {line.index: line.end_s for line in report.processes}
     events: list[tuple[float, int, float | None]] = []
     for series in report.series:
         if process is not None and series.process != process:
@@ -26,7 +25,7 @@ def summed(report: Report | Window, column: str, process: int | None = None) -> 
             (time, series.process, _known(value))
             for time, value in zip(series.time_s, values, strict=True)
         ]
-        end = ends.get(series.process)
+        end = series.end_s
         if end is not None and series.time_s and len(report.series) > 1 and process is None:
             events.append((max(end, series.time_s[-1]), series.process, None))
     return _running(sorted(events, key=lambda event: event[0]))

@@ -1,4 +1,4 @@
-"""Which limit the OOM killer killed a process at, from counters of its cgroups and of the machine."""
+"""Which limit the OOM killer killed a process at, from the kernel's log or from counters of cgroups and the machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.linux import cgroup
+from mematlas.linux.kernel_log import KernelLog, OomKill
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class OomWatch:
         """Read below `root`, once a process is seen."""
         self._root = root
         self._seen: dict[int, _Counters] = {}  # as of the last look, by PID
+        self._log = KernelLog(root)
 
     def see(self, pid: int) -> None:
         """Read the cgroups of a process while it runs: afterwards nobody tells them."""
@@ -41,13 +43,16 @@ class OomWatch:
     def forget(self, pid: int, *, is_suspected: bool) -> str:
         """Return why the OOM killer killed a process that was seen; "" if it killed none meanwhile.
 
-        `is_suspected`: its end was not seen to come. Else no counters are read.
+        The kernel's log names what ran out of memory. Where it cannot be read, counters of version 1 leave room for
+        doubt, which is said. `is_suspected`: its end was not seen to come. Else nothing is read.
         """
         before = self._seen.pop(pid, None)
         if before is None or not is_suspected:
             return ""
         after = self._count(before.groups)
         machine_killed = after.machine > before.machine
+        if machine_killed and (kill := self._log.find_oom_kill(pid)):
+            return _told(kill, after.levels)
         # A kill of any kind counts in the group of its process. Without that count, the machine's tells.
         if not any("oom_kill" in level.events for level in after.levels):
             return _MACHINE if machine_killed else ""
@@ -79,6 +84,18 @@ def _is_of_zombie(text: str) -> bool:
     return bool(groups) and all(line.endswith(":/") for line in groups)
 
 
+def _told(kill: OomKill, levels: tuple[CgroupLevel, ...]) -> str:
+    """Format what the kernel's log tells of a kill."""
+    if kill.group:
+        limits = [each.limit for each in levels if each.path == kill.group and each.limit]
+        size = f" of {format_bytes(limits[0])}" if limits else ""
+        return f"cgroup {kill.group} reached its limit{size}"
+    return {
+        "CONSTRAINT_CPUSET": "the memory nodes of its cpuset ran out of memory",
+        "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its policy ran out of memory",
+    }.get(kill.constraint, _MACHINE)
+
+
 def _cause(
     before: tuple[CgroupLevel, ...], after: tuple[CgroupLevel, ...], *, machine_killed: bool
 ) -> str:
@@ -89,7 +106,9 @@ def _cause(
     limited = [(was, now) for was, now in pairs if now.limit is not None]
     for was, now in limited:  # the innermost first
         if _reached_limit(was, now):
-            return f"cgroup {now.path} reached its limit of {format_bytes(now.limit or 0)}"
+            # Version 1 counts reclaim at the limit as well, and not where memory ran out.
+            doubt = "probably " if now.version == 1 else ""
+            return f"{doubt}cgroup {now.path} reached its limit of {format_bytes(now.limit or 0)}"
     if machine_killed and not limited:
         return _MACHINE
     return "the OOM killer killed a process of its cgroup"

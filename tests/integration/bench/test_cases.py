@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ import machine_state
 from mematlas import _core, bench
 from mematlas.bench import region
 from mematlas.bench.case import Case
-from mematlas.bench.cases import alloc, faults, numa, sharing, tlb, transpose
+from mematlas.bench.cases import alloc, faults, numa, prefetch, sharing, tlb, transpose
 from mematlas.bench.cases.faults import MapKind
 from mematlas.bench.method import MAX_SAMPLES, BenchSettings, Meter
 from mematlas.bench.pointer_chase import PointerChase, adjacent_lines, one_line_per_page, shuffled
@@ -236,6 +237,43 @@ def test_every_way_to_get_memory() -> None:
         assert value > 0
 
 
+def test_small_buffers_are_mapped_as_said() -> None:
+    """Each layout maps, touches and unmaps what it is named for, and leaves no mapping."""
+    before = tlb.count_mappings()
+    runs = [faults.SmallBuffers(layout, 500) for layout in faults.LAYOUTS]
+    found = {str(case.labels["layout"]): dict[str, float]() for case in faults.steps(runs)}
+    for case in faults.steps(runs):
+        value = case.sample()
+        assert value is not None
+        found[str(case.labels["layout"])][str(case.labels["step"])] = value
+    for spent in found.values():
+        assert spent.pop("all three") == pytest.approx(sum(spent.values()))
+        assert min(spent.values()) > 0
+    assert runs[0].count_mappings() <= 2
+    assert tlb.count_mappings() <= before + 2
+    assert faults.buffers(1 << 30) == min(10_000, tlb.max_pages())
+    assert faults.buffers(100 * _core.PAGE) == 100
+
+
+def test_look_ups_are_of_other_items_in_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pass looks up, or reads, what the pass before it has left in the caches."""
+    seen: list[int] = []
+
+    def note(part: np.ndarray[Any, Any]) -> tuple[int, int]:
+        seen.append(part.ctypes.data)
+        return 0, 1
+
+    monkeypatch.setattr(prefetch, "sum_ahead", lambda _values, index, *_: note(index))
+    monkeypatch.setattr(prefetch, "sum_in_order", lambda part, *_: note(part))
+    values = np.zeros(4 << 20, np.uint64)
+    looks = prefetch.look_ups(values, np.zeros(4 << 16, np.uint64), "light")
+    for cases in (looks, prefetch.in_order(values)):
+        seen.clear()
+        Meter("x", 0.0).measure(cases)
+        assert len(seen) > len(cases)
+        assert all(one != other for one, other in pairwise(seen))
+
+
 def test_fault_counts_are_the_kernels() -> None:
     """A touch faults once for each base page; populating in one call does not fault."""
     with faults._fresh(MapKind(BASE), SMALL) as start:
@@ -292,6 +330,14 @@ def test_nodes_are_those_of_sysfs() -> None:
 
 
 # ---- the method
+
+
+def test_figures_of_one_series_were_measured_in_turn() -> None:
+    """Figures measured together share a series, which is written and read again; others do not."""
+    meter = Meter("x", 0.0)
+    for names in ("ab", "c"):
+        meter.measure([Case({"what": name}, "ns", lambda: 1.0) for name in names])
+    assert [each.series for each in meter.figures] == [0, 0, 1]
 
 
 def test_cases_take_turns() -> None:

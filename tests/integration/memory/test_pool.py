@@ -260,6 +260,61 @@ def test_slots_of_live_processes_stay() -> None:
         os.close(told)
 
 
+@pytest.mark.parametrize("first", ["allocates", "closes"])
+def test_a_daemon_that_closes_all_descriptors_keeps_its_slots(first: str) -> None:
+    """The slots of a process stay its own without any descriptor, and go back when it is killed."""
+    with Pool(64, 20, shared=True, require=False) as pool:
+        ready, told = os.pipe()
+        os.set_inheritable(told, True)
+        child = os.fork()
+        if child == 0:
+            os.dup2(told, 0)
+            held = [pool.alloc() for _ in range(7)] if first == "allocates" else []
+            os.closerange(1, 1 << 16)
+            held += [pool.alloc() for _ in range(7 - len(held))]
+            os.write(0, bytes([len([slot for slot in held if slot])]))
+            time.sleep(600)
+        try:
+            assert os.read(ready, 1) == b"\x07"
+            rest = [slot for slot in (pool.alloc() for _ in range(30)) if slot]
+            assert (len(rest), pool.stats().reclaimed) == (13, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        more = [slot for slot in (pool.alloc() for _ in range(20)) if slot]
+        assert (len(more), pool.stats().reclaimed) == (7, 7)
+        for slot in rest + more:
+            slot.free()
+        os.close(ready)
+        os.close(told)
+
+
+def test_a_full_pool_gives_slots_back_at_once() -> None:
+    """However often a full pool was searched in vain, the slots of the next dead process are found."""
+    with Pool(64, 8, shared=True, require=False) as pool:
+        own = [slot for slot in (pool.alloc() for _ in range(6)) if slot]
+        for _ in range(5):
+            ready, told = os.pipe()
+            child = os.fork()
+            if child == 0:
+                held = [pool.alloc() for _ in range(5)]
+                os.write(told, bytes([len([slot for slot in held if slot])]))
+                time.sleep(600)
+            assert os.read(ready, 1) == b"\x02"
+            assert [pool.alloc() for _ in range(50)] == [None] * 50
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            again = [pool.alloc(), pool.alloc(), pool.alloc()]
+            assert [slot is not None for slot in again] == [True, True, False]
+            for slot in again:
+                if slot:
+                    slot.free()
+            os.close(ready)
+            os.close(told)
+        for slot in own:
+            slot.free()
+
+
 def test_slots_of_a_closed_pool_go_back() -> None:
     """What a process held when it closed the pool, or executed another program, is free again."""
     with Pool(64, 4, shared=True, require=False) as pool:

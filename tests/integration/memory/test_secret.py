@@ -246,3 +246,45 @@ def test_closing_an_inherited_region_spares_those_of_the_child(protection: str) 
     for each in inherited:
         each.close()
     assert protection
+
+
+NESTED = """
+import ctypes, gc, os, sys
+from mematlas.memory import Region
+libc = ctypes.CDLL(None, use_errno=True)
+assert os.getpid() == 1
+inherited = [Region('64K', secret=True) for _ in range(4)]
+for each in inherited:
+    each.view[:3] = b'abc'
+assert libc.unshare(0x20000000) == 0  # CLONE_NEWPID: the next child is PID 1 as well
+clone = 56 if os.uname().machine == 'x86_64' else 220
+child = os.fork() if sys.argv[1] == 'fork' else libc.syscall(clone, 17, 0, 0, 0, 0)
+if child == 0:
+    code = 1
+    try:
+        assert os.getpid() == 1
+        own = [Region('64K', secret=True) for _ in range(4)]
+        assert {each.address for each in own} & {each.address for each in inherited}
+        for each in own:
+            each.view[:3] = b'own'
+        inherited[0].close()
+        inherited.clear()
+        gc.collect()
+        assert all(bytes(each.view[:3]) == b'own' for each in own)
+        code = 0
+    finally:
+        os._exit(code)
+status = os.waitpid(child, 0)[1]
+assert all(bytes(each.view[:3]) == b'abc' for each in inherited)
+sys.exit(os.waitstatus_to_exitcode(status) != 0)
+"""
+
+
+@pytest.mark.parametrize("way", ["fork", "clone"])
+def test_a_child_with_the_same_pid_is_another_process(way: str) -> None:
+    """In a nested PID namespace the child has its parent's PID, and a raw clone runs no hook of Python."""
+    words = ["unshare", "--pid", "--fork", sys.executable, "-c", NESTED, way]
+    if subprocess.run([*words[:3], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this process may not make PID namespaces")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

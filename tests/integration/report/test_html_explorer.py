@@ -148,6 +148,30 @@ def test_imports_and_packages_fold_without_loss(show: Callable[..., Any]) -> Non
     assert page.inner_text("#matched").startswith("64.0 MiB matched")
 
 
+def test_stacks_of_forked_workers_are_joined(show: Callable[..., Any]) -> None:
+    """One box has the path that several processes run; by process, each has a root. The address keeps the choice."""
+    base = reports.python_service()
+    worker = reports.stack((reports.PYMALLOC, reports.LOAD, reports.MAIN, reports.MODULE), 30)
+    stacks = (worker, replace(worker, process=1))
+    page = show(replace(base, stacks=stacks))
+    first_row = {"x": 60, "y": 31}
+    page.click("#flame-canvas", position=first_row)
+    joined = page.inner_text("#detail")
+    assert "<module>" in joined
+    assert "60.0 MiB" in joined
+    page.click("#roots button[data-value=apart]")
+    assert state(page)["roots"] == "apart"
+    page.click("#flame-canvas", position=first_row)
+    apart = page.inner_text("#detail")
+    assert "(4120)" in apart or "(4131)" in apart
+    assert "30.0 MiB" in apart
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.get_attribute("#roots button[data-value=apart]", "aria-pressed") == "true"
+    page = show(replace(base, stacks=stacks[:1], processes=base.processes[:1]))
+    assert page.locator("#roots").count() == 0
+
+
 def test_folded_stacks_are_counted(show: Callable[..., Any]) -> None:
     """A caller whose small stacks are folded says how many there are; none are lost."""
     from mematlas.report.analyse.table import StackTable

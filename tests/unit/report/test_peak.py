@@ -12,8 +12,9 @@ import pytest
 from mematlas.recording import read
 from mematlas.recording.model import TIMELINE_DTYPE, Process
 from mematlas.report import run_facts
-from mematlas.report.analyse.highest import highest_rss
+from mematlas.report.analyse.highest import find_highest
 from mematlas.report.analyse.lines import lines
+from mematlas.report.analyse.report import make_report
 from mematlas.report.answer import answer
 from mematlas.report.endings import endings
 from mematlas.report.json_writer import render_report
@@ -21,10 +22,12 @@ from reports import native_program
 from synthetic_recording import write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from mematlas.recording.model import RecordingData
     from mematlas.report.model.report import Report
 
 MIB = 1 << 20
@@ -38,6 +41,11 @@ def single(highest: float, ending: str = "exited 0", cause: str = "") -> Report:
     )
     process = replace(report.processes[0], ending=ending, cause=cause)
     return replace(report, account=account, processes=(process,))
+
+
+def highest_rss(recording: RecordingData, processes: Sequence[Process]) -> int:
+    """Return the highest RSS of processes together."""
+    return find_highest(recording, processes).rss_bytes
 
 
 def first_sentence(report: Report) -> str:
@@ -123,6 +131,96 @@ def test_the_highest_sum_of_several_processes(tmp_path: Path) -> None:
     assert highest_rss(recording, [first, second]) == 50 * MIB
     assert highest_rss(recording, [replace(first, peak_rss_bytes=99 * MIB), second]) == 99 * MIB
     assert highest_rss(recording, []) == 0
+
+
+def rows_of(time_rss: Sequence[tuple[float, float]]) -> NDArray[np.void]:
+    """Return the samples of a process."""
+    found = np.zeros(len(time_rss), TIMELINE_DTYPE)
+    found["time_s"], found["rss_bytes"] = zip(*time_rss, strict=True)
+    return found
+
+
+def test_a_program_replaced_by_exec_does_not_add_up(tmp_path: Path) -> None:
+    """The sample at the exec is the last of one program and the first of the next."""
+    write(tmp_path / "a.atlas")
+    recording = read(tmp_path / "a.atlas")
+    first, second = (
+        Process(index, 10, 1, None, "a", ("a",), start, None, end_s=end)
+        for index, start, end in ((0, 0.0, 1.0), (1, 1.0, 2.0))
+    )
+    recording.snapshots.clear()
+    recording.timeline = {
+        0: rows_of([(0.0, 10 * MIB), (1.0, 30 * MIB)]),
+        1: rows_of([(1.0, 20 * MIB), (1.5, 25 * MIB)]),
+    }
+    found = find_highest(recording, [first, second])
+    assert (found.rss_bytes, found.processes) == (30 * MIB, 1)
+
+
+def missed_recording(path: Path, *, execed: bool) -> RecordingData:
+    """Return a recording of two processes, or one with two programs, whose peak no snapshot saw.
+
+    The first had 80 MiB at 1.0 s, of which load() had 70; at the end, the second has 10 MiB.
+    """
+    write(path)
+    recording = read(path)
+    first, second = recording.processes[:2]
+    first = replace(first, end_s=1.2 if execed else None, ending="exec" if execed else "running")
+    second = replace(second, start_s=1.2, end_s=None, pid=first.pid if execed else second.pid)
+    recording.processes[:] = [first, second]
+    looks = [replace(each, rss_bytes=10 * MIB) for each in recording.snapshots[:1]]
+    recording.snapshots[:] = [replace(each, process=1, time_s=1.4) for each in looks]
+    recording.timeline = {
+        0: rows_of([(0.0, 10 * MIB), (1.0, 80 * MIB), (1.1, 12 * MIB)]),
+        1: rows_of([(1.2, 9 * MIB), (1.5, 10 * MIB)]),
+    }
+    recording.sharing.clear()
+    recording.nodes[1], recording.frames[1] = recording.nodes[0], recording.frames[0]
+    for index, totals in {0: recording.totals[0], 1: recording.totals[0]}.items():
+        rows = np.zeros(1, totals.rows.dtype)
+        rows["stack"], rows["kind"] = 2, 1
+        rows["peak_bytes"] = 70 * MIB if index == 0 else 8 * MIB
+        peak_s = 1.0 if index == 0 else 1.4
+        recording.totals[index] = replace(
+            totals,
+            process=index,
+            rows=rows,
+            peak_live_bytes=float(rows["peak_bytes"][0]),
+            peak_time_s=peak_s,
+        )
+    return recording
+
+
+@pytest.mark.parametrize("execed", [True, False], ids=["exec", "processes"])
+def test_a_missed_peak_of_several_programs(tmp_path: Path, *, execed: bool) -> None:
+    """The first sentence tells it, and owners are of what was live at that moment in all processes together."""
+    recording = missed_recording(tmp_path / "a.atlas", execed=execed)
+    report = make_report(recording)
+    account = report.account
+    assert account.missed_peak
+    assert (account.highest_rss_bytes, account.highest_time_s) == (80 * MIB, 1.0)
+    assert report.main_metric == "peak"
+    assert report.peak_live_bytes == 70 * MIB
+    assert sum(each.peak_bytes for each in report.stacks) == 70 * MIB
+    text = answer(report, lines(report.stacks, "peak"), "")
+    assert "80.0 MiB resident at the peak, which was missed: the account has 10.0 MiB" in text
+    assert "70.0 MiB were live then, at 1 s." in text
+    assert "with 70.0 MiB" in text
+    data = json.loads("".join(render_report(report, by="peak", top=1)))["data"]
+    assert data["account"]["missed_peak"] is True
+    assert data["account"]["highest_time_s"] == 1.0
+
+
+def test_another_moment_by_choice_is_not_a_missed_peak(tmp_path: Path) -> None:
+    """A snapshot saw the highest RSS, but the account is of the time with most memory of the processes' own."""
+    report = make_report(missed_recording(tmp_path / "a.atlas", execed=False))
+    chosen = replace(report.account, seen_rss_bytes=79 * MIB)
+    assert not chosen.missed_peak
+    assert not chosen.is_near
+    text = first_sentence(replace(report, account=chosen))
+    assert (
+        "when memory other than files was highest, at 12 % of the highest RSS of 80.0 MiB" in text
+    )
 
 
 def test_a_peak_before_the_attach_is_not_of_the_run(tmp_path: Path) -> None:

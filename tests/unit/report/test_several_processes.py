@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 import reports
 import synthetic_recording
+from mematlas.recording import read
 from mematlas.recording.model import (
+    AGE_MATRIX_DTYPE,
+    ALIVE,
     SNAPSHOT_DTYPE,
+    TOTALS_DTYPE,
+    AgeMatrix,
     Frame,
     Part,
     PartKind,
@@ -19,14 +26,20 @@ from mematlas.recording.model import (
     SharedPart,
     Sharing,
     Snapshot,
+    Totals,
 )
 from mematlas.report import run_facts
 from mematlas.report.analyse.account import account, at_peak
+from mematlas.report.analyse.call_tree import make_call_tree
 from mematlas.report.analyse.lines import lines
-from mematlas.report.analyse.own_peaks import find_own_peaks
+from mematlas.report.analyse.own_peaks import Seen, find_own_peaks
 from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.table import StackTable
+from mematlas.report.analyse.window import make_window
 from mematlas.report.model.report import END, OwnPeak, StackStats
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MIB = 1 << 20
 
@@ -176,6 +189,33 @@ def test_what_ended_processes_had_is_found() -> None:
     assert found.processes == (1, 2)
 
 
+def test_address_space_that_was_never_touched_is_no_memory() -> None:
+    """A reservation leads no list: what can have been resident at the process's own peak counts."""
+    table = StackTable.of(
+        [
+            stats("reserve", 1, peak_bytes=256 * MIB, allocated_bytes=256 * MIB),
+            stats("fill", 1, peak_bytes=9 * MIB, allocated_bytes=9 * MIB),
+        ]
+    )
+    stack = {
+        paths.frames(number)[0].function: number
+        for paths in table.paths.values()
+        for number in (1, 2)
+    }
+    rows = np.zeros(1, SNAPSHOT_DTYPE)
+    rows["stack"], rows["kind"], rows["resident_bytes"] = stack["fill"], 1, 8 * MIB
+    (found,) = find_own_peaks(table, {1: Seen(rows, 0, None)})
+    assert found.frame is not None
+    assert (found.frame.function, found.live_bytes) == ("fill", 8 * MIB)
+    # RSS was 2 MiB higher than in any snapshot: of each line no more than that can be unseen.
+    sizes = {
+        each.frame.function: each.live_bytes
+        for each in find_own_peaks(table, {1: Seen(rows, 2 * MIB, None)})
+        if each.frame
+    }
+    assert sizes == {"fill": 9 * MIB, "reserve": 2 * MIB}
+
+
 def test_memory_of_a_fork_before_its_exec_is_told() -> None:
     """Processes that are not listed, as they lived between fork and exec only, have peaks, too."""
     report = reports.native_program()
@@ -203,6 +243,63 @@ def test_errors_of_copies_add_up() -> None:
         paths.family = index
     (line,) = lines(table, "live")
     assert line.error_bytes == 200
+
+
+def test_blocks_of_a_forks_own_are_samples_of_their_own() -> None:
+    """Of 4000 live bytes 1000 are inherited: the errors of these add up, those of the others by their squares."""
+    table = of_forks(3, live_bytes=4000, error_bytes=100)
+    totals = np.zeros(1, TOTALS_DTYPE)
+    (row,) = set(zip(table.stack.tolist(), table.kind.tolist(), strict=True))
+    totals["stack"], totals["kind"] = row
+    totals["live_bytes"], totals["allocated_bytes"] = 4000, 3000
+    for index in (1, 2):
+        table.paths[index].inherits = totals
+    (line,) = lines(table, "live")
+    copied, own = 2500, 7500  # of a variance of 10,000 each
+    assert line.variance == pytest.approx(3 * own + (3 * copied**0.5) ** 2)
+    tree = make_call_tree(table, "live")
+    assert tree.root.variance == pytest.approx(line.variance)
+
+
+def test_a_window_has_the_same_errors(tmp_path: Path) -> None:
+    """Blocks born before a fork are copies; a window that begins later has none of them."""
+    file = tmp_path / "a.atlas"
+    synthetic_recording.write(file)
+    recording = read(file)
+    parent = replace(recording.processes[0], end_s=None)
+    child = replace(parent, index=1, pid=parent.pid + 1, parent_index=0, start_s=1.0)
+    recording.processes[:] = [parent, child]
+    rows = np.zeros(2, AGE_MATRIX_DTYPE)
+    rows["stack"], rows["kind"], rows["died"] = 1, 1, ALIVE
+    rows["born"], rows["bytes"], rows["variance"] = (2, 15), 1000, 100**2
+    for index in (0, 1):
+        recording.age_matrix[index] = AgeMatrix(index, 2.0, 0.1, rows)
+        recording.totals[index] = replace(recording.totals[0], process=index)
+    recording.nodes[1] = recording.nodes[0]
+    assert make_window(recording, 0.0, None).error_bytes == pytest.approx(
+        ((2 * 100) ** 2 + 2 * 100**2) ** 0.5, abs=1
+    )
+    assert make_window(recording, 1.2, None).error_bytes == pytest.approx(100 * 2**0.5, abs=1)
+
+
+def test_parts_of_forks_have_honest_errors() -> None:
+    """Of the errors of a part, those of inherited blocks add up over the forks."""
+    recording = empty()
+    recording.processes[:] = PROCESSES
+    rows = np.zeros(1, SNAPSHOT_DTYPE)
+    rows["stack"], rows["kind"], rows["live_bytes"], rows["live_variance"] = 1, 1, 4000, 100
+    totals = np.zeros(1, TOTALS_DTYPE)
+    totals["stack"], totals["kind"], totals["live_bytes"] = 1, 1, 4000
+    totals["allocated_bytes"] = 4000  # nothing is inherited
+    live = (Part(PartKind.LIVE, "", 5 * MIB, 100),)
+    looks = [replace(snapshot(index, 1.0, 1.0, 0, 5), parts=live, rows=rows) for index in (1, 2)]
+    recording.totals = {index: Totals(index, 1.0, 1.0, 4000.0, totals.copy()) for index in (1, 2)}
+    (part,) = account(looks, recording, {1, 2}).parts
+    assert part.error_bytes == round(100 * 2**0.5)
+    for each in recording.totals.values():
+        each.rows["allocated_bytes"] = 0  # all is
+    (part,) = account(looks, recording, {1, 2}).parts
+    assert part.error_bytes == 200
 
 
 def test_an_error_is_of_the_metric_beside_it() -> None:

@@ -9,6 +9,7 @@ import pytest
 from mematlas.tracing.oom import OomWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PID = 77
@@ -43,6 +44,23 @@ class Kernel:
         """Write the machine's counter."""
         self.write("proc/vmstat", f"nr_free_pages 5\noom_kill {kills}\n")
 
+    def log(self, *before: str, namespace: str = "pid:[4026531836]") -> Callable[[str, str], None]:
+        """Write the kernel's log with some records, and return what adds a kill to it."""
+        self.write("dev/kmsg", "")
+        (self.root / "proc/self/ns").mkdir()
+        (self.root / "proc/self/ns/pid").symlink_to(namespace)
+
+        def add(constraint: str, rest: str) -> None:
+            with (self.root / "dev/kmsg").open("a") as file:
+                file.write(
+                    f"6,7,20823258181,-;oom-kill:constraint={constraint},nodemask=(null),"
+                    f"cpuset=/,mems_allowed=0,{rest}\n"
+                )
+
+        for each in before:
+            add("CONSTRAINT_NONE", each)
+        return add
+
     def group(self, path: str, *, limit: int | None = None, kills: int = 0, hits: int = 0) -> None:
         """Write the limit and the counters of a group."""
         folder = str((self.top / path).relative_to(self.root))
@@ -65,7 +83,57 @@ def test_the_limit_of_an_outer_group(tmp_path: Path, version: int) -> None:
     kernel.group("outer", limit=200 << 20, kills=version - 1, hits=40)
     kernel.machine(1)
     found = watch.forget(PID, is_suspected=True)
+    doubt = "probably " if version == 1 else ""
+    assert found == f"{doubt}cgroup /outer reached its limit of 200 MiB"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_log_of_the_kernel_is_sure(tmp_path: Path, version: int) -> None:
+    """The log names the group that ran out of memory, though an inner one was full as well."""
+    kernel = Kernel(tmp_path, version)
+    log = kernel.log(f"global_oom,task_memcg=/outer/inner,task=x,pid={PID},uid=0")
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    kernel.group("outer/inner", limit=100 << 20, kills=1, hits=9)
+    kernel.group("outer", limit=200 << 20, kills=version - 1, hits=40)
+    kernel.machine(1)
+    log("CONSTRAINT_MEMCG", f"oom_memcg=/outer,task_memcg=/outer/inner,task=a,b,pid={PID},uid=0")
+    log("CONSTRAINT_NONE", "global_oom,task_memcg=/elsewhere,task=x,pid=78,uid=0")
+    found = watch.forget(PID, is_suspected=True)
     assert found == "cgroup /outer reached its limit of 200 MiB"
+
+
+@pytest.mark.parametrize(
+    ("constraint", "cause"),
+    [
+        ("CONSTRAINT_NONE", "the machine ran out of memory"),
+        ("CONSTRAINT_CPUSET", "the memory nodes of its cpuset ran out of memory"),
+    ],
+)
+def test_the_log_tells_that_no_group_was_full(tmp_path: Path, constraint: str, cause: str) -> None:
+    """The failures that version 1 counts are then of reclaim."""
+    kernel = Kernel(tmp_path, 1)
+    log = kernel.log()
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    kernel.group("outer/inner", kills=1)
+    kernel.group("outer", limit=200 << 20, hits=40)
+    kernel.machine(1)
+    log(constraint, f"global_oom,task_memcg=/outer/inner,task=x,pid={PID},uid=0")
+    assert watch.forget(PID, is_suspected=True) == cause
+
+
+def test_in_another_namespace_the_log_has_other_pids(tmp_path: Path) -> None:
+    """There the counters tell."""
+    kernel = Kernel(tmp_path, 1)
+    log = kernel.log(namespace="pid:[4026532200]")
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    kernel.group("outer/inner", kills=1)
+    kernel.group("outer", limit=200 << 20, hits=40)
+    kernel.machine(1)
+    log("CONSTRAINT_NONE", f"global_oom,task_memcg=/elsewhere,task=x,pid={PID},uid=0")
+    assert watch.forget(PID, is_suspected=True).startswith("probably cgroup /outer")
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -50,3 +50,24 @@ def fork_timed(address: int, length: int, step: int) -> tuple[Cost, Cost]:
     forked, copied = _new(), _new()
     check(lib.mematlas_fault_fork(address, length, step, forked, copied))
     return _read(forked), _read(copied)
+
+
+def map_each(count: int, length: int) -> tuple[Any, Cost]:
+    """Map `length` bytes of private memory in base pages `count` times; return the addresses and the cost."""
+    addresses, cost = ffi.new("uint64_t[]", count), _new()
+    check(lib.mematlas_fault_map_each(addresses, count, length, cost))
+    return addresses, _read(cost)
+
+
+def touch_each(addresses: Any, length: int, step: int) -> Cost:
+    """Write a byte in every `step` bytes of each mapping and return the cost."""
+    cost = _new()
+    lib.mematlas_fault_touch_each(addresses, len(addresses), length, step, cost)
+    return _read(cost)
+
+
+def unmap_each(addresses: Any, length: int) -> Cost:
+    """Unmap what map_each() mapped and return the cost."""
+    cost = _new()
+    check(lib.mematlas_fault_unmap_each(addresses, len(addresses), length, cost))
+    return _read(cost)

@@ -1,4 +1,4 @@
-"""Transposes, nested reads and prefetched look-ups, timed."""
+"""Transposes, nested reads and software prefetch, timed."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def sum_ahead(values: Words, index: Words, distance: int, rounds: int) -> tuple[
     total = lib.mematlas_prefetch_sum(
         _words(values), _words(index), len(index), distance, rounds, spent
     )
+    return int(total), int(spent[0])
+
+
+def sum_in_order(values: Words, distance: int) -> tuple[int, int]:
+    """Sum 2 * x + 1 in order, prefetched `distance` words ahead; return the sum and the nanoseconds."""
+    spent = ffi.new("uint64_t *")
+    total = lib.mematlas_sequential_sum(_words(values), len(values), distance, spent)
     return int(total), int(spent[0])
 
 

@@ -44,9 +44,8 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
         memory = ProvenRegion(BASE, 3 * (size + 4096))
     with memory:
         meter.proofs[memory.kind.name] = memory.placement.text()
-        for number, count in enumerate(threads, 1):
-            found = meter.measure(cases(memory, size, count), until=number / len(threads))
-            meter.figures += [each for figure in found for each in _moved(figure)]
+        found = meter.measure([case for count in threads for case in cases(memory, size, count)])
+        meter.figures += [each for figure in found for each in _moved(figure)]
     after = _distance(meter)
     if before and after and max(before, after) > 2 * min(before, after):
         meter.notes.append(
@@ -119,6 +118,7 @@ def _moved(figure: Figure) -> list[Figure]:
             better=Better.HIGHER,
             samples=tuple(each * factor for each in figure.samples),
             disturbed=figure.disturbed,
+            series=figure.series,
         )
     ]
 

@@ -1,4 +1,4 @@
-"""Page faults: the cost of new memory by touch, by one call and after fork, for each page size."""
+"""Page faults: the cost of new memory by touch, by one call, after fork, and in many small mappings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mematlas import _core
+from mematlas._core.bench.fault import map_each, touch_each, unmap_each
 from mematlas.bench.case import Case
+from mematlas.bench.cases.tlb import count_mappings, max_pages
 from mematlas.bench.region import ProvenRegion, fit_size, parse_kinds
 from mematlas.linux.hugepages import BASE, Mechanism, PagesUnavailableError, pmd_size
 from mematlas.linux.mman import Advice, MapFlag
@@ -48,7 +50,11 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
         kinds.insert(1, MapKind(BASE, shared=True))
     found, proofs, meter.unavailable = cases(kinds, size)
     meter.proofs |= proofs
-    meter.measure(found)
+    meter.measure(found, until=0.85)
+    runs = [SmallBuffers(layout, buffers(settings.size)) for layout in LAYOUTS]
+    for run in runs:
+        meter.facts[f"{run.layout}: mappings"] = run.count_mappings()
+    meter.measure(steps(runs))
 
 
 def span(settings: BenchSettings) -> int:
@@ -183,3 +189,59 @@ def cases(kinds: Sequence[MapKind], size: int) -> tuple[list[Case], dict[str, st
             for way in ways_of(kind)
         ]
     return found, proofs, refused
+
+
+# ---- many small mappings against one
+
+LAYOUTS = ("one mapping", "a mapping each")
+STEPS = ("map", "touch", "unmap", "all three")
+
+
+def buffers(size: int | None) -> int:
+    """Return how many buffers of a page to measure with: 10,000, or what `size` or the kernel allows."""
+    size = size or fit_size(10_000 * _core.PAGE, 1)
+    return max(1, min(10_000, size // _core.PAGE, max_pages()))
+
+
+class SmallBuffers:
+    """Buffers of a page each, in one of LAYOUTS: the cost of mapping, touching and unmapping them."""
+
+    def __init__(self, layout: str, count: int) -> None:
+        self.layout, self.count = layout, count
+        one = layout == LAYOUTS[0]
+        self._mapped = (1, count * _core.PAGE) if one else (count, _core.PAGE)
+        self._seen: dict[str, float] = {}
+
+    def at(self, step: str) -> float:
+        """Return the nanoseconds of a buffer in a step; run all steps if the last run has been read."""
+        if step not in self._seen:
+            self._seen = self._run()
+        return self._seen.pop(step)
+
+    def _run(self) -> dict[str, float]:
+        count, length = self._mapped
+        addresses, (mapped, _) = map_each(count, length)
+        touched, _ = touch_each(addresses, length, _core.PAGE)
+        unmapped, _ = unmap_each(addresses, length)
+        spent = (mapped, touched, unmapped, mapped + touched + unmapped)
+        return {step: each / self.count for step, each in zip(STEPS, spent, strict=True)}
+
+    def count_mappings(self) -> int:
+        """Map the buffers once and return the mappings that the kernel has for them."""
+        before = count_mappings()
+        addresses, _ = map_each(*self._mapped)
+        found = count_mappings() - before
+        unmap_each(addresses, self._mapped[1])
+        return found
+
+
+def steps(runs: Sequence[SmallBuffers]) -> list[Case]:
+    """Return the cases of all steps, those of one run together."""
+    found = []
+    for run in runs:
+        for step in STEPS:
+            labels: dict[str, str | int] = {
+                "what": "buffers", "step": step, "layout": run.layout, "count": run.count
+            }  # fmt: skip
+            found.append(Case(labels, "ns", partial(run.at, step)))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,17 +30,17 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
     if len(nodes) < 2:
         meter.notes.append("one memory node: all memory is local")
     kind = largest_kind()
-    size = settings.size or fit_size(_SIZE // 2 if settings.quick else _SIZE, 2)
-    for number, node in enumerate(nodes, 1):
-        with ProvenRegion(kind, size, node=node) as memory:
+    usual = fit_size(_SIZE // 2 if settings.quick else _SIZE, max(2, len(nodes)))
+    size = settings.size or usual
+    with ExitStack() as stack:
+        cases = []
+        for node in nodes:
+            memory = stack.enter_context(ProvenRegion(kind, size, node=node))
             meter.proofs[f"node {node}"] = f"{memory.placement.text()}; {on_node(memory, node)}"
             chase = PointerChase(shuffled(adjacent_lines(memory.address, size // 64)))
-            cases = [
-                case
-                for near, cpus in places.items()
-                for case in _pair(near, cpus, node, memory, chase)
-            ]
-            meter.measure(cases, until=number / len(nodes))
+            for near, cpus in places.items():
+                cases += _pair(near, cpus, node, memory, chase)
+        meter.measure(cases)
 
 
 def _pair(

@@ -160,7 +160,7 @@ def scattered(layout: str, pages: int) -> Iterator[Scattered]:
     apart = pmd_size() if layout == LAYOUTS[2] else _core.PAGE
     length = pages * apart
     flags = MapFlag.PRIVATE | MapFlag.ANONYMOUS | MapFlag.NORESERVE
-    before, tables = _count_mappings(), _table_bytes()
+    before, tables = count_mappings(), _table_bytes()
     address = _core.map_memory(length, flags)
     try:
         _core.advise(address, length, Advice.NOHUGEPAGE)
@@ -173,7 +173,7 @@ def scattered(layout: str, pages: int) -> Iterator[Scattered]:
             layout,
             shuffled(one_line_per_page(address, pages, apart)),
             spent / pages,
-            _count_mappings() - before,
+            count_mappings() - before,
             _table_bytes() - tables,
         )
     finally:
@@ -186,7 +186,8 @@ def max_pages() -> int:
     return max(1024, limit // 2)
 
 
-def _count_mappings() -> int:
+def count_mappings() -> int:
+    """Return the mappings of this process."""
     with open("/proc/self/maps", "rb") as file:  # noqa: PTH123 - read in one go, no text
         return file.read().count(b"\n")
 

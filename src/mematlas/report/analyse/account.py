@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
 
 from mematlas.recording.model import Part, PartKind
+from mematlas.report.analyse import sums
+from mematlas.report.analyse.inherited import families, inherited_bytes
 from mematlas.report.model.report import Account
 
 if TYPE_CHECKING:
@@ -39,12 +43,7 @@ def at_peak(
     best: dict[bool, tuple[int, list[Snapshot]]] = {}
     ordered = sorted(snapshots, key=lambda each: each.time_s)
     for number, snapshot in enumerate(ordered):
-        current = {
-            index: each
-            for index, each in current.items()
-            if (end := ends.get(index)) is None or end >= snapshot.time_s
-        }
-        current[snapshot.process] = snapshot
+        current = _running(current, ends, snapshot.time_s) | {snapshot.process: snapshot}
         later = ordered[number + 1] if number + 1 < len(ordered) else None
         if later and later.moment_s is not None and later.moment_s == snapshot.moment_s:
             continue  # others of this moment follow
@@ -67,15 +66,25 @@ def _choose(
     return fresh[1] if is_close else others[1]
 
 
-def families(processes: Sequence[Process]) -> dict[int, int]:
-    """Return for each process the first ancestor whose memory it may share: exec begins a new family."""
-    pids: set[int] = set()
-    found: dict[int, int] = {}
-    for each in sorted(processes, key=lambda each: each.index):
-        forked = each.pid not in pids and each.parent_index is not None
-        found[each.index] = found.get(each.parent_index or 0, each.index) if forked else each.index
-        pids.add(each.pid)
-    return found
+def highest_seen(snapshots: Sequence[Snapshot], processes: Sequence[Process]) -> int:
+    """Return the highest sum of the RSS that the last snapshots of running processes have."""
+    ends = {process.index: process.end_s for process in processes}
+    current: dict[int, Snapshot] = {}
+    best = 0
+    for snapshot in sorted(snapshots, key=lambda each: each.time_s):
+        current = _running(current, ends, snapshot.time_s) | {snapshot.process: snapshot}
+        best = max(best, _rss(current.values()))
+    return best
+
+
+def _running(
+    current: Mapping[int, Snapshot], ends: Mapping[int, float | None], time_s: float
+) -> dict[int, Snapshot]:
+    return {
+        index: each
+        for index, each in current.items()
+        if (end := ends.get(index)) is None or end >= time_s
+    }
 
 
 def _is_of_one_moment(snapshots: Collection[Snapshot], family_of: Mapping[int, int]) -> bool:
@@ -122,8 +131,9 @@ def account(snapshots: Sequence[Snapshot], recording: RecordingData, wanted: set
     known = [each for each in sharing if each]
     pss = sum(each.pss_bytes for each in known) if len(known) == len(snapshots) else None
     once = pss is not None and len(snapshots) > 1
+    family_of = families(recording.processes)
     parts = _add(
-        part
+        (_Errors.of(each, recording, family_of), part)
         for each, shared in zip(snapshots, sharing, strict=True)
         for part in (_proportional(each.parts, shared) if once and shared else each.parts)
     )
@@ -163,18 +173,54 @@ def _own(snapshot: Snapshot, sharing: Mapping[tuple[int, float], Sharing]) -> in
     return total - sum(part.resident_bytes for part in parts if part.kind in others)
 
 
-def _add(parts: Iterable[Part]) -> tuple[Part, ...]:
-    sums: dict[tuple[PartKind, str], tuple[int, int]] = {}
-    for part in parts:
-        resident, squared = sums.get((part.kind, part.name), (0, 0))
-        sums[part.kind, part.name] = (
-            resident + part.resident_bytes,
-            squared + part.error_bytes**2,
-        )
-    added = (
-        Part(kind, name, resident, round(math.sqrt(squared)))
-        for (kind, name), (resident, squared) in sums.items()
-    )
+@dataclass(frozen=True, slots=True)
+class _Errors:
+    """How the errors of a process add up: those of `copied`, a part of its variances, with those of its family."""
+
+    family: int
+    copied: float
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, recording: RecordingData, family_of: Mapping[int, int]) -> Self:
+        """Return those of a snapshot. Of the first process of a family, all that others inherited is copied."""
+        family = family_of.get(snapshot.process, snapshot.process)
+        totals = recording.totals.get(snapshot.process)
+        if family == snapshot.process or totals is None or not len(snapshot.rows):
+            return cls(family, 1.0)
+        rows = sums.owning(sums.unpacked(snapshot.rows))
+        keys, place = np.unique(sums.keys(rows), return_inverse=True)
+        before, live = inherited_bytes(totals.rows, keys)[place], rows["live_bytes"]
+        share = np.minimum(np.divide(before, live, out=np.ones(len(rows)), where=live > 0), 1)
+        whole = float(rows["live_variance"].sum())
+        return cls(family, float((share * rows["live_variance"]).sum()) / whole if whole else 0.0)
+
+
+@dataclass(slots=True)
+class _Sum:
+    """The resident bytes of a part, the variance of its own blocks, and the errors of copies by family."""
+
+    resident: int = 0
+    variance: float = 0.0
+    copies: dict[int, float] = field(default_factory=dict)
+
+    def add(self, errors: _Errors, part: Part) -> None:
+        """Add the part of one process."""
+        self.resident += part.resident_bytes
+        self.variance += part.error_bytes**2 * (1 - errors.copied)
+        copied = part.error_bytes * math.sqrt(errors.copied)
+        self.copies[errors.family] = self.copies.get(errors.family, 0.0) + copied
+
+    @property
+    def error(self) -> int:
+        """One standard error."""
+        return round(math.sqrt(self.variance + sum(each**2 for each in self.copies.values())))
+
+
+def _add(parts: Iterable[tuple[_Errors, Part]]) -> tuple[Part, ...]:
+    found: dict[tuple[PartKind, str], _Sum] = {}
+    for errors, part in parts:
+        found.setdefault((part.kind, part.name), _Sum()).add(errors, part)
+    added = (Part(kind, name, each.resident, each.error) for (kind, name), each in found.items())
     return tuple(sorted(added, key=lambda part: (_ORDER[part.kind], -part.resident_bytes)))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mematlas._core.columns.sums import fold_nodes
 from mematlas.report.analyse.packages import UNKNOWN, is_shown, package_of
+from mematlas.report.analyse.spread import additive
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.model.call_tree import CallTree, TreeNode
 
@@ -52,8 +53,9 @@ def make_call_tree(
 
     root = TreeNode("all", None)
     total = table.narrow(by).positive().sum() if len(table) else 0
+    spread = _variances(table) if by in _WITH_ERRORS and total else None
     for process in table.processes() if total else ():
-        _add_process(root, table, process, by, total, label)
+        _add_process(root, table, process, by, (total, spread), label)
     _name_runtime(root)
     if inverted:
         root = _invert(root)
@@ -61,18 +63,33 @@ def make_call_tree(
     return CallTree(by, inverted, by_package, root, FOLD)
 
 
+def _variances(table: StackTable) -> NDArray[np.float64]:
+    """Return the variance of the live bytes of each row, so that they add up over forks, too."""
+    rows, errors = table.columns.narrow("error_bytes").nonzero()
+    found = np.zeros(len(table))
+    found[rows] = additive(table, errors.astype(np.float64) ** 2, rows)
+    return found
+
+
 def _add_process(
-    root: TreeNode, table: StackTable, process: int, by: str, total: int, label: Label
+    root: TreeNode,
+    table: StackTable,
+    process: int,
+    by: str,
+    whole: tuple[int, NDArray[np.float64] | None],
+    label: Label,
 ) -> None:
+    """Add the stacks of one process. `whole` has the total of all processes, and the variance of each row."""
     paths = table.paths[process]
+    total, spread = whole
     rows = np.flatnonzero(table.process == process)
     values = table.narrow(by).positive().at(rows)
     rows, values = rows[values > 0], values[values > 0]
     variances = np.zeros(len(rows))
-    if by in _WITH_ERRORS:
+    if spread is not None:
         live = table.narrow("live").at(rows).astype(np.float64)
         share = np.divide(values, live, out=np.ones(len(rows)), where=live > 0)
-        variances = (share * table.columns.narrow("error_bytes").at(rows).astype(np.float64)) ** 2
+        variances = share**2 * spread[rows]
     stacks = table.stack[rows]
     renamed = np.isin(stacks, list(paths.renamed)) if paths.renamed else np.zeros(len(rows), bool)
     for stack, value, variance in zip(

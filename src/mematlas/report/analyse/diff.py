@@ -14,7 +14,7 @@ from mematlas.recording.model import PartKind
 from mematlas.report.analyse import moments, sums
 from mematlas.report.analyse.matching import FrameMatcher
 from mematlas.report.analyse.report import make_report
-from mematlas.report.analyse.spread import Spread
+from mematlas.report.analyse.spread import additive
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
 from mematlas.report.analyse.wrappers import share_marks
 from mematlas.report.model.diff import SURE, Diff, Moment, StackChange
@@ -69,10 +69,7 @@ def compare(
     ]
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip(both, tables, strict=True))
-    spreads = [
-        Spread(_variance(recording, table, by), table.families, table.process)
-        for recording, table in pairs
-    ]
+    spreads = [additive(table, _variance(recording, table, by)) for recording, table in pairs]
     known = all(_has_error(each, by) for each in both)
     matcher = _matcher(both, tables, ignore_lines=ignore_lines)
     keys = _Keys(matcher)
@@ -274,7 +271,7 @@ def _variance(recording: RecordingData, table: StackTable, by: str) -> Floats:
 
 def _totals(
     tables: Sequence[StackTable],
-    spreads: Sequence[Spread],
+    spreads: Sequence[Floats],
     joined: Sequence[Sequence[Snapshot]],
     there: Sequence[Moment],
     by: str,
@@ -283,12 +280,7 @@ def _totals(
 ) -> tuple[StackChange, StackChange]:
     """Return the change of the whole, and of what is in no line."""
     lines = [int(each.metric(by).sum()) for each in tables]
-    error = math.sqrt(
-        sum(
-            float(each.of(np.zeros(len(table), np.int64), 1).sum())
-            for each, table in zip(spreads, tables, strict=True)
-        )
-    )
+    error = math.sqrt(sum(float(each.sum()) for each in spreads))
     if by != "resident" or not all(joined):
         return _change((), lines, error, known=known), StackChange((), 0, 0, 0, certain=False)
     whole = [
@@ -321,7 +313,7 @@ def _sure(variance: Floats, delta: Numbers) -> float:
 
 def _changes(
     tables: Sequence[StackTable],
-    spreads: Sequence[Spread],
+    spreads: Sequence[Floats],
     by: str,
     numbers: Sequence[Numbers],
 ) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:
@@ -336,7 +328,7 @@ def _changes(
     for side, table in enumerate(tables):
         mine = which[start : start + len(table)]
         np.add.at(by_side[side], mine, table.metric(by))
-        variance += spreads[side].of(mine, len(distinct))
+        variance += np.bincount(mine, spreads[side], len(distinct))
         start += len(table)
     split = len(tables[0])
 

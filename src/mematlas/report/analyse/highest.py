@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,16 +10,38 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.model import Process, RecordingData
+    from mematlas.recording.model import Process, RecordingData, Rows
 
 
-def highest_rss(recording: RecordingData, processes: Sequence[Process]) -> int:
-    """Return the highest RSS of these processes together. 0: none is known."""
-    return max(
-        _highest_sum(recording, processes),
-        *(highest_rss_of(recording, each) for each in processes),
-        0,
-    )
+@dataclass(frozen=True, slots=True)
+class Highest:
+    """The highest RSS of some processes together. 0 bytes: none is known; `time_s` None: nobody saw when."""
+
+    rss_bytes: int = 0
+    time_s: float | None = None
+    processes: int = 0  # that ran then
+
+
+def find_highest(recording: RecordingData, processes: Sequence[Process]) -> Highest:
+    """Return the highest RSS of these processes together.
+
+    A sum over processes is of their samples, as in the timeline. The kernel's mark of one process has no time:
+    then the time is that of its most live bytes, or of its highest sample.
+    """
+    found = _highest_sum(recording, processes)
+    for each in processes:
+        rss = highest_rss_of(recording, each)
+        if rss > found.rss_bytes:
+            found = Highest(rss, _time_of_peak(recording, each), 1)
+    return found
+
+
+def _time_of_peak(recording: RecordingData, process: Process) -> float | None:
+    totals = recording.totals.get(process.index)
+    if totals and totals.peak_live_bytes > 0:
+        return totals.peak_time_s
+    rows = _known(recording, process)
+    return float(rows["time_s"][np.argmax(rows["rss_bytes"])]) if len(rows) else None
 
 
 def highest_rss_of(recording: RecordingData, process: Process) -> int:
@@ -35,25 +58,36 @@ def highest_rss_of(recording: RecordingData, process: Process) -> int:
         before = process.earlier_peak_rss_bytes or min(filter(None, marks), default=0)
         marks = [mark for mark in marks if mark > before]
     known += marks
-    rows = recording.timeline.get(process.index)
-    if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
-        known.append(int(np.nanmax(rows["rss_bytes"])))
+    rows = _known(recording, process)
+    if len(rows):
+        known.append(int(rows["rss_bytes"].max()))
     return max(known)
 
 
-def _highest_sum(recording: RecordingData, processes: Sequence[Process]) -> int:
-    times, changes = [], []
+def _known(recording: RecordingData, process: Process) -> Rows:
+    """Return the samples of a process whose RSS is known."""
+    rows = recording.timeline.get(process.index)
+    if rows is None:
+        return np.zeros(0, [("time_s", "f8"), ("rss_bytes", "f8")])
+    known: Rows = rows[~np.isnan(rows["rss_bytes"])]
+    return known
+
+
+def _highest_sum(recording: RecordingData, processes: Sequence[Process]) -> Highest:
+    times, changes, counts = [], [], []
     for process in processes:
-        rows = recording.timeline.get(process.index)
-        if rows is None:
-            continue
-        known = rows[~np.isnan(rows["rss_bytes"])]
+        known = _known(recording, process)
         if not len(known):
             continue
         end = max(process.end_s or np.inf, float(known["time_s"][-1]))
         times.append(np.append(known["time_s"], end))
         changes.append(np.diff(known["rss_bytes"], prepend=0.0, append=0.0))
+        counts.append(np.r_[1, np.zeros(len(known) - 1), -1])
     if not times:
-        return 0
-    order = np.argsort(np.concatenate(times), kind="stable")
-    return int(np.cumsum(np.concatenate(changes)[order]).max())
+        return Highest()
+    # What ends at a time ends before something else begins: an exec replaces the program at once.
+    order = np.lexsort((np.concatenate(changes), np.concatenate(times)))
+    sums = np.cumsum(np.concatenate(changes)[order])
+    at = int(np.argmax(sums))
+    running = int(np.cumsum(np.concatenate(counts)[order])[at])
+    return Highest(int(sums[at]), float(np.concatenate(times)[order][at]), max(running, 1))

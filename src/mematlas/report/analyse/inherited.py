@@ -6,23 +6,51 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.report.analyse import account, sums
+from mematlas.report.analyse import sums
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Process, Rows
+    from mematlas.recording.model import Process, RecordingData, Rows
+    from mematlas.report.analyse.stacks import Stacks
 
     Floats = NDArray[np.float64]
 
 _SUMS = ("live_bytes", "freed_bytes", "allocated_bytes")
 
 
+def families(processes: Sequence[Process]) -> dict[int, int]:
+    """Return for each process the first ancestor whose memory it may share: exec begins a new family."""
+    pids: set[int] = set()
+    found: dict[int, int] = {}
+    for each in sorted(processes, key=lambda each: each.index):
+        forked = each.pid not in pids and each.parent_index is not None
+        found[each.index] = found.get(each.parent_index or 0, each.index) if forked else each.index
+        pids.add(each.pid)
+    return found
+
+
 def forked(processes: Sequence[Process]) -> set[int]:
     """Return the processes that began with the memory of another one."""
-    return {index for index, first in account.families(processes).items() if first != index}
+    return {index for index, first in families(processes).items() if first != index}
+
+
+def relate_forks(recording: RecordingData, paths: Mapping[int, Stacks]) -> None:
+    """Set the family of the stacks of each process, and the rows that tell what a fork inherited.
+
+    A fork that forked itself has blocks that its children inherited: of these nothing is told apart.
+    """
+    members = families(recording.processes)
+    parents = {
+        each.parent_index for each in recording.processes if members[each.index] != each.index
+    }
+    for index, stacks in paths.items():
+        stacks.family = members.get(index)
+        totals = recording.totals.get(index)
+        if totals and stacks.family != index and index not in parents:
+            stacks.inherits = totals.rows
 
 
 def inherited_bytes(totals: Rows, keys: sums.Numbers) -> Floats:

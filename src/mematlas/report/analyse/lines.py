@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from mematlas._core.columns.sums import group_rows
 from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, rank, tier
-from mematlas.report.analyse.spread import Spread
+from mematlas.report.analyse.spread import additive
 from mematlas.report.analyse.table import StackSelection, StackTable
 from mematlas.report.model.report import METRICS
 
@@ -104,12 +104,11 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
     allocations = table.columns.narrow("allocations").add_up(which, count)
     lifetimes = np.stack([table.columns.narrow(name).add_up(which, count) for name in LIFETIMES], 1)
     rows, errors = table.columns.narrow("error_bytes").nonzero()
-    squared = errors.astype(np.float64) ** 2
-    spread = Spread(squared, table.families[rows], table.process[rows])
-    variances = spread.of(which[rows], count)
+    squared = additive(table, errors.astype(np.float64) ** 2, rows)
+    variances = np.bincount(which[rows], squared, count)
     mapped, threads = _mapped(table, which, count)
     touched = np.where(table.kind[rows] == _TOUCHED, squared, 0.0)
-    touched_variances = replace(spread, variance=touched).of(which[rows], count)
+    touched_variances = np.bincount(which[rows], touched, count)
     starts, order = group_rows(which, count)
     first = order[starts[:-1]]  # ties are listed in order of occurrence
     found = [

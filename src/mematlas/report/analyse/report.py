@@ -17,16 +17,18 @@ from mematlas.report.analyse.bad_frees import find_bad_frees
 from mematlas.report.analyse.calibrate import excess, with_moved
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
-from mematlas.report.analyse.highest import highest_rss, highest_rss_of
+from mematlas.report.analyse.highest import find_highest, highest_rss_of
 from mematlas.report.analyse.imports import find_imports
-from mematlas.report.analyse.inherited import forked
+from mematlas.report.analyse.inherited import forked, relate_forks
+from mematlas.report.analyse.live_at import live_at, own_live
 from mematlas.report.analyse.moments import marked_moments, snapshots_at
 from mematlas.report.analyse.objects import find_object_types
-from mematlas.report.analyse.own_peaks import find_own_peaks
+from mematlas.report.analyse.own_peaks import find_own_peaks, seen_at_own_peaks
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.analyse.touched import divide
 from mematlas.report.model.report import PEAK, IdleSummary, ProcessSummary, Report, Series
+from mematlas.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,14 +37,14 @@ if TYPE_CHECKING:
 
     from mematlas.linux.glibc_heap import HeapUse
     from mematlas.recording.model import Fragmentation, Process, RecordingData, Rows, Snapshot
-    from mematlas.report.model.report import StackStats
+    from mematlas.report.model.report import Account, StackStats
 
 SERIES_POINTS = 2000
 _APART_S = 0.1
 _MUCH = 1 << 20  # bytes
 _SNAPSHOT = ("live_bytes", "live_count", "live_variance")
 _RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
-_TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
+_TOTALS = ("allocated_bytes", "allocations")
 _SHARES = ("pss", "uss")
 _TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 
@@ -65,18 +67,18 @@ def make_report(
     processes = [p for p in recording.processes if process is None or p.index == process]
     wanted = {each.index for each in processes}
     paths = {index: Stacks.of(recording, index) for index in wanted}
-    for index, first in account.families(recording.processes).items():
-        if index in paths:
-            paths[index].family = first
+    relate_forks(recording, paths)
     snapshots = [each for each in recording.snapshots if each.process in wanted]
     seen = {each.process for each in snapshots}
     children = forked(recording.processes)
     peak = list(joined) if joined is not None else snapshots_at(recording, processes, at)
     totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
-    stacks = _all_stacks(recording, processes, paths, peak, only)
+    judged = _judge(recording, processes, snapshots)
+    whole = judged(account.account(peak, recording, wanted))
+    then = _missed_peak(recording, processes, peak, whole)
+    missed_s = None if then is None else whole.highest_time_s
+    stacks = _all_stacks(recording, processes, paths, peak, only, then)
     most_live = max(totals, key=lambda each: each.peak_live_bytes, default=None)
-    highest = highest_rss(recording, processes)
-    whole = replace(account.account(peak, recording, wanted), highest_rss_bytes=highest)
     return Report(
         command=recording.command,
         started=recording.started,
@@ -86,19 +88,22 @@ def make_report(
         processes=tuple(
             replace(summarize_process(each, recording), forked=each.index in children)
             for each in processes
-            if not _only_forked(each, seen)
+            if not _only_forked(each, seen, recording, whole)
         ),
         account=whole,
-        last=replace(
-            account.account(account.at_end(snapshots, processes), recording, wanted),
-            highest_rss_bytes=highest,
+        last=judged(account.account(account.at_end(snapshots, processes), recording, wanted)),
+        peak_live_bytes=round(
+            sum(each.peak_live_bytes for each in totals) if then is None else _live(then)
         ),
-        peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
-        peak_live_time_s=most_live.peak_time_s if most_live else 0.0,
+        peak_live_time_s=missed_s
+        if missed_s is not None
+        else most_live.peak_time_s
+        if most_live
+        else 0.0,
         stacks=stacks,
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
-        notes=tuple(_notes(recording, processes, peak, at)),
+        notes=tuple(_notes(recording, processes, peak, at, missed_s)),
         idle=_idle(recording, wanted),
         slack=_slack(recording, peak),
         page_faults=page_faults(recording, paths),
@@ -111,12 +116,54 @@ def make_report(
         marks=marked_moments(recording, wanted),
         sharing_known=bool(peak)
         and all((each.process, each.time_s) in recording.sharing for each in peak),
-        own_peaks=find_own_peaks(stacks)
+        own_peaks=find_own_peaks(
+            stacks,
+            seen_at_own_peaks(
+                recording, {p.index: highest_rss_of(recording, p) for p in processes}
+            ),
+        )
         if isinstance(stacks, StackTable) and only is None and len(wanted) > 1
         else (),
         only_of_root=bool(processes) and all(each.uid == 0 for each in processes),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
+        peak_is_of_one_moment=then is not None,
     )
+
+
+def _judge(
+    recording: RecordingData, processes: Sequence[Process], snapshots: Sequence[Snapshot]
+) -> Callable[[Account], Account]:
+    """Return what adds to an account how high RSS was in the run, and how high a snapshot saw it."""
+    highest = find_highest(recording, processes)
+    seen = account.highest_seen(snapshots, processes)
+    return partial(
+        replace,
+        highest_rss_bytes=highest.rss_bytes,
+        highest_time_s=highest.time_s,
+        highest_processes=highest.processes,
+        seen_rss_bytes=seen,
+    )
+
+
+def _missed_peak(
+    recording: RecordingData,
+    processes: Sequence[Process],
+    peak: Sequence[Snapshot],
+    whole: Account,
+) -> dict[int, Rows] | None:
+    """Return what was live at the highest RSS of several processes, if no snapshot saw that; else None.
+
+    None as well if less was live then than in the account: RSS was of files that the processes share.
+    """
+    if len(processes) < 2 or not whole.missed_peak or whole.highest_time_s is None:
+        return None
+    found = live_at(recording, processes, whole.highest_time_s)
+    held = {each.process: sums.unpacked(each.rows) for each in peak}
+    return found if _live(found) > own_live(recording, held) else None
+
+
+def _live(rows: Mapping[int, Rows]) -> float:
+    return sum(float(sums.owning(each)["peak_bytes"].sum()) for each in rows.values())
 
 
 def _all_stacks(
@@ -125,7 +172,9 @@ def _all_stacks(
     paths: Mapping[int, Stacks],
     peak: Sequence[Snapshot],
     only: str | None,
+    then: Mapping[int, Rows] | None,
 ) -> Sequence[StackStats]:
+    """Return the stack stats. `then` has rows of what was live at a missed peak of several processes."""
     live = {each.process: sums.unpacked(each.rows) for each in peak}
     joined = {each.process: each for each in peak}
     fragmentation = {each.process: each.rows for each in _fragmentation(recording, peak)}
@@ -146,6 +195,7 @@ def _all_stacks(
             "fragmentation": fragmentation.get(index),
             "sharing": sharing.rows if sharing else None,
             "idle": scan.rows if scan else None,
+            "then": rows if then is None else then[index],
         }
         known = [each for each in (rows, held) if each is not None]
         join = joined.get(index)
@@ -228,6 +278,7 @@ def _table(
     groups: tuple[tuple[Rows | None, tuple[str, ...]], ...] = (
         (held, (*_SNAPSHOT, *names)),
         (totals, _TOTALS),
+        (more["then"], ("peak_bytes",)),
         (more["lifetimes"], (*LIFETIMES, "temporary_bytes")),
         (more["fragmentation"], ("fragmented_bytes",)),
         (more["idle"], ("idle_bytes",)),
@@ -313,16 +364,24 @@ def summarize_process(process: Process, recording: RecordingData) -> ProcessSumm
     )
 
 
-def _only_forked(process: Process, seen: set[int]) -> bool:
-    """Return whether the process existed only between fork and exec."""
-    return process.ending == "exec" and process.index not in seen
+def _only_forked(
+    process: Process, seen: set[int], recording: RecordingData, account: Account
+) -> bool:
+    """Return whether the process existed only between fork and exec, and was not the peak of the run."""
+    if process.ending != "exec" or process.index in seen:
+        return False
+    return highest_rss_of(recording, process) < max(account.highest_rss_bytes, 1)
 
 
 def make_series(recording: RecordingData, wanted: set[int]) -> tuple[Series, ...]:
     """Return the samples of some processes; long series are thinned out."""
     snapshots = sorted(recording.snapshots, key=lambda each: each.time_s)
+    ends = {each.index: each.end_s for each in recording.processes}
     return tuple(
-        _series(index, rows, [each for each in snapshots if each.process == index])
+        replace(
+            _series(index, rows, [each for each in snapshots if each.process == index]),
+            end_s=ends.get(index),
+        )
         for index, rows in _timelines(recording, wanted)
     )
 
@@ -372,12 +431,17 @@ def _last_known(column: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _notes(
-    recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot], at: str
+    recording: RecordingData,
+    processes: Sequence[Process],
+    peak: Sequence[Snapshot],
+    at: str,
+    missed_s: float | None,
 ) -> Iterator[str]:
     if not (recording.complete or recording.lossy):
         yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
     yield from recording.notes
     yield from _sum_notes(recording, processes, peak, at)
+    yield from _peak_notes(recording, processes, missed_s)
     yield from _residency_notes(recording, processes)
 
 
@@ -405,18 +469,27 @@ def _sum_notes(
         yield "the account is of the time when memory other than files and tracer was highest"
     if not any(each.index in recording.lifetimes for each in processes):
         yield "lifetimes are unknown: not recorded, or no steady clock on this machine"
+
+
+def _peak_notes(
+    recording: RecordingData, processes: Sequence[Process], missed_s: float | None
+) -> Iterator[str]:
+    """Yield of which time the live bytes at the peak of several processes are."""
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
-    if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
+    if missed_s is not None:
+        yield f"peak live bytes are those at {format_duration(missed_s)}, when RSS was highest"
+    elif len([each for each in totals if each.peak_live_bytes > 0]) > 1:
         yield "peak live bytes are the sum of each process's own peak, at different times"
 
 
 def _most_sharers(snapshots: Sequence[Snapshot]) -> int:
     """Return the largest number of processes that share a part of at least 1 MiB copy-on-write."""
     words = [
-        part.name.partition(" ")[0][:9]
+        word[:9]
         for each in snapshots
         for part in each.parts
         if part.kind == PartKind.COW and part.resident_bytes >= _MUCH
+        for word in part.name.split()  # "5 processes", "2 to 5 processes"
     ]
     return max((int(word) for word in words if word.isdecimal()), default=0)
 

@@ -72,6 +72,9 @@ class Stacks:
         self._resolved = frames
         self.renamed: dict[int, Frame] = {}  # stacks shown as one frame, by number
         self.family: int | None = None  # the process it forked from, by way of others; None: none
+        self.inherits: Rows | None = (
+            None  # TOTALS_DTYPE, of a fork; None: all may be of other processes, too
+        )
 
     @property
     def parents(self) -> Indices:

@@ -84,7 +84,12 @@ def split(key: int) -> tuple[int, str]:
 
 def owns(rows: Rows) -> NDArray[np.bool_]:
     """Return which rows are allocations."""
-    return _are(column(rows, "kind"), _OWNING)
+    return are_owning(column(rows, "kind"))
+
+
+def are_owning(kinds: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which numbers of kinds are those of allocations."""
+    return _are(kinds, _OWNING)
 
 
 def _are(kinds: NDArray[Any], numbers: Sequence[int]) -> NDArray[np.bool_]:

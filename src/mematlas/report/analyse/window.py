@@ -10,7 +10,9 @@ import numpy as np
 
 from mematlas.recording.model import ALIVE
 from mematlas.report.analyse import sums
+from mematlas.report.analyse.inherited import relate_forks
 from mematlas.report.analyse.report import make_series, summarize_process
+from mematlas.report.analyse.spread import additive
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.model.window import Window
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import AgeMatrix, Process, RecordingData, Rows
     from mematlas.report.model.report import Series
+
+_INHERITED = [
+    *(("stack", "<u4"), ("kind", "u1")),
+    *((name, "<f8") for name in ("live_bytes", "freed_bytes", "allocated_bytes")),
+]
 
 
 def end_of(recording: RecordingData) -> float:
@@ -53,7 +60,10 @@ def make_window(
     }
     cells = _align(matrix, start_s, end_s)
     rows = _born_by_process(wanted, matrix, cells)
-    whole = StackTable.joined([_table(recording, index, each) for index, each in rows.items()])
+    paths = {index: Stacks.of(recording, index) for index in rows}
+    relate_forks(recording, paths)
+    _tell_inherited(paths, rows, wanted, cells)
+    whole = StackTable.joined([_table(paths[index], index, each) for index, each in rows.items()])
     series = make_series(recording, {each.index for each in wanted})
     return Window(
         command=recording.command,
@@ -66,7 +76,7 @@ def make_window(
         cell_s=cells.cell_s,
         bytes=int(whole.columns["live_bytes"].sum()),
         count=int(whole.columns["live_count"].sum()),
-        error_bytes=_error_of(rows),
+        error_bytes=_error_of(whole),
         rss_bytes=(
             _rss_at(series, wanted, cells.start_s),
             _rss_at(series, wanted, cells.end_s),
@@ -104,10 +114,28 @@ def _born_by_process(
     }
 
 
-def _error_of(rows: Mapping[int, Rows]) -> int:
-    """Return the standard error of the bytes in all rows; their samples are independent."""
-    variance = sum(float(each["variance"].sum()) for each in rows.values())
-    return round(math.sqrt(max(variance, 0.0)))
+def _tell_inherited(
+    paths: Mapping[int, Stacks],
+    rows: Mapping[int, Rows],
+    processes: Sequence[Process],
+    cells: _Cells,
+) -> None:
+    """Set for the stacks of forks which blocks of the window are copies: those born before the fork."""
+    for each in processes:
+        if each.index not in rows or paths[each.index].inherits is None or not cells.cell_s:
+            continue
+        some = rows[each.index]
+        before = some[some["born"] <= int(each.start_s / cells.cell_s)]
+        inherited = np.zeros(len(before), _INHERITED)
+        inherited["stack"], inherited["kind"] = before["stack"], before["kind"]
+        inherited["live_bytes"] = before["bytes"]
+        paths[each.index].inherits = inherited
+
+
+def _error_of(table: StackTable) -> int:
+    """Return the standard error of the bytes in all rows."""
+    errors = table.columns["error_bytes"].astype(np.float64)
+    return round(math.sqrt(float(additive(table, errors**2).sum())) if len(table) else 0)
 
 
 def _was_there(process: Process, time_s: float) -> bool:
@@ -127,8 +155,7 @@ def _born_in(matrix: AgeMatrix, start_s: float, end_s: float | None) -> Rows:
     return found
 
 
-def _table(recording: RecordingData, index: int, rows: Rows) -> StackTable:
-    stacks = Stacks.of(recording, index)
+def _table(stacks: Stacks, index: int, rows: Rows) -> StackTable:
     at = sums.distinct(sums.keys(rows))
     summed = sums.gather(rows, at, ("bytes", "count", "variance"))
     columns = {

@@ -25,6 +25,7 @@ from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer_spans
 from mematlas.report.html import memory_sections
 from mematlas.report.html.frames import located, stack
+from mematlas.report.html.payload import roots_of
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY
 from mematlas.report.model.report import END, PEAK
@@ -74,7 +75,7 @@ def render_html(
                 _bad_frees(report, directory),
                 found_leaks if is_leaking else "",
                 _TIMELINE.format(help=_PARTS if spans else "") if report.series else "",
-                flame_section("width is bytes; callers above, callees below", "", _KEYS)
+                flame_section("width is bytes; callers above, callees below", _roots(report), _KEYS)
                 if report.stacks
                 else "",
                 _lines_section(ranked, directory),
@@ -238,6 +239,13 @@ def _lines_section(ranked: list[LineStats], directory: str) -> str:
         f"<th>peak</th></tr></thead><tbody>{rows}</tbody></table></div></noscript>"
     )
     return section("lines", "Lines", "the code that owns the memory", _LINES + table)
+
+
+def _roots(report: Report) -> str:
+    """Return the switch between joined processes and one root a process; "" for one process."""
+    if not roots_of(report):
+        return ""
+    return switch("roots", "Processes", (("joined", "processes joined"), ("apart", "by process")))
 
 
 def _own_peaks(report: Report, directory: str) -> str:

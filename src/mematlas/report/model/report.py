@@ -68,6 +68,9 @@ class Account:
     counted_once: bool = False  # parts are PSS: pages that processes share count once in all
     processes: int = 1
     highest_rss_bytes: int = 0  # of the run: VmHWM, of several processes by samples; 0: unknown
+    highest_time_s: float | None = None  # None: unknown
+    highest_processes: int = 1  # that ran then
+    seen_rss_bytes: int = 0  # the highest that snapshots saw, at this or another moment
 
     @property
     def total_bytes(self) -> int:
@@ -77,9 +80,14 @@ class Account:
         return self.rss_bytes
 
     @property
+    def is_near(self) -> bool:
+        """Whether RSS is that of the peak."""
+        return self.rss_bytes >= NEAR * self.highest_rss_bytes
+
+    @property
     def missed_peak(self) -> bool:
         """Whether RSS was clearly higher at another time, which no snapshot saw."""
-        return self.rss_bytes < NEAR * self.highest_rss_bytes
+        return max(self.rss_bytes, self.seen_rss_bytes) < NEAR * self.highest_rss_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +141,7 @@ class Series:
     huge_bytes: tuple[int | None, ...]  # of RSS, mapped as huge pages at the last snapshot
     minor_faults: tuple[int, ...]
     major_faults: tuple[int, ...]
+    end_s: float | None = None  # of the process; None: it did not end
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +260,7 @@ class Import:
     live_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything `mematlas report` shows."""
 
@@ -263,7 +272,9 @@ class Report:
     processes: tuple[ProcessSummary, ...]
     account: Account  # at the highest RSS
     last: Account  # at exit, or the last snapshot
-    peak_live_bytes: int
+    peak_live_bytes: (
+        int  # of several processes the sum of the peaks of each, or `peak_is_of_one_moment`
+    )
     peak_live_time_s: float
     stacks: Sequence[StackStats]  # created at access: there can be a million
     series: tuple[Series, ...]
@@ -285,6 +296,14 @@ class Report:
     sharing_known: bool = False  # PSS and USS at the time of the account
     own_peaks: tuple[OwnPeak, ...] = ()  # of several processes; largest first
     only_of_root: bool = False  # no process was another user's
+    peak_is_of_one_moment: bool = False  # live bytes at the peak are those at the highest RSS
+
+    def __repr__(self) -> str:
+        command = " ".join(self.command)
+        return (
+            f"<Report of {command[:60]!r}: {self.account.rss_bytes:,} bytes resident, "
+            f"{len(self.processes)} processes, {len(self.stacks):,} stacks>"
+        )
 
     @property
     def main_metric(self) -> Metric:
@@ -292,12 +311,8 @@ class Report:
 
         Else what sums to the account: of several processes PSS, if it is known.
         """
-        if (
-            self.at == PEAK
-            and self.account.missed_peak
-            and len(self.processes) == 1
-            and self.peak_live_bytes > 0
-        ):
+        known = self.peak_is_of_one_moment or len(self.processes) == 1
+        if self.at == PEAK and self.account.missed_peak and known and self.peak_live_bytes > 0:
             return "peak"
         return "pss" if self.account.counted_once else "resident"
 

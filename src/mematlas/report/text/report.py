@@ -407,9 +407,12 @@ def _timeline(page: Page) -> Text:
     aside = f"{format_duration(span[1] - span[0])} from the first sample"
     aside += ", summed over processes" if len(report.series) > 1 else ""
     text = title("Timeline", aside)
+    highest_live: tuple[float, float] = (report.peak_live_bytes, report.peak_live_time_s)
+    if most and len(report.series) > 1:  # else the sum of peaks at different times
+        highest_live = most
     for name, points, peak, style in (
         ("RSS ", rss, top, "bright_black"),
-        ("live", live, (report.peak_live_bytes, report.peak_live_time_s), "cyan"),
+        ("live", live, highest_live, "cyan"),
     ):
         drawn = drawing.spark(timeline.buckets(points, width, span), scale, console)
         text.append(f"\n  {name}    ").append(drawn, style)

@@ -8,7 +8,7 @@ import { onStateChange, readState, writeState } from "./state.js";
 import { choose, press, setUpSwitch } from "./switch.js";
 import { onThemeChange } from "./theme.js";
 import { element, hideTooltip } from "./tooltip.js";
-import { byPackage, childrenOf, invert, makeGroups, makeTrie, pathTo, sumsOf, withImportsFolded, withoutRuntime } from "./trie.js";
+import { byPackage, childrenOf, invert, makeGroups, makeTrie, pathTo, sumsOf, withImportsFolded, withoutProcesses, withoutRuntime } from "./trie.js";
 
 // Drawing style of a report; diff/main.js has the style of a comparison.
 const REPORT_STYLE = {
@@ -27,7 +27,7 @@ export function setUpExplorer(data, style = REPORT_STYLE) {
   if (!canvas) return null;
   const whole = makeTrie(data.depth, data.frame, data.own, data.folded);
   const view = {
-    canvas, data, whole, tries: { "down all": whole }, trie: whole, direction: "down", depth: "code", frames: data.frames.slice(), chosen: 0, metric: 0, style,
+    canvas, data, whole, joined: null, tries: {}, trie: whole, direction: "down", depth: "code", roots: "", frames: data.frames.slice(), chosen: 0, metric: 0, style,
     focus: 0, cursor: null, touched: null, matches: null, search: { text: "", exact: false }, hits: [], hit: -1, boxes: null, rootName: "all", first: 0,
   };
   view.packages = makeGroups(view.frames);
@@ -36,6 +36,7 @@ export function setUpExplorer(data, style = REPORT_STYLE) {
   chooseMetric(view, view.first);
   setUpMetrics(view);
   setUpDepth(view);
+  setUpRoots(view);
   setUpSwitch(document.getElementById("direction"), (value) => {
     turn(view, value, view.depth);
     saveView(view);
@@ -75,6 +76,7 @@ function saveView(view, push = false) {
     metric: view.chosen === view.first ? "" : view.data.metrics[view.chosen].name,
     by: view.direction === "up" ? "owner" : "",
     frames: view.depth === "code" ? "" : view.depth,
+    roots: view.roots === "apart" ? view.roots : "",
     zoom: path.map((node) => view.trie.frame[node].toString(36)).join("."),
     search: view.search.text,
     exact: view.search.exact ? "1" : "",
@@ -89,6 +91,7 @@ function restoreView(view, state) {
   const direction = state.by === "owner" ? "up" : "down";
   press(document.getElementById("direction"), direction);
   press(document.getElementById("depth"), depth);
+  chooseRoots(view, state.roots);
   view.search = { text: state.search || "", exact: state.exact === "1" };
   document.getElementById("search").value = view.search.text;
   turn(view, direction, depth);
@@ -144,21 +147,41 @@ function setUpDepth(view) {
   });
 }
 
+// Forked workers run the same code: their stacks are joined, or each process has a root.
+function setUpRoots(view) {
+  const group = document.getElementById("roots");
+  if (!group) return;
+  view.joined = withoutProcesses(view.whole);
+  view.roots = "joined";
+  setUpSwitch(group, (value) => {
+    view.roots = value;
+    turn(view, view.direction, view.depth);
+    saveView(view);
+  });
+}
+
+function chooseRoots(view, value) {
+  if (!view.joined) return;
+  view.roots = value === "apart" ? value : "joined";
+  press(document.getElementById("roots"), view.roots);
+}
+
 // Trie of a choice of frames; "all" and "code" are turned over with all frames, so that owners stay the same.
 function makeTurned(view, direction, depth) {
+  const whole = view.roots === "joined" ? view.joined : view.whole;
   const down = {
-    code: () => withoutRuntime(view.whole, view.frames),
-    imports: () => withImportsFolded(view.whole, view.frames, view.imports),
-    packages: () => byPackage(view.whole, view.frames, view.packages),
-    all: () => view.whole,
+    code: () => withoutRuntime(whole, view.frames),
+    imports: () => withImportsFolded(whole, view.frames, view.imports),
+    packages: () => byPackage(whole, view.frames, view.packages),
+    all: () => whole,
   };
   if (direction === "down") return down[depth]();
   const folds = depth === "imports" || depth === "packages";
-  return invert(folds ? trieOf(view, "down", depth) : view.whole, view.frames, depth !== "code");
+  return invert(folds ? trieOf(view, "down", depth) : whole, view.frames, depth !== "code");
 }
 
 function trieOf(view, direction, depth) {
-  const key = `${direction} ${depth}`;
+  const key = `${direction} ${depth} ${view.roots}`;
   if (!view.tries[key]) view.tries[key] = makeTurned(view, direction, depth);
   return view.tries[key];
 }

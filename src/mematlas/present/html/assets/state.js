@@ -1,5 +1,5 @@
 // State of the view in the fragment of the address: #metric=live&zoom=1a.3, so that it outlives a reload
-// and can be sent on. Names: metric, from, frames, zoom, search, exact, window, process, without, section.
+// and can be sent on. Names: metric, by, frames, roots, zoom, search, exact, window, process, without, section.
 
 const stateListeners = [];
 let written = null;

@@ -74,7 +74,7 @@ function ownerOf(trie, frames, leaf) {
 // Trie of other labels: labelOf(node, label above it) returns the frame that a node is drawn as, or -1 to add
 // its bytes to the node above.
 
-function relabelled(trie, labelOf) {
+function relabelled(trie, labelOf, weightOf = null) {
   const root = emptyNode(trie.frame[0], trie.own.length);
   const placed = new Array(trie.count);
   let count = 1;
@@ -86,10 +86,11 @@ function relabelled(trie, labelOf) {
       let child = node.children.get(label);
       if (!child) {
         child = emptyNode(label, trie.own.length);
-        child.weight = -i; // keeps the order of the whole trie
+        child.weight = weightOf ? 0 : -i; // keeps the order of the whole trie
         node.children.set(label, child);
         count += 1;
       }
+      if (weightOf) child.weight += weightOf(i);
       node = child;
     }
     placed[i] = node;
@@ -97,6 +98,13 @@ function relabelled(trie, labelOf) {
     trie.own.forEach((own, metric) => (node.own[metric] += own[i]));
   }
   return flattened(root, count, trie.own.length);
+}
+
+// Trie without the roots of processes: their stacks are joined, the largest first.
+export function withoutProcesses(trie) {
+  const main = trie.own.map((_, metric) => sumsOf(trie, metric)[0] || 1);
+  const weightOf = (node) => Math.max(...main.map((total, metric) => sumsOf(trie, metric)[node] / total));
+  return relabelled(trie, (node) => (trie.parent[node] === 0 ? -1 : trie.frame[node]), weightOf);
 }
 
 // Trie without runtime frames: their bytes go to the caller.
