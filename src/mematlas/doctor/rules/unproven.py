@@ -9,13 +9,8 @@ if TYPE_CHECKING:
     from mematlas.doctor.model import Finding
 
 # tests/data/shown_fixes.txt lists the others, with the test of each. A name goes from here to there once
-# its test has passed: these tests need two memory nodes, cgroup version 2, or an older kernel (scripts/guest).
-UNPROVEN = frozenset(
-    {
-        "cgroup.raise-high", "fragmentation.compact", "numa.bind", "numa.interleave", "numa.migrate",
-        "numa.other-node", "oom.spare-less", "stacks.madvise", "stacks.ulimit", "thp.defrag",
-    }
-)  # fmt: skip
+# its test has passed: these tests need two memory nodes, cgroup version 2, or CAP_SYS_RESOURCE (scripts/guest).
+UNPROVEN = frozenset({"cgroup.raise-high", "numa.bind", "numa.migrate", "oom.spare-less"})
 
 
 def without_unproven(finding: Finding) -> Finding:
