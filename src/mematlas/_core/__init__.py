@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         STREAM_OPERATIONS,
         run_pingpong,
         run_stream,
+        stream_reader,
         stream_vectors,
     )
     from mematlas._core.binding import PAGE
@@ -150,6 +151,7 @@ __all__ = [
     "same_address_space",
     "scan_pagemap",
     "set_policy",
+    "stream_reader",
     "stream_vectors",
     "swap_handler",
     "touch_pages",
@@ -173,7 +175,7 @@ _MODULES = {
     "bench.fault": "advise_timed fork_timed map_timed touch_pages unmap_timed",
     "bench.pointer_chase": "gather_sum link_pointer_chase run_pointer_chase",
     "bench.sharing": "SHARING_MODES run_sharing",
-    "bench.stream": "STREAM_OPERATIONS run_pingpong run_stream stream_vectors",
+    "bench.stream": "STREAM_OPERATIONS run_pingpong run_stream stream_reader stream_vectors",
     "binding": "PAGE",
     "collector": (
         "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
