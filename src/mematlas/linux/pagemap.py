@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from mematlas import _core
 from mematlas.errors import AccessError, TargetError
 from mematlas.linux import smaps
-from mematlas.linux.pageflags import Category, PagemapEntry, Pages
+from mematlas.linux.page_scan import Category
+from mematlas.linux.pageflags import PagemapEntry, Pages
 from mematlas.linux.process import open_process
 from mematlas.linux.zoneinfo import read_frame_ranges
 
@@ -176,7 +177,8 @@ def _read_tables(entry: Words) -> tuple[dict[str, Words], list[str], int]:
             except OSError as error:
                 why = "not in this kernel" if isinstance(error, FileNotFoundError) else NEEDS
                 denials.append(f"{name}: hidden, {why}")
-        columns, distinct = _core.join_frames(entry, list(files.values()))
+        counts = list(files).index("kpagecount") if "kpagecount" in files else -1
+        columns, distinct = _core.join_frames(entry, list(files.values()), counts=counts)
     finally:
         for descriptor in files.values():
             os.close(descriptor)
