@@ -259,6 +259,12 @@ class ProcessRecorder:
             self._process = process
             self._writer.process(process)
 
+    def ended_at(self, peak_rss_bytes: int) -> None:
+        """Write the highest RSS by the kernel's account at the end: of a killed process nobody read the last one."""
+        if peak_rss_bytes > (self._process.peak_rss_bytes or 0):
+            self._process = replace(self._process, peak_rss_bytes=peak_rss_bytes)
+            self._writer.process(self._process)
+
     def _ended_by(self, status: int) -> Process:
         ending = child.format_wait_status(status)
         return replace(self._process, ending=ending, cause=self._cause if ending == _KILLED else "")
