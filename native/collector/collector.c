@@ -161,7 +161,7 @@ int mematlas_collector_create(const struct mematlas_trace_settings *settings, co
 	*ret = NULL;
 	if (!collector)
 		return -ENOMEM;
-	collector->watched = -1;
+	collector->watched = collector->wake = -1;
 	collector->settings = *settings;
 	int error = settings_are_valid(settings) ? open_session(collector, library) : -EINVAL;
 	if (error) {
@@ -201,6 +201,11 @@ int64_t mematlas_collector_refusals(struct mematlas_collector *collector, uint64
 double mematlas_collector_now(const struct mematlas_collector *collector)
 {
 	return clock_monotonic_s() - collector->started;
+}
+
+void mematlas_collector_wake_by(struct mematlas_collector *collector, int fd)
+{
+	collector->wake = fd;
 }
 
 /* The traced processes read `off` and record nothing more; what is in their rings can still be read. */

@@ -156,6 +156,7 @@ struct mematlas_collector {
 	uint32_t pending_count, pending_capacity;
 	char session[128]; /* text of TRACE_SESSION_VARIABLE */
 	int watched; /* pidfd */
+	int wake; /* poll returns when it can be read; -1: none */
 	bool emitted_watched;
 	struct mematlas_trace_settings settings;
 	struct trace_control *control;

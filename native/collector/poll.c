@@ -89,26 +89,36 @@ static long run_round(struct mematlas_collector *collector)
 	return fullest > 0 ? CALM_NS : IDLE_NS;
 }
 
-/* Sleeps until `ns` have passed, a process joins or ends; false: interrupted by a
- * signal. */
+static nfds_t add_ends(const struct mematlas_collector *collector, struct pollfd *ends)
+{
+	nfds_t count = 0;
+
+	for (uint32_t i = 0; i < collector->count; i++) {
+		const struct process *process = collector->processes[i];
+		if (!process->dead && !process->emitted_ended && process->pidfd >= 0)
+			ends[count++] = (struct pollfd){.fd = process->pidfd, .events = POLLIN};
+	}
+	return count;
+}
+
+/* Sleeps until `ns` have passed, a process joins or ends; false: interrupted by a signal, or there is
+ * something to read for the caller. */
 static bool wait_ns(struct mematlas_collector *collector, long ns)
 {
-	CLEANUP_FREE struct pollfd *ends = malloc((collector->count + 2) * sizeof *ends);
+	CLEANUP_FREE struct pollfd *ends = malloc((collector->count + 3) * sizeof *ends);
 	struct timespec time = {.tv_nsec = ns};
-	nfds_t count = 0;
+	int watched = collector->emitted_watched ? -1 : collector->watched; /* -1: not waited for */
 
 	if (!ends)
 		return true;
-	ends[count++] = (struct pollfd){.fd = collector->broker.arrival, .events = POLLIN};
-	if (!collector->emitted_watched)
-		ends[count++] = (struct pollfd){.fd = collector->watched, .events = POLLIN};
-	for (uint32_t i = 0; i < collector->count; i++)
-		if (!collector->processes[i]->dead && !collector->processes[i]->emitted_ended &&
-		    collector->processes[i]->pidfd >= 0)
-			ends[count++] = (struct pollfd){collector->processes[i]->pidfd, POLLIN, 0};
-	int ready = ppoll(ends, count, &time, NULL);
+	ends[0] = (struct pollfd){.fd = collector->broker.arrival, .events = POLLIN};
+	ends[1] = (struct pollfd){.fd = collector->wake, .events = POLLIN};
+	ends[2] = (struct pollfd){.fd = watched, .events = POLLIN};
+	int ready = ppoll(ends, 3 + add_ends(collector, ends + 3), &time, NULL);
 	if (ready > 0 && ends[0].revents)
 		collector->scan_now = true;
+	if (ready > 0 && ends[1].revents)
+		return false;
 	return ready >= 0 || errno != EINTR;
 }
 

@@ -116,3 +116,23 @@ int state_copy(struct state *to, const struct state *from, uint64_t since)
 	to->since = since;
 	return 0;
 }
+
+/* Stacks, code and modules stay, since rings refer to them by number. */
+void state_restart(struct state *state)
+{
+	struct stack_stats_table *stats = &state->stats;
+
+	free(state->blocks.groups);
+	free(state->large.slots);
+	free(state->age_matrix.slots);
+	state->blocks = (struct blocks){0};
+	state->large = (struct large){0};
+	state->age_matrix = (struct age_matrix){0};
+	state->ranges.count = state->touches.count = state->before.count = 0;
+	memset(stats->table, 0, ((size_t)stats->mask + 1) * sizeof *stats->table);
+	stats->count = 0;
+	state->since = 0;
+	state->live = state->peak = 0;
+	state->peak_time = 0;
+	state->epoch++;
+}

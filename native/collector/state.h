@@ -338,6 +338,8 @@ uint64_t module_word(const struct state *state, const struct loaded_modules *loa
 bool state_init(struct state *state, double mean);
 void state_free(struct state *state);
 int state_copy(struct state *to, const struct state *from, uint64_t since); /* for a forked child */
+/* Forgets what is live and what was. Numbers of statistics that the caller keeps are void. */
+void state_restart(struct state *state);
 
 /* state_check.c: the equations above. NULL if they hold, else which one does not; for tests. */
 const char *state_check(const struct state *state);

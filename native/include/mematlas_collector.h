@@ -216,6 +216,8 @@ void mematlas_collector_admit(struct mematlas_collector *collector, int pid);
  * event. */
 int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms,
 			    struct mematlas_event *ret);
+/* Lets poll return, without an event, when `fd` can be read; -1: no more. The caller keeps it open. */
+void mematlas_collector_wake_by(struct mematlas_collector *collector, int fd);
 /* Seconds since the collector was created. */
 double mematlas_collector_now(const struct mematlas_collector *collector);
 /* Frees everything but the description that mematlas_collector_process() returns of a process that
@@ -331,5 +333,17 @@ struct mematlas_bad_free {
 /* The first thousand, in order; exact mode only. */
 int64_t mematlas_collector_bad_frees(struct mematlas_collector *collector, int process,
 				     struct mematlas_bad_free *rows, uint64_t capacity);
+/* Sums over all stacks of what counts as live: not the mappings of allocators, not files. */
+struct mematlas_sums {
+	double allocated_bytes, allocations, allocated_variance;
+	double live_bytes, live_variance;
+	double peak_bytes, peak_variance, peak_s;
+};
+/* Up to now: all that the process recorded before the call is in the sums. */
+int mematlas_collector_sums(struct mematlas_collector *collector, int process,
+			    struct mematlas_sums *ret);
+/* Forgets what the process has recorded until now, as if tracing began here. Memory of before that is freed
+ * later is not known. `looks`: 1: a peak of RSS from here on is worth a snapshot; 0: no peak is. */
+int mematlas_collector_restart(struct mematlas_collector *collector, int process, uint32_t looks);
 /* Reads a program file, or the interpreter of a script: enum trace_left_kind of trace_format.h. */
 int mematlas_program_left(const char *path);

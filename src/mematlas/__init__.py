@@ -74,6 +74,11 @@ if not TYPE_CHECKING:  # else a type checker would accept any name
         return found
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Register `%%mematlas` and `%mematlas_report`, as `%load_ext mematlas` asks."""
+    import_module("mematlas.notebook.magics").load(shell)
+
+
 def __dir__() -> list[str]:
     """List the public names."""
     return list(__all__)

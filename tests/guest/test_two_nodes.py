@@ -16,7 +16,7 @@ import pytest
 from guest.conftest import NODES, holding, mematlas
 from mematlas import _core
 from mematlas.cli import main
-from mematlas.errors import UnsupportedError, UsageError
+from mematlas.errors import MematlasError, UnsupportedError, UsageError
 from mematlas.linux.zoneinfo import read_frame_ranges
 from mematlas.memory import Arena, Region, mbind, mempolicy, migrate_pages, move_pages, where
 from mematlas.observe.page_states.analyse import node_of
@@ -100,6 +100,17 @@ def test_memory_is_on_the_node_asked_for(node: int) -> None:
         assert f"N{node}=8192" in numa_maps(region.address)
         assert frames_nodes(region) == {node}
         assert anonymous(node) - before > 28 * MIB
+
+
+def test_more_than_a_node_has_is_refused() -> None:
+    """Memory bound to one node is not populated beyond what that node has, although the other has more."""
+    text = (NODES / "node1" / "meminfo").read_text()
+    names = r"(?:MemFree|Active\(file\)|Inactive\(file\)):\s+(\d+)"
+    size = sum(int(each) << 10 for each in re.findall(names, text)) + 64 * MIB
+    with pytest.raises(MematlasError, match="node 1 can give"):
+        Region(size, node=1, populate=True)
+    with Region(size, node=1) as region:
+        assert "bound to node 1" in region.explain()
 
 
 def test_migration_moves_all_pages() -> None:

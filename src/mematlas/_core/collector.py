@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -160,6 +160,20 @@ class ResidencySnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Sums:
+    """What a process allocated since tracing began, or since the last restart; struct mematlas_sums."""
+
+    allocated_bytes: float
+    allocations: float
+    allocated_variance: float
+    live_bytes: float
+    live_variance: float
+    peak_bytes: float
+    peak_variance: float
+    peak_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class SetMark:
     """A mark as a thread of the program set it."""
 
@@ -241,6 +255,23 @@ class Collector:
         """Read rings until there is an event; return it with its process, or NONE after the timeout."""
         check(lib.mematlas_collector_poll(self._handle, int(timeout_s * 1000), self._event))
         return Event(self._event.type), self._event.process
+
+    def wake_by(self, descriptor: int) -> None:
+        """Make poll() return, without an event, when a descriptor can be read. The caller keeps it open."""
+        lib.mematlas_collector_wake_by(self._handle, descriptor)
+
+    def restart(self, process: int, *, looks: bool) -> None:
+        """Forget what a process has recorded until now, as if tracing began here.
+
+        `looks`: a peak of RSS from here on is worth a snapshot; else no peak is.
+        """
+        check(lib.mematlas_collector_restart(self._handle, process, looks))
+
+    def sums(self, process: int) -> Sums:
+        """Return the sums of a process, of all that it has recorded until now."""
+        found = ffi.new("struct mematlas_sums *")
+        check(lib.mematlas_collector_sums(self._handle, process, found))
+        return Sums(**{each.name: float(getattr(found, each.name)) for each in fields(Sums)})
 
     def now_s(self) -> float:
         """Return the seconds since the collector was created."""

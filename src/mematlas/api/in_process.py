@@ -1,34 +1,51 @@
-"""Tracing of a block of this program's own code: `with mematlas.trace() as traced:`."""
+"""Tracing of this program's own code: a `with` block, a function, or from start() to stop()."""
 
 from __future__ import annotations
 
-import ctypes
-import errno
+import functools
+import inspect
 import json
 import os
 import subprocess
-import sys
-from contextlib import suppress
+import threading
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Self
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
 from mematlas.errors import MematlasError, UsageError
-from mematlas.tracing.child import library
+from mematlas.tracing.own_tracer import OwnTracer, recorder_command
 from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mematlas.api.recording import Recording
     from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import Report
 
-_BUSY = "this process is traced already, by `mematlas run`, `mematlas attach` or another mematlas.trace()"
+
+_P = ParamSpec("_P")
+_R_co = TypeVar("_R_co", covariant=True)
+
+
+class TracedFunction(Protocol[_P, _R_co]):
+    """A function whose calls are traced. `traced` is the Trace of the last call that has ended; None: none has."""
+
+    traced: Trace | None
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R_co:
+        """Call the function."""
+        ...
 
 
 class Trace:
-    """A traced `with` block of this program, as `mematlas.trace` returns it.
+    """A traced part of this program, as `mematlas.trace` returns it.
+
+    A `with` or `async with` block, a decorated function, or what runs from `start()` to `stop()`.
 
     `path` is the name of the recording. After the block, `recording`, `report()` and `leaks()` give
-    its content. A Trace serves one block.
+    its content. A Trace serves one block; as a decorator it makes another one for each call.
 
     >>> import mematlas, tempfile, os
     >>> with mematlas.trace(os.path.join(tempfile.mkdtemp(), "block.atlas")) as traced:
@@ -44,7 +61,7 @@ class Trace:
         self.path = os.fspath(output) if output else f"mematlas-{os.getpid()}.atlas"
         self._settings = settings
         self._recorder: subprocess.Popen[str] | None = None
-        self._tracer: _Tracer | None = None
+        self._tracer: OwnTracer | None = None
         self._done = False
         self._recording: Recording | None = None
 
@@ -59,7 +76,7 @@ class Trace:
             raise UsageError("a Trace serves one block; call mematlas.trace() again")
         request = {"pid": os.getpid(), "output": self.path, "settings": asdict(self._settings)}
         self._recorder = subprocess.Popen(
-            [sys.executable, "-m", "mematlas.tracing.recorder", json.dumps(request)],
+            recorder_command("mematlas.tracing.recorder", json.dumps(request)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -67,18 +84,12 @@ class Trace:
         )
         try:
             session = self._await_reply("session ")
-            self._tracer = _Tracer(library())
-            error = self._tracer.attach(session)
+            tracer = OwnTracer()
+            tracer.attach(session)
         except BaseException:
             self._close_recorder()
             raise
-        if error:
-            self._close_recorder()
-            raise (
-                UsageError(_BUSY)
-                if error == errno.EBUSY
-                else MematlasError(f"this process cannot be traced: {os.strerror(error)}")
-            )
+        self._tracer = tracer
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -102,6 +113,87 @@ class Trace:
         finally:
             self._tracer.detach()  # does nothing if detached already
             self._close_recorder()
+
+    def _repr_html_(self) -> str | None:
+        """Return the report as notebooks show it; None before the block has ended."""
+        return self.recording._repr_html_() if self._done else None
+
+    async def __aenter__(self) -> Self:
+        """Do as `__enter__`. All tasks are traced, those of other threads too."""
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        """Do as `__exit__`."""
+        self.__exit__(kind, *rest)
+
+    def start(self) -> Self:
+        """Begin to trace, as the start of a `with` block does.
+
+        >>> import mematlas, tempfile, os
+        >>> traced = mematlas.trace(os.path.join(tempfile.mkdtemp(), "cells.atlas")).start()
+        >>> data = bytes(32 << 20)
+        >>> traced.stop().recording.complete
+        True
+        """
+        return self.__enter__()
+
+    def stop(self) -> Self:
+        """End the tracing, as the end of a `with` block does.
+
+        Raises:
+            UsageError: it has not begun, or has ended.
+            MematlasError: the recording is cut short.
+        """
+        if self._recorder is None:
+            raise UsageError("stop() ends what start() began; nothing is traced now")
+        self.__exit__(None)
+        return self
+
+    def __call__(self, function: Callable[_P, _R_co]) -> TracedFunction[_P, _R_co]:
+        """Trace each call of a function, or of a coroutine function until it is awaited to its end.
+
+        The first call writes `path`, the next ones "NAME.2.atlas" and so on. `function.traced` is the Trace of the
+        last call that has ended. A call within another is part of that one.
+
+        Raises:
+            UsageError: the function is a generator, whose code runs at each `next()`.
+
+        >>> import mematlas, tempfile, os
+        >>> @mematlas.trace(os.path.join(tempfile.mkdtemp(), "load.atlas"))
+        ... def load():
+        ...     return bytes(32 << 20)
+        >>> data = load()
+        >>> load.traced.recording.complete
+        True
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise UsageError("a generator runs when it is iterated; trace the loop by `with`")
+        calls = _Calls(self, self._settings)
+        wrapper: Any
+
+        if inspect.iscoroutinefunction(function):
+
+            async def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+                traced = calls.begin()
+                try:
+                    with traced or nullcontext():
+                        return await function(*args, **kwargs)
+                finally:
+                    calls.end(traced)
+        else:
+
+            def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+                traced = calls.begin()
+                try:
+                    with traced or nullcontext():
+                        return function(*args, **kwargs)
+                finally:
+                    calls.end(traced)
+
+        wrapper = functools.wraps(function)(wrapper)
+        calls.wrapper, wrapper.traced = wrapper, None
+        found: TracedFunction[_P, _R_co] = wrapper
+        return found
 
     @property
     def recording(self) -> Recording:
@@ -182,29 +274,31 @@ class Trace:
         recorder.wait()
 
 
-class _Tracer:
-    """The tracer's library, loaded into this process.
+class _Calls:
+    """The calls of a decorated function: one is traced at a time."""
 
-    By ctypes.PyDLL instead of the cffi core, for two reasons. The core must not be linked to the
-    tracer, which would then be in every process that imports mematlas. And PyDLL keeps the GIL
-    during the call, which exchanging the hooks of Python's allocators needs; cffi releases the GIL.
-    """
+    def __init__(self, first: Trace, settings: TraceSettings) -> None:
+        self._first = first
+        self._settings = settings
+        self._count = 0
+        self._running = threading.Lock()
+        self.wrapper: Any = None
 
-    def __init__(self, path: str) -> None:
-        """Load the library and declare its two functions, as attach.c defines them."""
-        loaded = ctypes.PyDLL(path)
-        self._attach, self._detach = loaded.mematlas_attach, loaded.mematlas_detach
-        for function in (self._attach, self._detach):
-            function.argtypes = (ctypes.c_char_p, ctypes.c_int)
-            function.restype = ctypes.c_int
+    def begin(self) -> Trace | None:
+        """Return the Trace of a call; None if another call is traced."""
+        if not self._running.acquire(blocking=False):
+            return None
+        self._count += 1
+        path = PurePath(self._first.path)
+        if self._count > 1:
+            path = path.with_suffix(f".{self._count}{path.suffix}")
+        return Trace(path, self._settings)
 
-    def attach(self, session: str) -> int:
-        """Join the session and hook this process; return 0 or an errno."""
-        return -int(self._attach(os.fsencode(session), 1))  # 1: the caller holds the GIL
-
-    def detach(self) -> None:
-        """Unhook this process; nothing happens if it is not hooked."""
-        self._detach(None, 1)
+    def end(self, traced: Trace | None) -> None:
+        """Note that a call has ended."""
+        if traced is not None:
+            self.wrapper.traced = traced
+            self._running.release()
 
 
 def trace(
@@ -214,7 +308,10 @@ def trace(
     sample_bytes: int = SAMPLE_BYTES,
     interval_s: float = INTERVAL_S,
 ) -> Trace:
-    """Trace the allocations of a `with` block, of all threads of this process, with residency.
+    """Trace the allocations of a part of this program, of all threads, with residency.
+
+    The part is a `with` or `async with` block, each call of a function that `@mematlas.trace()` decorates, or what
+    runs from `start()` to `stop()`.
 
     Arguments:
         output: the recording to write; default mematlas-PID.atlas in the working directory.

@@ -57,6 +57,12 @@ class Recording:
     def __repr__(self) -> str:
         return f"<mematlas.Recording {self.path!r}>"
 
+    def _repr_html_(self) -> str:
+        """Return the report as notebooks show it."""
+        from mematlas.api.cell_views import cell_html
+
+        return cell_html(self)
+
     @property
     def command(self) -> tuple[str, ...]:
         """The traced command, one word an item.

@@ -23,6 +23,7 @@ _PARTS = 6  # of a run: two sets of six medians are apart by chance in 2 of 924 
 _PAIRS = 10  # parts of a run of pairs: their medians are on one side by chance in 2 of 1,024 cases
 _CHANCE = 0.05  # that two sets of samples of one distribution are apart
 _PAIRS_CHANCE = 0.005  # that all pairs of two figures of one distribution differ to one side
+_WORTH = 1.2  # what a larger distance must gain beyond a smaller one
 _SHARED = 4  # figures that must drift alike before the machine is said to drift
 _BEYOND = 0.5  # of a run: a drift may have begun that long before it
 
@@ -218,6 +219,22 @@ def best_of(base: Figure, others: Sequence[Figure]) -> tuple[Figure, Difference]
         return best
     may_be_better = [each for each in compared if not each[1].is_no_better]
     return max(may_be_better, key=lambda each: each[1].factor)
+
+
+def least_of(base: Figure, ordered: Sequence[Figure]) -> tuple[Figure, Difference]:
+    """Return the first of several alternatives, least first, beyond which none is proven to gain a fifth.
+
+    If none is proven better than `base`, as best_of().
+    """
+    better = [each for each in ordered if gain(base, each).outcome is Outcome.BETTER]
+    if not better:
+        return best_of(base, ordered)
+    chosen = better[0]
+    for each in better[1:]:
+        more = gain(chosen, each)
+        if more.outcome is Outcome.BETTER and more.factor >= _WORTH:
+            chosen = each
+    return chosen, gain(base, chosen)
 
 
 def drift_notes(figures: Sequence[Figure]) -> list[str]:

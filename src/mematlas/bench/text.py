@@ -42,7 +42,9 @@ def render_result(
         )
     if any(not each.decided for told in explanations.values() for each in told):
         note(
-            console, "lines with ? have no answer: the samples prove neither a difference nor none"
+            console,
+            "lines with ? have no answer: the samples prove neither a difference nor none. Measure for longer "
+            "(--duration), or while fewer programs run",
         )
     if not result.complete:
         note(console, "interrupted: figures that were not measured by then are missing")

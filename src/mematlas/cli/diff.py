@@ -8,15 +8,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import add_json, add_output, add_wrappers, output_format, positive, size
+from mematlas.cli.markdown import add_markdown, write_markdown
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import write_text
 from mematlas.errors import UsageError
-from mematlas.report.json_writer import frame_fields
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mematlas.report.model.diff import Diff, StackChange
 
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "write an HTML page with the flame graph of both runs, or JSON if FILE ends in .json",
     )
     add_json(parser, "diff")
+    add_markdown(parser)
     add_wrappers(parser)
     parser.add_argument(
         "--fail-over",
@@ -68,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the recordings and print what changed."""
+    if arguments.markdown and arguments.json:
+        raise UsageError("choose --markdown or --json")
     before, after = (
         open_recording(arguments.before, arguments.skip, arguments.keep),
         open_recording(arguments.after, arguments.skip, arguments.keep),
@@ -80,7 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
             write_text(path, [render_diff_html(diff)])
         else:
             write_text(path, [_render_json(diff, arguments.top)])
-    if arguments.json:
+    if write_markdown(arguments, _render_markdown(diff, arguments)):
+        pass
+    elif arguments.json:
         sys.stdout.write(_render_json(diff, arguments.top))
     elif not arguments.output:
         from rich.console import Console
@@ -89,6 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
 
         render_diff(diff, top=arguments.top or DEFAULT_TOP, every=arguments.all, console=Console())
     return _check(diff, arguments.fail_over)
+
+
+def _render_markdown(diff: Diff, arguments: argparse.Namespace) -> Iterator[str]:
+    from mematlas.report import markdown
+
+    return markdown.render_diff(diff, top=arguments.top or DEFAULT_TOP, every=arguments.all)
 
 
 def _check(diff: Diff, limit: int | None) -> int:
@@ -124,6 +135,8 @@ def _render_json(diff: Diff, top: int | None) -> str:
 
 
 def _changes(changes: Sequence[StackChange]) -> list[dict[str, Any]]:
+    from mematlas.report.json_writer import frame_fields
+
     return [{**_change(each), "frames": [frame_fields(f) for f in each.frames]} for each in changes]
 
 

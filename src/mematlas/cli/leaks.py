@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import add_json, add_recording, add_wrappers, positive, size
+from mematlas.cli.markdown import add_markdown, write_markdown
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import DEFAULT_STACKS as DEFAULT_JSON_STACKS
 from mematlas.errors import UsageError
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `mematlas leaks`."""
     add_recording(parser)
     add_json(parser, "leaks")
+    add_markdown(parser)
     add_wrappers(parser)
     parser.add_argument(
         "--top",
@@ -41,8 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording and print what was live at its end."""
+    from mematlas.report import markdown
+
+    if arguments.markdown and arguments.json:
+        raise UsageError("choose --markdown or --json")
     leaks = open_recording(arguments.file, arguments.skip, arguments.keep).leaks()
-    if arguments.json:
+    written = markdown.render_leaks(leaks, top=arguments.top or DEFAULT_STACKS)
+    if write_markdown(arguments, written):
+        pass
+    elif arguments.json:
         from mematlas.report import json_writer
 
         top = arguments.top or DEFAULT_JSON_STACKS

@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.blas_threads import limit_blas_threads
+from mematlas.cli.defaults import apply_defaults
+from mematlas.cli.missing_packages import describe
 from mematlas.cli.parser import command_parser, find_command, top_parser
 from mematlas.errors import AccessError, MematlasError
 from mematlas.present.printable import clean
@@ -69,12 +71,24 @@ def _exit_code(error: OSError) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    try:
+        return _call(argv)
+    except ModuleNotFoundError as error:
+        missing = describe(error)
+        if missing:
+            raise MematlasError(missing) from None
+        raise
+
+
+def _call(argv: list[str]) -> int:
     if not argv:
         top_parser().print_help()
         return 0
     if argv[0].startswith("-"):
         top_parser().parse_args(argv)  # exits after --help and --version, raises for the rest
-    parser, module = command_parser(find_command(argv[0]))
+    command = find_command(argv[0])
+    parser, module = command_parser(command)
+    apply_defaults(command.name, parser)
     return int(module.run(parser.parse_args(argv[1:])))
 
 

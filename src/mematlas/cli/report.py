@@ -17,6 +17,7 @@ from mematlas.cli.arguments import (
     positive,
     run_time,
 )
+from mematlas.cli.markdown import add_markdown, write_markdown
 from mematlas.cli.recordings import open_recording
 from mematlas.errors import UsageError
 from mematlas.present.output_file import writing
@@ -102,6 +103,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " (default VS Code; a setting of the page)",
     )
     add_wrappers(parser)
+    add_markdown(parser)
     add_json(parser, "report")
 
 
@@ -121,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.api.recording import html_page
 
     recording = open_recording(arguments.file, arguments.skip, arguments.keep)
+    _check_markdown(arguments)
     if arguments.tree or arguments.by_package:
         return _run_tree(arguments, recording)
     if arguments.inverted or arguments.depth or arguments.threshold is not None:
@@ -137,19 +140,41 @@ def run(arguments: argparse.Namespace) -> int:
             write_text(path, _render_json(recording, arguments))
     if arguments.json:
         sys.stdout.writelines(_render_json(recording, arguments))
-    elif not arguments.output:
-        from rich.console import Console
-
-        from mematlas.report.analyse.lines import lines
-        from mematlas.report.text.report import render_report
-
-        report = recording.report(pid=arguments.pid, at=arguments.at)
-        top = arguments.top or DEFAULT_LINES
-        by = arguments.by or report.main_metric
-        ranked = lines(report.stacks, by)
-        leaks = None if arguments.pid else recording.leaks()  # which are of all processes together
-        render_report(report, ranked, top=top, by=by, console=Console(), leaks=leaks)
+    _print(recording, arguments)
     return 0
+
+
+def _check_markdown(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for what has no Markdown."""
+    if not (arguments.markdown or arguments.step_summary):
+        return
+    if arguments.tree or arguments.by_package or arguments.since or arguments.until:
+        raise UsageError(
+            "--markdown and --step-summary take neither --tree nor --by-package nor --since nor --until"
+        )
+    if arguments.markdown and arguments.json:
+        raise UsageError("choose --markdown or --json")
+
+
+def _print(recording: Recording, arguments: argparse.Namespace) -> None:
+    """Print the report as text or Markdown, unless other output was asked for."""
+    other = arguments.json or arguments.output
+    if other and not (arguments.markdown or arguments.step_summary):
+        return
+    from rich.console import Console
+
+    from mematlas.report import markdown
+    from mematlas.report.analyse.lines import lines
+    from mematlas.report.text.report import render_report
+
+    report = recording.report(pid=arguments.pid, at=arguments.at)
+    top = arguments.top or DEFAULT_LINES
+    by = arguments.by or report.main_metric
+    ranked = lines(report.stacks, by)
+    leaks = None if arguments.pid else recording.leaks()  # which are of all processes together
+    written = markdown.render_report(report, ranked, by=by, top=top, leaks=leaks)
+    if not (write_markdown(arguments, written) or other):
+        render_report(report, ranked, top=top, by=by, console=Console(), leaks=leaks)
 
 
 def _run_tree(arguments: argparse.Namespace, recording: Recording) -> int:

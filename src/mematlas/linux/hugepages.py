@@ -275,7 +275,7 @@ def _check_pool(kind: PageKind, length: int) -> None:
     need = -(-length // kind.size)
     if pool.available < need:
         raise PagesUnavailableError(
-            f"hugetlb {kind}: {need} pages needed, {pool.available} of {pool.total} free; "
+            f"hugetlb {kind}: {need} {'page' if need == 1 else 'pages'} needed, {pool.available} of {pool.total} free; "
             f"{pool_setting(kind, need)}",
             _pool_file(kind),
         )

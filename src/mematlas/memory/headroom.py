@@ -1,4 +1,4 @@
-"""Memory that can be populated before the OOM killer is called: of the machine and of each cgroup."""
+"""Memory that can be populated before the OOM killer is called: of the machine, of nodes, of each cgroup."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from mematlas.linux import cgroup, machine
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.linux.cgroup import CgroupLevel
 
+_NODE = "sys/devices/system/node/node{}/meminfo"
+_NODE_FILES = ("Inactive(file)", "Active(file)")
 _FILES = ("inactive_file", "active_file")  # what reclaim can drop
 
 
@@ -40,12 +44,28 @@ def read_headroom(*, swap: bool = True) -> Headroom | None:
     return min(limits)
 
 
-def explain_shortage(length: int) -> str:
-    """Return why `length` bytes cannot be populated; "" if they can."""
-    headroom = read_headroom()
-    if headroom is None or length <= headroom.size:
+def read_node_headroom(nodes: Sequence[int]) -> Headroom | None:
+    """Return what memory bound to these nodes can take; None if the kernel does not show it.
+
+    The other nodes' memory does not help it: the OOM killer is called while they are empty.
+    """
+    tree = machine.Tree("/")
+    infos = [machine.parse_meminfo(tree.text(_NODE.format(node))) for node in nodes]
+    if not nodes or not all("MemFree" in info for info in infos):
+        return None
+    free = sum(info["MemFree"] + sum(info.get(name, 0) for name in _NODE_FILES) for info in infos)
+    swap = machine.parse_meminfo(tree.text("proc/meminfo")).get("SwapFree", 0)
+    listed = ", ".join(map(str, nodes))
+    return Headroom(free + swap, f"node {listed} can give (free memory and swap, and page cache)")
+
+
+def explain_shortage(length: int, nodes: Sequence[int] = ()) -> str:
+    """Return why `length` bytes, bound to `nodes` if any, cannot be populated; "" if they can."""
+    limits = [each for each in (read_headroom(), read_node_headroom(nodes)) if each is not None]
+    tightest = min(limits, default=None)
+    if tightest is None or length <= tightest.size:
         return ""
-    return f"that is more than the {format_bytes(headroom.size)} {headroom.limit}"
+    return f"that is more than the {format_bytes(tightest.size)} {tightest.limit}"
 
 
 def _droppable(level: CgroupLevel) -> int:

@@ -22,6 +22,8 @@ from mematlas.memory import headroom
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.linux.hugepages import PageKind
 
 
@@ -108,9 +110,12 @@ def advise_kind(kind: PageKind, address: int, length: int, *, exact: bool = Fals
             _core.advise(address + offset, min(piece, length - offset), Advice.DONTDUMP)
 
 
-def check_headroom(length: int) -> None:
-    """Raise PagesUnavailableError if populating `length` bytes would call the OOM killer."""
-    reason = headroom.explain_shortage(length)
+def check_headroom(length: int, nodes: Sequence[int] = ()) -> None:
+    """Raise PagesUnavailableError if populating `length` bytes would call the OOM killer.
+
+    nodes: those that the memory is bound to.
+    """
+    reason = headroom.explain_shortage(length, nodes)
     if reason:
         raise PagesUnavailableError(f"{format_bytes(length)} could not be populated: {reason}")
 

@@ -98,6 +98,7 @@ class Region(Advisable, Closable):
         self._share, self._vma_name = share, name
         self._keep_small = huge is not None and kinds[0] is BASE
         nodes = numa.as_list(node)
+        self._bound = nodes if policy == "bind" else []
         self._check_options(lock, fork, policy, nodes)
         self._guard = _core.PAGE if guard else 0
         if secret:
@@ -168,7 +169,7 @@ class Region(Advisable, Closable):
                 page_mapping.advise_kind(kind, self.address, self.length, exact=True)
             if populate:
                 if not kind.is_hugetlb:  # those come from a pool
-                    page_mapping.check_headroom(self.length)
+                    page_mapping.check_headroom(self.length, self._bound)
                 page_mapping.populate(self.address, self.length)
         except BaseException:
             self.close()
@@ -254,11 +255,25 @@ class Region(Advisable, Closable):
         if placement.by_node:
             nodes = ", ".join(f"node {n}: {format_bytes(s)}" for n, s in placement.by_node.items())
             lines.append(f"on {nodes}")
+        if shortage := self._shortage(placement.resident):
+            lines.append(shortage)
         if placement.locked:
             lines.append(f"{format_bytes(placement.locked)} locked")
         if self._protection:
             lines.append(secret_memory.EXPLANATIONS[self._protection])
         return "\n".join(lines)
+
+    def _shortage(self, resident: int) -> str:
+        """Return a line if what is not resident yet is more than its nodes can give."""
+        rest = max(0, self.length - resident)
+        reason = headroom.explain_shortage(rest, self._bound) if self._bound and rest else ""
+        if not reason:
+            return ""
+        listed = ", ".join(map(str, self._bound))
+        return (
+            f"{format_bytes(rest)} are not resident yet, and bound to node {listed}: {reason}; touching all "
+            "of them calls the OOM killer, whatever other nodes have"
+        )
 
     @property
     def protection(self) -> secret_memory.Protection | None:
@@ -366,9 +381,10 @@ class Region(Advisable, Closable):
             raise MematlasError(message) from None
 
     def _check_lock_headroom(self) -> None:
-        if not headroom.explain_shortage(self.length):
+        if not headroom.explain_shortage(self.length, self._bound):
             return  # without the cost of reading the placement
-        reason = headroom.explain_shortage(self.length - self.placement.resident)
+        rest = self.length - self.placement.resident
+        reason = headroom.explain_shortage(rest, self._bound)
         if reason:
             raise MematlasError(f"{format_bytes(self.length)} could not be locked: {reason}")
 

@@ -265,6 +265,20 @@ class ProcessRecorder:
             self._process = replace(self._process, peak_rss_bytes=peak_rss_bytes)
             self._writer.process(self._process)
 
+    def close_without_pages(self) -> None:
+        """Write what was allocated until now, and the ending of a recording whose pages are not read."""
+        self._write_totals()
+        self.flush_timeline()
+        info = self._collector.process(self._index)
+        self._writer.process(
+            replace(
+                self._process,
+                ending="still running when recording ended",
+                note=_note(info, "its pages were not read; residency is unknown", self._marks_set),
+                peak_rss_bytes=info.peak_rss_bytes or None,
+            )
+        )
+
     def _ended_by(self, status: int) -> Process:
         ending = child.format_wait_status(status)
         return replace(self._process, ending=ending, cause=self._cause if ending == _KILLED else "")

@@ -78,10 +78,13 @@ def test_what_stayed_is_told_by_reason(capsys: pytest.CaptureFixture[str]) -> No
     from rich.console import Console
 
     outcomes = {"moved": 8192, "EACCES": 4096, "EFAULT": 4096, "already there": 4096}
-    found = Migration(1, "x", 1, {0: 20480}, {0: 8192, 1: 12288}, outcomes, shared=False, seconds=1)
+    found = Migration(
+        1, "x", 1, {0: 20480}, {0: 8192, 1: 12288}, outcomes, room=9000, shared=False, seconds=1
+    )
     render_migration(found, console=Console(width=100))
     text = capsys.readouterr().out
     assert "8.00 KiB moved in 1 s, 4.00 KiB stayed elsewhere" in text
     assert "other processes map them, too" in text
     assert "--shared moves pages" in text
+    assert "node 1 could take 8.79 KiB of the 20.0 KiB that are on other nodes" in text
     assert found.left == 4096

@@ -27,6 +27,45 @@ def test_more_than_the_machine_has() -> None:
         Region(total - 64 * MIB, huge="thp", lock=True)
 
 
+def test_a_nodes_room_is_its_own() -> None:
+    """What a node can give is its free memory, its page cache and free swap."""
+    if not Path("/sys/devices/system/node/node0/meminfo").exists():
+        pytest.skip("this kernel shows no nodes")
+
+    def shown() -> int:
+        text = Path("/sys/devices/system/node/node0/meminfo").read_text()
+        names = r"(?:MemFree|Active\(file\)|Inactive\(file\)): +(\d+)"
+        swap = re.search(r"SwapFree: +(\d+)", Path("/proc/meminfo").read_text())
+        sizes = [*re.findall(names, text), swap[1] if swap else "0"]
+        return sum(int(size) << 10 for size in sizes)
+
+    before, found, after = shown(), headroom.read_node_headroom([0]), shown()
+    assert found is not None
+    assert min(before, after) - 512 * MIB <= found.size <= max(before, after) + 512 * MIB
+    assert headroom.read_node_headroom([]) is None
+    assert headroom.read_node_headroom([63]) is None
+
+
+def test_a_full_node_is_no_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Populating more than the node of a binding has is refused; without populate, explain() says so."""
+    room = headroom.Headroom(MIB, "node 0 can give")
+    monkeypatch.setattr(headroom, "read_node_headroom", lambda nodes: room if nodes else None)
+    with pytest.raises(
+        MematlasError, match=r"8\.00 MiB could not be populated: .*1\.00 MiB node 0"
+    ):
+        Region("8M", node=0, populate=True)
+    with Region("8M", populate=True) as region:
+        assert "OOM" not in region.explain()
+    with Region("8M", node=0, policy="preferred", populate=True) as region:
+        assert "OOM" not in region.explain()
+    with Region("8M", node=0) as region:
+        said = region.explain()
+        assert "8.00 MiB are not resident yet, and bound to node 0" in said
+        assert "calls the OOM killer" in said
+        region.view[: 8 * MIB] = bytes(8 * MIB)
+        assert "OOM" not in region.explain()
+
+
 def test_room_is_about_what_is_available() -> None:
     """The machine's limit is MemAvailable and free swap, unless a cgroup's limit is lower."""
 

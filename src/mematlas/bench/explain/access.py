@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.bench.difference import Outcome, best_of, gain
+from mematlas.bench.difference import Outcome, gain, least_of
 from mematlas.bench.explain.terms import (
     EQUALLY,
     LINE,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mematlas.bench.model import Figure, Label, Section
 
 _WORD = 8
+_PAGE = 4096
 
 
 # ---- patterns
@@ -40,7 +41,8 @@ def _columns(section: Section) -> Explanation | None:
     found = gain(columns, rows)
     if found.outcome is Outcome.BETTER:
         return Explanation(
-            f"Column order costs {times(found)}, because each {LINE}-byte line is fetched for {_WORD} bytes",
+            f"Column order costs {times(found)}, because each element is of another {LINE}-byte line"
+            + (" and another page" if int(rows.labels["side"]) * _WORD >= _PAGE else ""),
             "make rows the outer and columns the inner loop, or transpose first",
             sure(rows, columns),
         )
@@ -91,7 +93,7 @@ def _ahead(section: Section, what: str) -> Explanation | None:
     others = [each for each in sweep if each is not plain]
     if plain is None or not others:
         return None
-    best, found = best_of(plain, others)
+    best, found = least_of(plain, sorted(others, key=lambda each: int(each.labels["ahead"])))
     in_order = "work" not in what
     title = "Words read in order" if in_order else f"Random look-ups with {what} on each"
     costs = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.bench.difference import Difference, Outcome, best_of, gain, mean_gain
+from mematlas.bench.difference import Difference, Outcome, best_of, gain, least_of, mean_gain
 from mematlas.bench.explain.terms import (
     EQUALLY,
     LINE,
@@ -28,7 +28,6 @@ MIN_KNOWN = 6
 """Samples that a cost needs to be stated: fewer have no confidence interval."""
 _HELD = 0.5  # of the peak, when a tenth is in use
 _SPLIT = 0.5  # of the cost of small pages: a huge page copied whole costs a tenth
-_FARTHER = 1.2  # what a larger distance must gain to be worth its memory
 
 
 # ---- sharing
@@ -58,7 +57,7 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Explanation | N
     near, apart = counters[0], [each for each in counters if int(each.labels["distance"]) >= line]
     if int(near.labels["distance"]) >= line or not apart:
         return None
-    far, found = _far_enough(near, apart)
+    far, found = least_of(near, apart)
     distance = far.labels["distance"]
     costs = (
         f"{nanoseconds(near.median)} when the counters are {near.labels['distance']} bytes apart, "
@@ -83,19 +82,6 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Explanation | N
         f"an addition takes {costs}",
         found,
     )
-
-
-def _far_enough(near: Figure, apart: list[Figure]) -> tuple[Figure, Difference]:
-    """Return the least distance, of a cache line or more, from which no larger one is proven better."""
-    better = [each for each in apart if gain(near, each).outcome is Outcome.BETTER]
-    if not better:
-        return best_of(near, apart)
-    chosen = better[0]
-    for each in better[1:]:
-        more = gain(chosen, each)
-        if more.outcome is Outcome.BETTER and more.factor >= _FARTHER:
-            chosen = each
-    return chosen, gain(near, chosen)
 
 
 def _contention(section: Section, threads: int) -> Explanation | None:
@@ -299,7 +285,7 @@ def _fastest(section: Section) -> Explanation | None:
             f"No malloc of this machine is faster than glibc's, {EQUALLY}", "keep glibc's malloc"
         )
     name, widest = max(found.items(), key=lambda each: each[1].high)
-    costs = f"{name} took {1 / widest.factor:.2g} of glibc's time" if widest.is_known else name
+    costs = f"{name} took {1 / widest.factor:.2g} of glibc's time" if widest.is_known else ""
     return cannot_tell("whether another malloc is faster than glibc's", costs, widest)
 
 
@@ -348,7 +334,7 @@ def _ours(section: Section, name: str) -> Explanation | None:
     if found.is_no_better:
         text = f"mematlas's {title} is not faster than glibc's malloc at the same work, {EQUALLY}"
         return Explanation(text, sure=sure(*both))
-    costs = f"a mean factor of {found.factor:.2g}" if found.is_known else "the same work"
+    costs = f"a mean factor of {found.factor:.2g}" if found.is_known else ""
     return cannot_tell(f"whether mematlas's {title} is faster than glibc's malloc", costs, found)
 
 

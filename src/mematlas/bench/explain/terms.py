@@ -34,7 +34,10 @@ class Explanation:
 
 
 def cannot_tell(question: str, measured: str, found: Difference) -> Explanation:
-    """Return the explanation of figures that are too noisy to answer a question ("whether ...")."""
+    """Return the explanation of figures that are too noisy to answer a question ("whether ...").
+
+    measured: the figures in words; "" where there are too many.
+    """
     if not found.is_known:
         why = "but too few undisturbed passes were made"
     elif found.drift:
@@ -44,7 +47,8 @@ def cannot_tell(question: str, measured: str, found: Difference) -> Explanation:
         why = "which the work does not explain, so that one of the figures was disturbed"
     else:
         why = f"but the samples allow any factor from {_bound(found.low)} to {_bound(found.high)}"
-    text = f"Cannot tell on this noisy machine {question}: {measured}, {why}"
+    said = f"{measured}, {why}" if measured else why.removeprefix("but ")
+    text = f"Cannot tell on this noisy machine {question}: {said}"
     return Explanation(text, sure=False, decided=False)
 
 

@@ -15,6 +15,8 @@ from mematlas.control.exec.after_exec import LIMITS, NO_ASLR, format_limit, list
 from mematlas.errors import AccessError, MematlasError, UnsupportedError, UsageError
 from mematlas.linux import hugepages
 from mematlas.linux.cpulist import parse_list
+from mematlas.memory.headroom import read_node_headroom
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +29,7 @@ _LIMIT_MEANINGS = {
     "as": "limit of the address space; mappings beyond it fail",
 }
 _MEANINGS = {
-    "membind": "pages come from these nodes only, or allocation fails",
+    "membind": "pages come from these nodes only; beyond what they have, the OOM killer ends a process",
     "preferred": "pages come from this node while it has free ones",
     "interleave": "pages are spread over these nodes in turn",
     "weighted": "pages are spread by the weights in /sys/kernel/mm/mempolicy",
@@ -75,7 +77,15 @@ def policy(kind: str, nodes: list[int]) -> Step:
             raise UnsupportedError(f"--{kind} is refused: {error.strerror}{hint}") from None
 
     wanted = f"{kind} {list_numbers(nodes)}"
-    return Step("policy", wanted, "set_mempolicy(2)", _MEANINGS[kind], apply)
+    return Step("policy", wanted, "set_mempolicy(2)", _MEANINGS[kind] + _room(kind, nodes), apply)
+
+
+def _room(kind: str, nodes: list[int]) -> str:
+    """Return what the only nodes of a program can give now; "" where other nodes help out."""
+    room = read_node_headroom(nodes) if kind == "membind" else None
+    if room is None:
+        return ""
+    return f"; now {format_bytes(room.size)} are free or page cache there, or swap"
 
 
 def cpu_nodes(nodes: list[int]) -> Step:

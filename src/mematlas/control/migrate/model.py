@@ -21,6 +21,7 @@ class Migration:
     before: dict[int, int]
     after: dict[int, int] | None
     outcomes: dict[str, int]
+    room: int | None  # bytes that the node could take before; None: unknown
     shared: bool  # pages that other processes map were to be moved, too
     seconds: float
 

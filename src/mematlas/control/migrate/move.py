@@ -14,6 +14,7 @@ from mematlas.linux.pageflags import PagemapEntry
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_status
 from mematlas.memory import numa
+from mematlas.memory.headroom import read_node_headroom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,6 +41,7 @@ def migrate(
     numa.check_nodes([to, *source])
     started = time.monotonic()
     name, before = _by_node(pid)
+    room = read_node_headroom([to])
     outcomes: dict[str, int] = {}
     after = None
     if not dry_run:
@@ -54,6 +56,7 @@ def migrate(
         before=before,
         after=after,
         outcomes=outcomes,
+        room=None if room is None else room.size,
         shared=shared,
         seconds=time.monotonic() - started,
     )

@@ -43,6 +43,13 @@ def render_migration(found: Migration, *, console: Console) -> None:
     show(console, ("=resident", ">before", *([] if after is None else [">after"])), rows)
     if found.outcomes:
         _render_outcomes(found, console)
+    elsewhere = sum(size for node, size in found.before.items() if node != found.to)
+    if found.room is not None and elsewhere > found.room:
+        note(
+            console,
+            f"node {found.to} could take {format_bytes(found.room)} of the {format_bytes(elsewhere)} that are on "
+            "other nodes: free memory and swap, and page cache",
+        )
     if after is None:
         note(console, "nothing was moved: this was a dry run")
         return

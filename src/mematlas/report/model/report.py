@@ -260,7 +260,7 @@ class Import:
     live_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything `mematlas report` shows."""
 
@@ -297,6 +297,13 @@ class Report:
     own_peaks: tuple[OwnPeak, ...] = ()  # of several processes; largest first
     only_of_root: bool = False  # no process was another user's
     peak_is_of_one_moment: bool = False  # live bytes at the peak are those at the highest RSS
+
+    def __repr__(self) -> str:
+        command = " ".join(self.command)
+        return (
+            f"<Report of {command[:60]!r}: {self.account.rss_bytes:,} bytes resident, "
+            f"{len(self.processes)} processes, {len(self.stacks):,} stacks>"
+        )
 
     @property
     def main_metric(self) -> Metric:

@@ -1,0 +1,86 @@
+/* Figures of a part of a process's life: sums from one restart to the next. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <math.h>
+
+#include "producer.h"
+
+static struct mematlas_sums sums_of(struct mematlas_collector *collector)
+{
+	struct mematlas_sums sums;
+
+	CHECK(mematlas_collector_sums(collector, 0, &sums) == 0);
+	return sums;
+}
+
+static void test_each_part_has_sums_of_its_own(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_alloc(&p, 0, 10, TRACE_MALLOC, 0x100000, 5000, 1, 0);
+	poll_all(collector);
+	CHECK(sums_of(collector).peak_bytes == 5000);
+	CHECK(mematlas_collector_restart(collector, 0, 0) == 0);
+	CHECK_STATE(&collector->processes[0]->state);
+	CHECK(sums_of(collector).peak_bytes == 0 && sums_of(collector).allocated_bytes == 0);
+
+	put_free(&p, 0, 20, TRACE_MALLOC, 0x100000); /* allocated before: it counts for nothing */
+	put_alloc(&p, 0, 30, TRACE_MALLOC, 0x200000, 300, 1, 0);
+	put_alloc(&p, 0, 40, TRACE_MMAP, 0x300000, 8192, 1, 0);
+	put_free(&p, 0, 50, TRACE_MALLOC, 0x200000);
+	struct mematlas_sums sums = sums_of(collector); /* reads what is in the rings */
+	CHECK(sums.live_bytes == 8192 && sums.peak_bytes == 8492 && sums.allocated_bytes == 8492);
+	CHECK(sums.allocations == 2);
+	CHECK(total_at(collector, 0, 0x1000, TRACE_MALLOC).peak_bytes == 300);
+	CHECK(total_at(collector, 0, 0x1000, TRACE_MALLOC).freed_bytes == 300);
+	session_end(collector);
+}
+
+/* A mapping of before that is cut, moved or unmapped takes nothing away. */
+static void test_mappings_of_before_are_forgotten(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_alloc(&p, 0, 10, TRACE_MMAP, 0x400000, 65536, 1, 0);
+	poll_all(collector);
+	CHECK(mematlas_collector_restart(collector, 0, 1) == 0);
+	PUT(&p, 0, TRACE_UNMAP | 20 << 8, 0x400000, 65536);
+	put_alloc(&p, 0, 30, TRACE_MMAP, 0x400000, 4096, 1, 0);
+	CHECK(sums_of(collector).live_bytes == 4096);
+	CHECK(mematlas_collector_restart(collector, 3, 0) == -ESRCH);
+	session_end(collector);
+}
+
+static void test_variance_is_of_one_part(void)
+{
+	struct mematlas_collector *collector = session_start(65536);
+	struct producer p = produce(collector, getpid(), 1);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_alloc(&p, 0, 10, TRACE_MALLOC, 0x100000, 64, 1, 0);
+	poll_all(collector);
+	double one = sums_of(collector).peak_variance;
+	CHECK(one > 0);
+	CHECK(mematlas_collector_restart(collector, 0, 0) == 0);
+	CHECK(sums_of(collector).peak_variance == 0);
+	put_alloc(&p, 0, 20, TRACE_MALLOC, 0x110000, 64, 1, 0);
+	put_free(&p, 0, 30, TRACE_MALLOC, 0x110000);
+	struct mematlas_sums sums = sums_of(collector);
+	CHECK(fabs(sums.peak_variance - one) < 1e-6 * one && sums.live_variance < 1e-6 * one);
+	session_end(collector);
+}
+
+int main(void)
+{
+	test_each_part_has_sums_of_its_own();
+	test_mappings_of_before_are_forgotten();
+	test_variance_is_of_one_part();
+	return 0;
+}

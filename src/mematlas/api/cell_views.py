@@ -1,0 +1,65 @@
+"""Views of a recording for notebooks: as HTML of a cell, as text, and with cells named as the notebook names them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mematlas.api.recording import Recording
+
+TOP = 10
+
+
+def cell_html(recording: Recording, top: int = TOP) -> str:
+    """Return the report of a recording as HTML to be put in a page."""
+    from mematlas.report.analyse.lines import lines
+    from mematlas.report.html.cell import render_cell
+
+    rename_files(recording, cell_names())
+    report = recording.report()
+    ranked = lines(report.stacks, report.main_metric)
+    return render_cell(report, ranked, recording.leaks(), top)
+
+
+def summary_text(recording: Recording, top: int = TOP) -> str:
+    """Return the summary of a recording as `mematlas run` prints it, without colours."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    from mematlas.report.analyse.lines import lines
+    from mematlas.report.text.report import render_summary
+
+    report = recording.report()
+    ranked = lines(report.stacks, report.main_metric)
+    console = Console(file=StringIO(), width=100, force_jupyter=False, force_terminal=False)
+    render_summary(
+        report, ranked, recording.path, console=console, leaks=recording.leaks(), top=top
+    )
+    written = console.file
+    assert isinstance(written, StringIO)
+    return written.getvalue().rstrip()
+
+
+def cell_names() -> dict[str, str]:
+    """Return "In [2]" for the file of each cell of the running notebook; empty outside of one."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    found = getattr(getattr(shell, "compile", None), "_filename_map", None)
+    if not isinstance(found, dict):
+        return {}
+    return {str(file): f"In [{number}]" for file, number in found.items()}
+
+
+def rename_files(recording: Recording, names: Mapping[str, str]) -> None:
+    """Rename the source files of a recording, in all views of it."""
+    for known in recording._data.frames.values():  # noqa: SLF001 - of the same package
+        for word, frames in known.items():
+            if any(frame.file in names for frame in frames):
+                known[word] = tuple(
+                    replace(frame, file=names.get(frame.file or "", frame.file)) for frame in frames
+                )

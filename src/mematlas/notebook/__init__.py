@@ -1,0 +1,1 @@
+"""The extension of IPython and Jupyter: `%load_ext mematlas`."""
