@@ -56,7 +56,8 @@ class Run(Protocol):
         """Return the traced run."""
 
 
-@pytest.hookimpl(wrapper=True)
+# First, so that the time limit of a test does not count the wait for its turn.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Run a test beside those of other lanes, or alone if its mark asks for that."""
     folder = common_folder(item.config)

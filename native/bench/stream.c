@@ -17,6 +17,7 @@ struct stream_team {
 	struct start_barrier barrier;
 	int operation, bypass;
 	const struct stream_loops *loops;
+	const struct stream_reader *reader; /* READ only */
 };
 
 struct stream_worker {
@@ -30,12 +31,12 @@ struct stream_worker {
 	pthread_t thread;
 };
 
-static double run_loop(const struct stream_loops *loops, int operation, int bypass, double *a,
-		       const double *b, const double *c, uint64_t count)
+static double run_loop(const struct stream_team *team, double *a, const double *b, const double *c,
+		       uint64_t count)
 {
-	if (operation == MEMATLAS_STREAM_READ)
-		return loops->read(a, count);
-	(bypass ? loops->bypass : loops->store)[operation](a, b, c, count);
+	if (team->operation == MEMATLAS_STREAM_READ)
+		return team->reader->read(a, count);
+	(team->bypass ? team->loops->bypass : team->loops->store)[team->operation](a, b, c, count);
 	return 0;
 }
 
@@ -47,8 +48,7 @@ static void *run_part(void *argument)
 	self->error = affinity_set_cpu(self->cpu);
 	start_barrier_wait(&team->barrier);
 	self->began = now_ns();
-	self->sum = run_loop(team->loops, team->operation, team->bypass, self->a, self->b, self->c,
-			     self->count);
+	self->sum = run_loop(team, self->a, self->b, self->c, self->count);
 	self->ended = now_ns();
 	return NULL;
 }
@@ -100,6 +100,14 @@ static void add_results(const struct stream_worker *workers, uint32_t threads,
 	ret->ns = ended - began;
 }
 
+static const struct stream_reader *reader_of(const struct stream_team *team, const char *vectors,
+					     const double *a, uint64_t count)
+{
+	if (team->operation != MEMATLAS_STREAM_READ)
+		return NULL;
+	return stream_reader_for(vectors ? team->loops : NULL, a, count);
+}
+
 int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b,
 			uint64_t c, uint64_t count, const int32_t *cpus, uint32_t threads,
 			struct mematlas_stream_result *ret)
@@ -112,6 +120,7 @@ int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t
 		return -EOPNOTSUPP;
 	if (operation < 0 || operation > MEMATLAS_STREAM_TRIAD || !threads || (a | b | c) % 8)
 		return -EINVAL;
+	team.reader = reader_of(&team, vectors, (const double *)(uintptr_t)a, count);
 	struct stream_worker *workers = aligned_alloc(BENCH_LINE, threads * sizeof(*workers));
 	if (!workers)
 		return -ENOMEM;

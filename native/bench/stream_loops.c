@@ -70,6 +70,11 @@ const struct stream_loops *stream_loops_best(void)
 	return best ? best : &sse2_loops;
 }
 
+const struct stream_loops *stream_loops_narrower(void)
+{
+	return stream_loops_best() == &avx512_loops ? &avx2_loops : NULL;
+}
+
 #else
 /* Two lanes, NEON on aarch64. STNP is only a hint, the nearest that aarch64 has to a non-temporal
  * store. */
@@ -126,5 +131,10 @@ const struct stream_loops *stream_loops_named(const char *name)
 const struct stream_loops *stream_loops_best(void)
 {
 	return &pair_loops;
+}
+
+const struct stream_loops *stream_loops_narrower(void)
+{
+	return NULL;
 }
 #endif

@@ -18,30 +18,49 @@ TARGET static uint64_t NAME(head)(const double *at, uint64_t count)
 	return head < count ? head : count;
 }
 
-/* Four streams, because one keeps too few cache lines in flight. */
-TARGET static double NAME(read)(const double *a, uint64_t count)
+/* `streams` parts of the array at once. How many keep enough cache lines in flight depends on the CPU. */
+TARGET static inline __attribute__((always_inline)) double NAME(read_streams)(
+	const double *a, uint64_t count, const unsigned streams)
 {
-	uint64_t quarter = count / 4 / (2 * WIDTH) * (2 * WIDTH);
+	const unsigned vectors = 8 / streams; /* of each stream, with a sum for each */
+	const uint64_t step = vectors * WIDTH;
+	const uint64_t length = count / streams / step * step;
 	VECTOR sum[8];
 	double lanes[WIDTH], total = 0;
 
 	for (unsigned i = 0; i < 8; i++)
 		sum[i] = SPREAD(0.0);
-	for (uint64_t i = 0; i < quarter; i += 2 * WIDTH)
-		for (unsigned stream = 0; stream < 4; stream++) {
-			const double *at = a + stream * quarter + i;
+	for (uint64_t i = 0; i < length; i += step)
+		for (unsigned stream = 0; stream < streams; stream++)
+			for (unsigned v = 0; v < vectors; v++) {
+				const double *at = a + stream * length + i + v * WIDTH;
+				VECTOR *into = &sum[stream * vectors + v];
 
-			sum[2 * stream] = SUM(sum[2 * stream], LOAD(at));
-			sum[2 * stream + 1] = SUM(sum[2 * stream + 1], LOAD(at + WIDTH));
-		}
+				*into = SUM(*into, LOAD(at));
+			}
 	for (unsigned i = 1; i < 8; i++)
 		sum[0] = SUM(sum[0], sum[i]);
 	STORE(lanes, sum[0]);
 	for (unsigned lane = 0; lane < WIDTH; lane++)
 		total += lanes[lane];
-	for (uint64_t i = 4 * quarter; i < count; i++)
+	for (uint64_t i = streams * length; i < count; i++)
 		total += a[i];
 	return total;
+}
+
+TARGET static double NAME(read_1)(const double *a, uint64_t count)
+{
+	return NAME(read_streams)(a, count, 1);
+}
+
+TARGET static double NAME(read_2)(const double *a, uint64_t count)
+{
+	return NAME(read_streams)(a, count, 2);
+}
+
+TARGET static double NAME(read_4)(const double *a, uint64_t count)
+{
+	return NAME(read_streams)(a, count, 4);
 }
 
 #define LOOP(name, put, end, vector, single)                                                       \
@@ -85,7 +104,9 @@ LOOPS(bypass, BYPASS, FENCE())
 
 static const struct stream_loops NAME(loops) = {
 	.name = NAME_TEXT,
-	.read = NAME(read),
+	.read = {{NAME_TEXT " in one stream", NAME(read_1)},
+		 {NAME_TEXT " in two streams", NAME(read_2)},
+		 {NAME_TEXT " in four streams", NAME(read_4)}},
 	.store = TABLE(store),
 	.bypass = TABLE(bypass),
 };

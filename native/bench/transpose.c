@@ -1,24 +1,18 @@
-/* Transposition of matrices: by rows, recursively by halves, and by tiles. */
+/* Transposition of matrices: by rows, recursively by halves, and by tiles. Blocks of doubles are turned
+ * in registers, by the kernel that was the fastest on the first parts of the matrix. */
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
+#include "choice.h"
 #include "clock.h"
 #include "mematlas.h"
+#include "transpose.h"
 
 #define TILE 64u /* elements on a side */
-#define LEAF 16u /* where the recursion ends */
-
-/* `rows` x `columns` elements of `size` bytes, *_row bytes from one row to the next. */
-struct matrix {
-	const char *from;
-	char *to;
-	uint64_t rows, columns, from_row, to_row;
-	unsigned size;
-};
+#define LEAF 16u /* where a recursion without vectors ends */
+#define BAND 64u /* rows of a trial: a multiple of each kernel's rows */
+#define BLOCK 256u /* side of a trial of the recursion: a multiple of each leaf */
 
 static struct matrix part(const struct matrix *m, uint64_t row, uint64_t column, uint64_t rows,
 			  uint64_t columns)
@@ -63,105 +57,147 @@ static void by_rows(const struct matrix *m)
 	}
 }
 
-/* Cache-oblivious: the longer side is halved until a part fits a cache of any size. */
-static void by_halves(const struct matrix *m)
+/* The part that kernels take: whole multiples of 8, from the target's first whole line on. NumPy's large
+ * arrays begin 16 bytes into a line. */
+static struct matrix vector_part(const struct matrix *m, uint64_t *head)
+{
+	*head = m->size == 8 && m->to_row % 64 == 0 ? -(uintptr_t)m->to % 64 / 8 : 0;
+	*head = *head < m->rows ? *head : m->rows;
+	return part(m, *head, 0, (m->rows - *head) / 8 * 8, m->columns / 8 * 8);
+}
+
+/* The last choice that was used, for mematlas_transpose_kernel(). */
+static __thread const struct choice *used[MEMATLAS_TRANSPOSE_TILES + 1];
+
+static struct choice *choose(int method, const struct matrix *m, uint32_t allowed)
+{
+	struct choice_key key = {m->rows,   m->columns,       m->from_row,
+				 m->to_row, (uint32_t)method, allowed};
+
+	struct choice *choice = choice_for(&key);
+	used[method] = choice;
+	return choice;
+}
+
+/* What the kernels left, each part by `method`. */
+static void do_rest(const struct matrix *m, const struct matrix *done, uint64_t head,
+		    void (*method)(const struct matrix *))
+{
+	struct matrix above = part(m, 0, 0, head, m->columns);
+	struct matrix right = part(m, head, done->columns, done->rows, m->columns - done->columns);
+	struct matrix below =
+		part(m, head + done->rows, 0, m->rows - head - done->rows, m->columns);
+
+	method(&above);
+	method(&right);
+	method(&below);
+}
+
+/* The longer side is halved, at a multiple of 8 where there is one. */
+static void split(const struct matrix *m, struct matrix *one, struct matrix *other)
+{
+	bool tall = m->rows >= m->columns;
+	uint64_t length = tall ? m->rows : m->columns;
+	uint64_t half = length >= 16 ? length / 16 * 8 : length / 2;
+
+	*one = tall ? part(m, 0, 0, half, m->columns) : part(m, 0, 0, m->rows, half);
+	*other = tall ? part(m, half, 0, m->rows - half, m->columns)
+		      : part(m, 0, half, m->rows, m->columns - half);
+}
+
+static void halve_to(const struct matrix *m, const struct kernel *leaf)
 {
 	struct matrix one, other;
-	uint64_t half;
+
+	if (m->rows <= leaf->rows && m->columns <= leaf->columns) {
+		transpose_block(leaf, m, m->from);
+		return;
+	}
+	split(m, &one, &other);
+	halve_to(&one, leaf);
+	halve_to(&other, leaf);
+}
+
+static void halve_and_choose(const struct matrix *m, struct choice *choice)
+{
+	struct matrix one, other;
+
+	if (choice->settled) {
+		halve_to(m, &leaf_kernels[choice->best]);
+		return;
+	}
+	if (m->rows <= BLOCK && m->columns <= BLOCK) {
+		struct choice_trial trial = choice_begin(choice);
+		halve_to(m, &leaf_kernels[trial.kernel]);
+		transpose_fence();
+		choice_end(choice, &trial, m->rows * m->columns);
+		return;
+	}
+	split(m, &one, &other);
+	halve_and_choose(&one, choice);
+	halve_and_choose(&other, choice);
+}
+
+static void halve_plainly(const struct matrix *m)
+{
+	struct matrix one, other;
 
 	if (m->rows <= LEAF && m->columns <= LEAF) {
 		by_rows(m);
 		return;
 	}
-	if (m->rows >= m->columns) {
-		half = m->rows / 2;
-		one = part(m, 0, 0, half, m->columns);
-		other = part(m, half, 0, m->rows - half, m->columns);
-	} else {
-		half = m->columns / 2;
-		one = part(m, 0, 0, m->rows, half);
-		other = part(m, 0, half, m->rows, m->columns - half);
-	}
-	by_halves(&one);
-	by_halves(&other);
+	split(m, &one, &other);
+	halve_plainly(&one);
+	halve_plainly(&other);
 }
 
-#if defined(__x86_64__)
-
-#define WIDE_ROWS 32u     /* a tile of doubles: stored 256 bytes at a time, */
-#define WIDE_COLUMNS 128u /* loaded 1024 bytes at a time */
-
-/* Transpose 8 x 8 doubles in registers, so that each column becomes a whole cache line. Prefetches
- * no more than `next`, because rows a power of two apart share few cache sets. */
-__attribute__((target("avx512f"))) static inline void transpose_8x8(const char *from,
-								    uint64_t from_row, double *to,
-								    const char *next)
+/* Cache-oblivious: the longer side is halved until a part fits a cache of any size. Where the recursion
+ * ends, and whether its stores bypass the caches, is no theory of caches, but a fact of the machine. */
+static void by_halves(const struct matrix *m)
 {
-	__m512d row[8], pair[8], quad[8];
+	uint64_t head;
+	struct matrix whole = vector_part(m, &head);
+	uint32_t allowed = kernels_for(leaf_kernels, LEAF_KERNELS, &whole);
 
-	for (unsigned i = 0; i < 8; i++) {
-		row[i] = _mm512_loadu_pd((const double *)(from + i * from_row));
-		_mm_prefetch(next + i * from_row, _MM_HINT_T0);
+	if (!allowed || !whole.rows || !whole.columns) {
+		halve_plainly(m);
+		return;
 	}
-	for (int i = 0; i < 4; i++) {
-		pair[2 * i] = _mm512_unpacklo_pd(row[2 * i], row[2 * i + 1]);
-		pair[2 * i + 1] = _mm512_unpackhi_pd(row[2 * i], row[2 * i + 1]);
-	}
-	for (int i = 0; i < 2; i++) {
-		quad[i] = _mm512_shuffle_f64x2(pair[i], pair[2 + i], 0x88);
-		quad[2 + i] = _mm512_shuffle_f64x2(pair[i], pair[2 + i], 0xdd);
-		quad[4 + i] = _mm512_shuffle_f64x2(pair[4 + i], pair[6 + i], 0x88);
-		quad[6 + i] = _mm512_shuffle_f64x2(pair[4 + i], pair[6 + i], 0xdd);
-	}
-	for (unsigned i = 0; i < 4; i++) {
-		__m512d low = _mm512_shuffle_f64x2(quad[i], quad[4 + i], 0x88);
-		__m512d high = _mm512_shuffle_f64x2(quad[i], quad[4 + i], 0xdd);
-		_mm512_store_pd(to + (size_t)i * WIDE_ROWS, low);
-		_mm512_store_pd(to + (size_t)(4 + i) * WIDE_ROWS, high);
-	}
+	halve_and_choose(&whole, choose(MEMATLAS_TRANSPOSE_HALVES, &whole, allowed));
+	transpose_fence();
+	do_rest(m, &whole, head, halve_plainly);
 }
 
-/* Through a buffer, so that the target's lines are written in order by non-temporal stores,
- * whichever cache sets its rows share. `next` is the following tile. */
-__attribute__((target("avx512f"))) static void transpose_wide_tile(const struct matrix *m,
-								   const char *next)
+static void tile_with(const struct kernel *kernel, const struct matrix *m)
 {
-	_Alignas(64) double tile[WIDE_ROWS * WIDE_COLUMNS];
-
-	for (uint64_t r = 0; r < WIDE_ROWS; r += 8) {
-		const char *from = m->from + r * m->from_row;
-		const char *soon = r + 8 < WIDE_ROWS ? from + 8 * m->from_row : next;
-		for (uint64_t c = 0; c < WIDE_COLUMNS; c += 8)
-			transpose_8x8(from + c * 8, m->from_row, &tile[c * WIDE_ROWS + r],
-				      soon + c * 8);
-	}
-	for (uint64_t c = 0; c < WIDE_COLUMNS; c++)
-		for (uint64_t r = 0; r < WIDE_ROWS; r += 8)
-			_mm512_stream_pd((double *)(m->to + c * m->to_row + r * 8),
-					 _mm512_load_pd(&tile[c * WIDE_ROWS + r]));
-}
-
-/* Transpose all whole tiles of doubles, and return the rows and columns that they cover. */
-static void by_wide_tiles(const struct matrix *m, uint64_t *rows, uint64_t *columns)
-{
-	*rows = m->rows / WIDE_ROWS * WIDE_ROWS;
-	*columns = m->columns / WIDE_COLUMNS * WIDE_COLUMNS;
-	for (uint64_t r = 0; r < *rows; r += WIDE_ROWS)
-		for (uint64_t c = 0; c < *columns; c += WIDE_COLUMNS) {
-			struct matrix tile = part(m, r, c, WIDE_ROWS, WIDE_COLUMNS);
-			bool last = c + WIDE_COLUMNS == *columns;
-			transpose_wide_tile(&tile, last ? tile.from : tile.from + WIDE_COLUMNS * 8);
+	for (uint64_t r = 0; r < m->rows; r += kernel->rows)
+		for (uint64_t c = 0; c < m->columns; c += kernel->columns) {
+			uint64_t rows = m->rows - r, columns = m->columns - c;
+			bool last = columns <= kernel->columns;
+			struct matrix tile =
+				part(m, r, c, rows < kernel->rows ? rows : kernel->rows,
+				     last ? columns : kernel->columns);
+			transpose_block(kernel, &tile,
+					last ? tile.from : tile.from + kernel->columns * 8ul);
 		}
-	_mm_sfence();
 }
 
-static bool suits_wide_tiles(const struct matrix *m)
+static void tile_and_choose(const struct matrix *m, struct choice *choice)
 {
-	return m->size == 8 && __builtin_cpu_supports("avx512f") && m->to_row % 64 == 0 &&
-	       (uintptr_t)m->to % 8 == 0;
+	for (uint64_t r = 0; r < m->rows; r += BAND) {
+		uint64_t rows = m->rows - r < BAND ? m->rows - r : BAND;
+		struct matrix band = part(m, r, 0, rows, m->columns);
+		if (choice->settled) {
+			band.rows = m->rows - r;
+			tile_with(&tile_kernels[choice->best], &band);
+			return;
+		}
+		struct choice_trial trial = choice_begin(choice);
+		tile_with(&tile_kernels[trial.kernel], &band);
+		transpose_fence();
+		choice_end(choice, &trial, rows * m->columns);
+	}
 }
-
-#endif
 
 /* Through a small buffer, so that the row length of neither side causes conflict misses. */
 static void transpose_tile(const struct matrix *m)
@@ -189,24 +225,17 @@ static void by_small_tiles(const struct matrix *m)
 
 static void by_tiles(const struct matrix *m)
 {
-	uint64_t head = 0, rows = 0, columns = 0;
+	uint64_t head;
+	struct matrix whole = vector_part(m, &head);
+	uint32_t allowed = kernels_for(tile_kernels, TILE_KERNELS, &whole);
 
-#if defined(__x86_64__)
-	if (suits_wide_tiles(m)) {
-		/* Rows before the target's first whole cache line. NumPy's large arrays begin 16
-		 * bytes into a line. */
-		head = -(uintptr_t)m->to % 64 / 8;
-		head = head < m->rows ? head : m->rows;
-		struct matrix whole = part(m, head, 0, m->rows - head, m->columns);
-		by_wide_tiles(&whole, &rows, &columns);
+	if (!allowed || !whole.rows || !whole.columns) {
+		by_small_tiles(m);
+		return;
 	}
-#endif
-	struct matrix above = part(m, 0, 0, head, m->columns);
-	struct matrix right = part(m, head, columns, rows, m->columns - columns);
-	struct matrix below = part(m, head + rows, 0, m->rows - head - rows, m->columns);
-	by_small_tiles(&above);
-	by_small_tiles(&right);
-	by_small_tiles(&below);
+	tile_and_choose(&whole, choose(MEMATLAS_TRANSPOSE_TILES, &whole, allowed));
+	transpose_fence();
+	do_rest(m, &whole, head, by_small_tiles);
 }
 
 int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row,
@@ -228,4 +257,15 @@ int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to
 	methods[method](&m);
 	*ret_ns = now_ns() - began;
 	return 0;
+}
+
+const char *mematlas_transpose_kernel(int method)
+{
+	const struct choice *choice =
+		method >= 0 && method <= MEMATLAS_TRANSPOSE_TILES ? used[method] : NULL;
+
+	if (!choice || !choice->settled)
+		return NULL;
+	return method == MEMATLAS_TRANSPOSE_TILES ? tile_kernels[choice->best].name
+						  : leaf_kernels[choice->best].name;
 }

@@ -2,17 +2,10 @@
  * Convention: 0 or a count on success, -errno on failure; out-parameters last. */
 
 /* ---- heap: malloc of the C library (alloc/heap.c) --------------------------------------------- */
-struct mematlas_heap {
-	uint64_t mapped_blocks; /* blocks with a mapping of their own, above M_MMAP_THRESHOLD */
-	uint64_t mapped_bytes;
-};
-
-/* mallinfo2(3) of this process. All 0 where the C library is not glibc 2.33 or newer. */
-void mematlas_heap_read(struct mematlas_heap *heap);
 /* Write the XML of malloc_info(3) to the buffer, with a final NUL. Returns 0, or -errno: -ENOSPC if
- * `size` is too small, -ENOSYS as above. */
+ * `size` is too small. */
 int mematlas_heap_describe(char *buffer, uint64_t size);
-/* malloc_trim(3). Returns 1 if memory was given back, 0 if not, or -ENOSYS as above. */
+/* malloc_trim(3). Returns 1 if memory was given back, 0 if not. */
 int mematlas_heap_trim(void);
 
 /* alloc/counter.c: add to a counter that threads and processes share. Atomic, relaxed. Returns the

@@ -20,13 +20,17 @@ uint64_t mematlas_gather_sum(const uint64_t *addresses, uint64_t count, uint64_t
 enum mematlas_transpose_method {
 	MEMATLAS_TRANSPOSE_ROWS,   /* two nested loops */
 	MEMATLAS_TRANSPOSE_HALVES, /* recursive, cache-oblivious */
-	MEMATLAS_TRANSPOSE_TILES   /* blocked through a buffer, by AVX-512 for 8-byte elements */
+	MEMATLAS_TRANSPOSE_TILES   /* blocked; doubles by the kernel that is the fastest here */
 };
 /* Store to[c][r] = from[r][c] for `rows` x `columns` elements of `size` bytes: 1, 2, 4, 8 or 16.
  * from_row and to_row are the bytes from one row to the next. The matrices must not overlap.
  * Returns 0 or -EINVAL. */
 int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row,
 		       uint64_t rows, uint64_t columns, uint32_t size, uint64_t *ret_ns);
+
+/* The kernel that the calling thread's last transpose by a method chose for doubles, by timing each on
+ * the first parts of matrices of that shape. NULL: not chosen yet, or the method has no choice. */
+const char *mematlas_transpose_kernel(int method);
 
 /* bench/patterns.c */
 /* Sum the words at base + i * outer_step + j * inner_step for i < outer, j < inner. Steps in bytes.
@@ -62,7 +66,8 @@ struct mematlas_sharing_result { /* of one thread */
 int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus,
 			 uint32_t threads, uint64_t duration_ns, struct mematlas_sharing_result *ret);
 
-/* bench/stream.c: memory bandwidth by the loops of STREAM, with the scalar 3. */
+/* bench/stream.c: memory bandwidth by the loops of STREAM, with the scalar 3. The loop of READ is chosen
+ * by a trial on parts of the array before the clock starts. */
 enum mematlas_stream_operation {
 	MEMATLAS_STREAM_READ,  /* sum of a */
 	MEMATLAS_STREAM_WRITE, /* a = 3 */
@@ -85,6 +90,8 @@ int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t
 			struct mematlas_stream_result *ret);
 /* The name of the widest vectors that this CPU has. */
 const char *mematlas_stream_vectors(void);
+/* The loop that the calling thread's last READ chose, such as "AVX2 in one stream"; NULL: none yet. */
+const char *mematlas_stream_reader(void);
 
 /* bench/pingpong.c: pass a cache line `rounds` times back and forth between two CPUs. Returns 0;
  * -EINVAL: no rounds, or no such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */

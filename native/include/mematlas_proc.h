@@ -54,9 +54,10 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 			      struct mematlas_page_run *ret, uint64_t capacity);
 /* The words of an open kpageflags, kpagecount or kpagecgroup (fd < 0: none) for the frame of each
  * pagemap entry. 0: the entry has no frame; MEMATLAS_MAPS_ABSENT: the table has no such frame.
- * Returns the number of distinct frames. */
+ * tables[count_table] is kpagecount (-1: none is); pages that pagemap calls mapped once are not read
+ * there. Returns the number of distinct frames. */
 int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables,
-			     uint64_t *const *ret, int table_count);
+			     uint64_t *const *ret, int table_count, int count_table);
 /* proc/chunks.c: one heap of glibc's malloc, from its first chunk to its end, in a process whose
  * mem and pagemap are open. -EUCLEAN: no such heap, or it changed during the walk.
  * trimmable <= free; top <= free; in_use + free <= end - first */

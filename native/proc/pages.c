@@ -11,6 +11,7 @@
 #include "pagemap_scan.h"
 
 #define ENTRY_PRESENT (1ULL << 63)
+#define ENTRY_EXCLUSIVE (1ULL << 56) /* the only mapping of the page, since Linux 4.2 */
 #define ENTRY_FRAME ((1ULL << 55) - 1)
 #define MAX_FRAMES (1ULL << 36) /* 256 TiB of 4 KiB frames */
 
@@ -70,11 +71,12 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 }
 
 /* A bitmap of frames. A frame's rank, the number of frames below it, is the index of its value:
- * values are read in ascending runs, each frame once.
+ * values are read in ascending runs, each frame once. Entries with a bit of `without` are left out.
  *
  * below[w] == number of bits in seen[0 .. w - 1]; distinct == number of all bits; frames < limit */
 struct frames {
 	uint64_t limit; /* frames that all tables have */
+	uint64_t without;
 	uint64_t words;
 	uint64_t distinct;
 	uint64_t *seen;
@@ -106,7 +108,8 @@ static uint64_t find_limit(int fd)
 
 static bool is_counted(const struct frames *frames, uint64_t entry)
 {
-	return has_frame(entry) && (entry & ENTRY_FRAME) < frames->limit;
+	return has_frame(entry) && (entry & ENTRY_FRAME) < frames->limit &&
+	       !(entry & frames->without);
 }
 
 static uint64_t highest_frame(const struct frames *frames, const uint64_t *entries, uint64_t count)
@@ -206,6 +209,25 @@ static int join_table(const struct frames *frames, const uint64_t *entries, uint
 	return error;
 }
 
+/* The kernel sets the bit of an only mapping from the number that kpagecount has, so that frames with
+ * the bit are not read. A program that shares no memory has few others. */
+static int join_counts(uint64_t limit, const uint64_t *entries, uint64_t count, int fd,
+		       uint64_t *values, uint64_t *ret)
+{
+	CLEANUP(frames_free)
+	struct frames shared = {.limit = limit, .without = ENTRY_EXCLUSIVE};
+	int error = frames_collect(&shared, entries, count);
+
+	if (!error)
+		error = read_runs(&shared, fd, values);
+	for (uint64_t at = 0; !error && at < count; at++)
+		ret[at] = has_frame(entries[at]) && entries[at] & ENTRY_EXCLUSIVE &&
+					  (entries[at] & ENTRY_FRAME) < limit
+				  ? 1
+				  : look_up(&shared, values, entries[at]);
+	return error;
+}
+
 /* Tables may differ in length. A descriptor below 0 stands for a table that is not asked for. */
 static uint64_t common_limit(const int *tables, int table_count)
 {
@@ -222,7 +244,7 @@ static uint64_t common_limit(const int *tables, int table_count)
 /* ret[table][i] is the value of entries[i] in that table. Reads each frame once, however many
  * pages map it. Returns the number of distinct frames. */
 int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables,
-			     uint64_t *const *ret, int table_count)
+			     uint64_t *const *ret, int table_count, int count_table)
 {
 	CLEANUP(frames_free) struct frames frames = {.limit = common_limit(tables, table_count)};
 	int error = frames_collect(&frames, entries, count);
@@ -233,7 +255,10 @@ int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int 
 	if (!values)
 		return -ENOMEM;
 	for (int table = 0; !error && table < table_count; table++)
-		if (tables[table] >= 0)
+		if (tables[table] >= 0 && table == count_table)
+			error = join_counts(frames.limit, entries, count, tables[table], values,
+					    ret[table]);
+		else if (tables[table] >= 0)
 			error = join_table(&frames, entries, count, tables[table], values,
 					   ret[table]);
 	return error ? error : (int64_t)frames.distinct;

@@ -90,10 +90,10 @@ static void test_join(void)
 	entries[1] = 1ULL << 62 | 42; /* swapped: no frame */
 	entries[2] = 1ULL << 63 | 1ULL << 40; /* device memory beyond the table */
 	entries[3] = 1ULL << 63 | 99;
-	CHECK(mematlas_frames_join(entries, 4, &fd, &column, 1) == 2);
+	CHECK(mematlas_frames_join(entries, 4, &fd, &column, 1, -1) == 2);
 	CHECK(found[0] == 420 && found[1] == 0 && found[2] == MEMATLAS_MAPS_ABSENT);
 	CHECK(found[3] == 990);
-	CHECK(mematlas_frames_join(entries, 0, &fd, &column, 1) == 0);
+	CHECK(mematlas_frames_join(entries, 0, &fd, &column, 1, -1) == 0);
 	close(fd);
 	unlink(name);
 }

@@ -110,7 +110,12 @@ TRACE_EXPORT __attribute__((noreturn)) void abort(void)
 	__builtin_unreachable();
 }
 
-/* assert() ends the process by an abort() inside the C library. */
+/* assert() ends the process by an abort() inside the C library, which declares these with assertions
+ * alone. */
+void __assert_fail(const char *, const char *, unsigned, const char *);
+void __assert_perror_fail(int, const char *, unsigned, const char *);
+void __assert(const char *, const char *, int);
+
 TRACE_EXPORT __attribute__((noreturn)) void __assert_fail(const char *assertion, const char *file,
 							  unsigned line, const char *function)
 {

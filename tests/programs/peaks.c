@@ -133,10 +133,13 @@ static void end_by_small_frees(void)
 		free(blocks[i]);
 }
 
+static pthread_barrier_t all_hold;
+
 static void *hold_a_part(void *unused)
 {
 	void *memory = allocate(PEAK / THREADS);
 
+	pthread_barrier_wait(&all_hold);
 	sleep_ms(20);
 	free(memory);
 	return unused;
@@ -146,6 +149,7 @@ static void end_in_threads(void)
 {
 	pthread_t threads[THREADS];
 
+	pthread_barrier_init(&all_hold, NULL, THREADS);
 	for (int i = 0; i < THREADS; i++)
 		pthread_create(&threads[i], NULL, hold_a_part, NULL);
 	for (int i = 0; i < THREADS; i++)

@@ -10,7 +10,13 @@ from mematlas._core.attach.thread import Place, StoppedThread, Verdict
 from mematlas._core.bench.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
 from mematlas._core.bench.pointer_chase import gather_sum, link_pointer_chase, run_pointer_chase
 from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
-from mematlas._core.bench.stream import STREAM_OPERATIONS, run_pingpong, run_stream, stream_vectors
+from mematlas._core.bench.stream import (
+    STREAM_OPERATIONS,
+    run_pingpong,
+    run_stream,
+    stream_reader,
+    stream_vectors,
+)
 from mematlas._core.binding import PAGE
 from mematlas._core.collector import (
     Collector,
@@ -127,6 +133,7 @@ __all__ = [
     "same_address_space",
     "scan_pagemap",
     "set_policy",
+    "stream_reader",
     "stream_vectors",
     "swap_handler",
     "touch_pages",

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import os
 
-from mematlas._native import ffi, lib
+from mematlas.errors import UnsupportedError
+
+try:
+    from mematlas._native import ffi, lib
+except ModuleNotFoundError:  # cffi
+    raise
+except ImportError as error:
+    import platform
+
+    if platform.libc_ver()[0] == "glibc":
+        raise
+    message = "mematlas needs glibc, and this Python runs on another libc (musl?): use an image with glibc"
+    raise UnsupportedError(message) from error
 
 if lib.mematlas_abi() != 2:
     message = "the compiled core is from another version; run scripts/setup"

@@ -25,6 +25,8 @@ Format: TypeAlias = Literal[
 ]
 Unit: TypeAlias = Literal["bytes", "KiB", "pages"]
 Table: TypeAlias = Literal["stacks", "lines", "timeline"]
+Frames: TypeAlias = Literal["code", "all"]
+STACK_FORMATS = ("pprof", "speedscope", "collapsed", "dhat")
 
 
 class Recording:
@@ -244,6 +246,7 @@ class Recording:
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
+        frames: Frames = "code",
         at: str = "peak",
     ) -> bytes: ...
 
@@ -257,10 +260,11 @@ class Recording:
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
+        frames: Frames = "code",
         at: str = "peak",
     ) -> Path: ...
 
-    def to(
+    def to(  # noqa: PLR0913 - options of several formats
         self,
         format: Format,  # noqa: A002
         output: str | os.PathLike[str] | None = None,
@@ -269,6 +273,7 @@ class Recording:
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
+        frames: Frames = "code",
         at: str = "peak",
     ) -> bytes | Path:
         """Convert the recording to the file format of another tool, or to an HTML page.
@@ -284,6 +289,8 @@ class Recording:
             pid: convert this process alone.
             unit: of collapsed stacks: bytes, KiB or pages.
             table: of csv and parquet: stacks, lines or timeline.
+            frames: of pprof, speedscope, collapsed and dhat: "code" leaves out the frames of language runtimes, so
+                that stacks of Python end in its lines; "all" keeps them.
             at: of html, the moment of its account: "peak", "end", or a mark of the program.
 
         Raises:
@@ -299,7 +306,7 @@ class Recording:
         pieces = (
             iter([html_page(self, pid=pid, at=at).encode()])
             if format == "html"
-            else self._render_export(format, by, pid, unit, table)
+            else self._render_export(format, by, pid, unit, table, frames)
         )
         if output is None:
             return b"".join(pieces)
@@ -310,14 +317,15 @@ class Recording:
         return Path(output)
 
     def _render_export(
-        self, form: str, by: str | None, pid: int | None, unit: str, table: str
+        self, form: str, by: str | None, pid: int | None, unit: str, table: str, frames: str
     ) -> Iterator[bytes]:
         from mematlas.report.export import FORMATS, render_export
 
         known = [each.name for each in FORMATS]
         if form not in known:
             raise UsageError(f"unknown format {form!r}; use html, {', '.join(known)}")
-        return render_export(export_source(self, by=by, pid=pid, unit=unit, table=table), form)
+        source = export_source(self, by=by, pid=pid, unit=unit, table=table)
+        return render_export(with_frames(source, form, frames), form)
 
     def _index_of(self, pid: int | None) -> int | None:
         """Return the index of the last program that a process ran; None for all processes."""
@@ -420,6 +428,17 @@ def export_source(
         raise UsageError(f"{by} is unknown: {why}; choose another metric")
     rows = export_table(recording._data, report)  # noqa: SLF001 - a function of the same module
     return ExportSource(recording._data, report, rows, by=by, unit=unit, rows=table)  # noqa: SLF001
+
+
+def with_frames(source: ExportSource, form: str, frames: str) -> ExportSource:
+    """Return what a format of stacks is written from: with `frames` "code" without those of language runtimes."""
+    from dataclasses import replace
+
+    from mematlas.report.analyse.code_frames import code_only
+
+    if frames == "all" or form not in STACK_FORMATS:
+        return source
+    return replace(source, table=code_only(source.table))
 
 
 @contextmanager

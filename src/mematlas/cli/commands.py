@@ -61,6 +61,9 @@ COMMANDS: tuple[Command, ...] = (
     *_rows(
         "help",
         ("help", "show the help of mematlas or of a command"),
+        ("schema", "print the JSON Schema of a command's output"),
+        ("docs", "show a page of the documentation"),
+        ("completion", "print the completions of a shell"),
         ("version", "print the version"),
     ),
 )

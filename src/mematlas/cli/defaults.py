@@ -29,7 +29,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "markdown",
         "step-summary",
     ),
-    "export": ("by", "unit", "table", "frames"),
+    "export": ("by", "frames", "unit", "table"),
 }
 """The options that may have a default, by command."""
 
@@ -77,11 +77,12 @@ def _of_file(command: str, allowed: tuple[str, ...]) -> list[tuple[str, Any, str
 
 
 def find_file(folder: Path) -> Path | None:
-    """Return the pyproject.toml of a folder, or of the nearest one above; None if it says nothing of mematlas."""
+    """Return the nearest pyproject.toml, from a folder up, that speaks of mematlas; None if there is none."""
     for each in (folder, *folder.parents):
         path = each / _FILE
         try:
-            return path if _TABLE in path.read_bytes() else None
+            if _TABLE in path.read_bytes():
+                return path
         except OSError:  # none here, or not ours to read
             continue
     return None
@@ -95,13 +96,11 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     except (ValueError, OSError) as error:
         raise UsageError(f"{path}: {error}") from None
     unknown = [
-        name
-        for name, value in table.items()
-        if not isinstance(value, dict) or name not in {*OPTIONS, "pytest"}
+        name for name, value in table.items() if not isinstance(value, dict) or name not in OPTIONS
     ]
     if unknown:
         raise UsageError(
-            f"{path}: [tool.mematlas] has no {unknown[0]!r}; its tables are {', '.join(OPTIONS)}, pytest"
+            f"{path}: [tool.mematlas] has no {unknown[0]!r}; its tables are {', '.join(OPTIONS)}"
         )
     return dict(table)
 

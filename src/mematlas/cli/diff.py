@@ -12,7 +12,6 @@ from mematlas.cli.markdown import add_markdown, write_markdown
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import write_text
 from mematlas.errors import UsageError
-from mematlas.report.json_writer import frame_fields
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -136,6 +135,8 @@ def _render_json(diff: Diff, top: int | None) -> str:
 
 
 def _changes(changes: Sequence[StackChange]) -> list[dict[str, Any]]:
+    from mematlas.report.json_writer import frame_fields
+
     return [{**_change(each), "frames": [frame_fields(f) for f in each.frames]} for each in changes]
 
 

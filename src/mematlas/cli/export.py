@@ -57,6 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pid", metavar="PID", type=positive, help="export this process only")
     add_wrappers(parser)
     parser.add_argument(
+        "--frames",
+        choices=("code", "all"),
+        default="code",
+        help="of pprof, speedscope, collapsed and dhat: the program's code and its libraries, or also the frames of"
+        " interpreters and allocators (default code)",
+    )
+    parser.add_argument(
         "--unit", choices=UNITS, default="bytes", help="unit of collapsed stacks (default bytes)"
     )
     parser.add_argument(
@@ -72,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file."""
-    from mematlas.api.recording import export_source
+    from mematlas.api.recording import export_source, with_frames
     from mematlas.report.export import render_export
 
     form = next(each for each in FORMATS if each.name == arguments.to)
@@ -88,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         unit=arguments.unit,
         table=arguments.table,
     )
+    source = with_frames(source, form.name, arguments.frames)
     size = _write(path, render_export(source, form.name))
     if path != "-":
         _print_result(arguments, source, form, path, size)

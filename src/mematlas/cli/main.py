@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.blas_threads import limit_blas_threads
 from mematlas.cli.defaults import apply_defaults
+from mematlas.cli.missing_packages import describe
 from mematlas.cli.parser import command_parser, find_command, top_parser
 from mematlas.errors import AccessError, MematlasError
 from mematlas.present.printable import clean
@@ -70,6 +71,16 @@ def _exit_code(error: OSError) -> int:
 
 
 def _dispatch(argv: list[str]) -> int:
+    try:
+        return _call(argv)
+    except ModuleNotFoundError as error:
+        missing = describe(error)
+        if missing:
+            raise MematlasError(missing) from None
+        raise
+
+
+def _call(argv: list[str]) -> int:
     if not argv:
         top_parser().print_help()
         return 0

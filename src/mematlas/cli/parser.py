@@ -101,11 +101,26 @@ def command_parser(command: commands.Command) -> tuple[Parser, ModuleType]:
     """Return the parser of a command, and its module."""
     module = import_module(command.module)
     parser = Parser(prog=f"mematlas {command.name}", description=module.__doc__)
+    _declare(parser, module)
+    return parser, module
+
+
+def whole_parser() -> Parser:
+    """Return one parser with the commands as subparsers, which completions and manual pages are made from."""
+    parser = top_parser()
+    parts = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for command in commands.COMMANDS:
+        module = import_module(command.module)
+        part = parts.add_parser(command.name, help=command.summary, description=module.__doc__)
+        _declare(part, module)
+    return parser
+
+
+def _declare(parser: Parser, module: ModuleType) -> None:
     module.add_arguments(parser)
     examples = "\n".join(f"  mematlas {each}" for each in module.EXAMPLES)
     lists = f"{parser.epilog}\n\n" if parser.epilog else ""
     parser.epilog = f"{lists}examples:\n{examples}"
-    return parser, module
 
 
 def top_parser() -> Parser:

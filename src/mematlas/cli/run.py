@@ -6,9 +6,11 @@ import gc
 import os
 import sys
 from contextlib import suppress
+from importlib import util
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
+from mematlas.cli.missing_packages import NEEDS_NUMPY
 from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
 from mematlas.errors import MematlasError
 from mematlas.present.printable import clean
@@ -114,17 +116,26 @@ def _run_and_follow(output: str | None, settings: TraceSettings, command: list[s
     return follow(["run", *to_options(settings, path), *faults, "--", *command], path)
 
 
-def finish(writer: Writer, path: str) -> RecordingData:
-    """Resolve the symbols of a recording that was just written, write them, and return the recording."""
+def finish(writer: Writer, path: str) -> RecordingData | None:
+    """Resolve the symbols of a recording that was just written, write them, and return the recording.
+
+    None without NumPy, which reads recordings: it ends without symbols, which `report` then resolves.
+    """
+    if util.find_spec("numpy") is None:
+        writer.end()
+        return None
     gc.disable()  # the process ends soon
     return write_names(writer, path)
 
 
-def print_summary(recording: RecordingData, path: str, asked: Patterns) -> None:
-    """Print the summary of a recording that was just written.
+def print_summary(recording: RecordingData | None, path: str, asked: Patterns) -> None:
+    """Print the summary of a recording that was just written, as finish() returned it.
 
     `asked`: the user's patterns, read before the program was traced.
     """
+    if recording is None:
+        print(f"mematlas: {clean(path)} is recorded; {NEEDS_NUMPY}", file=sys.stderr)
+        return
     from rich.console import Console
 
     from mematlas.api.recording import with_symbol_note

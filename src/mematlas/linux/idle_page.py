@@ -3,6 +3,8 @@
 Reclaim is not affected, because the kernel keeps the cleared reference in the young flag. Only frames
 on the LRU lists are tracked, and a large folio by its head frame only. Frames that cannot be marked are
 reported as not tracked, not as used. Source: Documentation/admin-guide/mm/idle_page_tracking.rst.
+
+NumPy is imported where frames are read, since every traced run imports this module.
 """
 
 from __future__ import annotations
@@ -11,12 +13,11 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mematlas.linux.damon import WorkingSetMethod
 from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from mematlas.linux.pageflags import Words
@@ -43,6 +44,8 @@ def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
     `frame_flags` is an open descriptor of /proc/kpageflags: the head of a folio that is mapped in part may
     not be among `entry`.
     """
+    import numpy as np
+
     frames = entry & np.uint64(PagemapEntry.FRAME)
     tails = (flags & np.uint64(FrameFlag.TAIL)) != 0
     heads = frames.copy()
@@ -62,6 +65,8 @@ def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
 
 def mark(bitmap: int, frames: Words) -> None:
     """Mark frames idle. Zero bits written to the bitmap leave their frames unchanged."""
+    import numpy as np
+
     words, bits = _words(frames)
     for low, high in _runs(words):
         span = np.zeros(int(words[high - 1] - words[low]) + 1, np.uint64)
@@ -74,6 +79,8 @@ def mark(bitmap: int, frames: Words) -> None:
 
 def idle(bitmap: int, frames: Words) -> NDArray[np.bool_]:
     """Return a mask of the frames that are still marked idle."""
+    import numpy as np
+
     words, _ = _words(frames)
     values = np.zeros(len(words), np.uint64)
     for low, high in _runs(words):
@@ -87,6 +94,8 @@ def idle(bitmap: int, frames: Words) -> NDArray[np.bool_]:
 
 def _words(frames: Words) -> tuple[Words, Words]:
     """Return the indices of the bitmap words that hold the frames, ascending, and the bits in each."""
+    import numpy as np
+
     bits = np.uint64(1) << (frames % np.uint64(64))
     words, index = np.unique(frames // np.uint64(64), return_inverse=True)
     joined = np.zeros(len(words), np.uint64)
@@ -96,6 +105,8 @@ def _words(frames: Words) -> tuple[Words, Words]:
 
 def _runs(words: Words) -> list[tuple[int, int]]:
     """Group nearby words into runs: [low, high) indices into the array."""
+    import numpy as np
+
     if not len(words):
         return []
     breaks = np.flatnonzero(np.diff(words) > _NEAR) + 1

@@ -176,7 +176,8 @@ def _read_tables(entry: Words) -> tuple[dict[str, Words], list[str], int]:
             except OSError as error:
                 why = "not in this kernel" if isinstance(error, FileNotFoundError) else NEEDS
                 denials.append(f"{name}: hidden, {why}")
-        columns, distinct = _core.join_frames(entry, list(files.values()))
+        counts = list(files).index("kpagecount") if "kpagecount" in files else -1
+        columns, distinct = _core.join_frames(entry, list(files.values()), counts=counts)
     finally:
         for descriptor in files.values():
             os.close(descriptor)

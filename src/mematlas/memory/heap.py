@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mematlas.units import format_bytes
 _HEAP_MAX = 64 << 20  # HEAP_MAX_SIZE of malloc/arena.c
 _ARENA = re.compile(r'<heap nr="(\d+)">(.*?)</heap>', re.DOTALL)
 _TOTAL = re.compile(r'<total type="(\w+)" count="\d+" size="(\d+)"/>')
+_MAPPED = re.compile(r'<total type="mmap" count="(\d+)" size="(\d+)"/>')
 _SYSTEM = re.compile(r'<system type="(\w+)" size="(\d+)"/>')
 
 
@@ -117,36 +117,34 @@ class HeapStats:
 
 
 def heap_stats() -> HeapStats:
-    """Read the state of malloc: malloc_info(3), mallinfo2(3). Walks the free lists under their locks.
+    """Read the state of malloc: malloc_info(3). Walks the free lists under their locks.
 
-    UnsupportedError: the C library is not glibc 2.33 or later.
+    UnsupportedError: the state cannot be read.
 
     >>> from mematlas.memory import heap_stats
     >>> heap_stats().used > 0
     True
     """
     try:
-        text, blocks, size = _core.read_heap()
+        text = _core.read_heap()
     except OSError as error:
         raise _unsupported(error) from None
     arenas = tuple(_arena(int(number), part) for number, part in _ARENA.findall(text))
+    blocks, size = map(int, _MAPPED.findall(text)[-1])
     return HeapStats(arenas, blocks, size, _resident_in_arenas(sum(each.system for each in arenas)))
 
 
 def trim() -> int:
     """Return the free pages of every arena to the kernel: malloc_trim(3).
 
-    Returns the bytes by which the RSS sank. UnsupportedError: the C library is not glibc 2.33 or later.
+    Returns the bytes by which the RSS sank.
 
     >>> from mematlas.memory import trim
     >>> trim() >= 0
     True
     """
     before = _resident()
-    try:
-        _core.trim_heap()
-    except OSError as error:
-        raise _unsupported(error) from None
+    _core.trim_heap()
     return max(0, before - _resident())
 
 
@@ -179,8 +177,6 @@ def _arena(number: int, text: str) -> HeapArena:
 
 
 def _unsupported(error: OSError) -> UnsupportedError:
-    if error.errno == errno.ENOSYS:
-        return UnsupportedError("reading the state of malloc needs glibc 2.33 or later")
     return UnsupportedError(f"the state of malloc cannot be read: {error.strerror}")
 
 

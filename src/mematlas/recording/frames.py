@@ -31,11 +31,9 @@ class Resolver:
 
     @property
     def notes(self) -> list[str]:
-        """What could not be resolved, and why, one line per file."""
-        return [
-            *(table.note for table in self._tables.values() if table.note),
-            *debuginfod.failures(),
-        ]
+        """What could not be resolved, and why: a line per file, or one for all."""
+        notes = dict.fromkeys(table.note for table in self._tables.values() if table.note)
+        return [*notes, *debuginfod.failures()]
 
     def resolve(
         self,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.linux.regular_file import open_regular
-from mematlas.recording import debuginfod, elf
+from mematlas.recording import debuginfod, elf, symbolic_package
 from mematlas.recording.model import Frame
 
 if TYPE_CHECKING:
@@ -139,6 +139,9 @@ def open_table(module: Module) -> Table:
 
 
 def _add_caches(table: Table, sources: list[Path], build_id: str) -> None:
+    if sources and not symbolic_package.load():
+        table.note = symbolic_package.MISSING
+        return
     for source in sources:
         for cache in _open(source, build_id):
             table.caches.append(cache)
@@ -217,6 +220,8 @@ def _open(path: Path, build_id: str) -> Iterator[SymCache]:
 
 def _open_mini_debug(data: bytes) -> list[SymCache]:
     """Return the lookup table of .gnu_debugdata, which has the symbols of static functions only."""
+    if not symbolic_package.load():
+        return []
     from symbolic.debuginfo import Archive
     from symbolic.exceptions import SymbolicError
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from mematlas import _core
+from mematlas.linux import pagemap
+from mematlas.linux.pageflags import PagemapEntry
 
 PRESENT = 1 << 63
 
@@ -53,3 +55,36 @@ def test_unaligned_and_closed() -> None:
         _core.read_pagemap(file.fileno(), 1, 1)
     with pytest.raises(OSError, match="Bad file"):
         _core.read_maps(os.open("/", os.O_PATH))
+
+
+def test_counts_of_a_fork_are_those_of_kpagecount() -> None:
+    """Private, shared and copied pages of a process with a stopped child count as in the kernel's table."""
+    table = Path("/proc/kpagecount")
+    if not os.access(table, os.R_OK) or os.geteuid():
+        pytest.skip("/proc/kpagecount needs CAP_SYS_ADMIN")
+    pages = 3 * 256
+    area = mmap.mmap(-1, pages * _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    area.madvise(mmap.MADV_NOHUGEPAGE)
+    for page in range(2 * 256):
+        area[page * _core.PAGE] = 1
+    ready, gate = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        for page in range(0, 512, 4):  # copies one page of four
+            area[page * _core.PAGE] = 2
+        os.write(ready[1], b"x")
+        os.close(gate[1])
+        os.read(gate[0], 1)
+        os._exit(0)
+    os.close(gate[0])
+    os.read(ready[0], 1)
+    start = np.frombuffer(area, dtype=np.uint8).ctypes.data
+    found = pagemap.read(os.getpid(), [(start, start + len(area))])
+    frames = found.entry & np.uint64(PagemapEntry.FRAME)
+    with table.open("rb", buffering=0) as file:
+        kernels = [int.from_bytes(os.pread(file.fileno(), 8, int(f) * 8), "little") for f in frames]
+    os.close(gate[1])
+    assert os.waitpid(child, 0)[1] == 0
+    assert found.count is not None
+    assert found.count.tolist() == kernels
+    assert sorted(kernels) == [1] * 128 + [2] * 384

@@ -11,6 +11,7 @@ import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from conftest import Build
 
+CHILD_LIMIT_S = 300
 ROUNDS = int(os.environ.get("MEMATLAS_HOSTILE_ROUNDS", "13"))  # 13: each way of scribbles.c once
 MOST_BYTES = 500_000_000
 HANGS_S = 120  # a machine may be busy
@@ -178,11 +180,16 @@ def damaged_recording(source: random.Random) -> bytes:
 
 
 def in_child(command: list[str], printed: Path) -> int:
-    """Run a command of mematlas in a forked child with 2 GiB of address space; return its status."""
+    """Run a command of mematlas in a forked child with 2 GiB of address space; return its status.
+
+    A child that does not end dies of SIGALRM.
+    """
     child = os.fork()
     if child == 0:
         status = 97
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest's time limit has a handler
+            signal.setitimer(signal.ITIMER_REAL, CHILD_LIMIT_S)
             resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
             with printed.open("w") as file, redirect_stderr(file), redirect_stdout(file):
                 status = main(command)

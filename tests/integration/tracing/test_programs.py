@@ -117,7 +117,8 @@ def test_python_that_forks(traced: Run, options: tuple[str, ...]) -> None:
     code = (
         "import multiprocessing as m, sys\n"
         "m.set_start_method('fork')\n"
-        "with m.Pool(3) as p: print(sum(p.map(len, ['x' * n for n in range(300)])))\n"
+        "all_run = m.Barrier(3).wait\n"  # else Pool may kill a worker before it has begun
+        "with m.Pool(3, all_run) as p: print(sum(p.map(len, ['x' * n for n in range(300)])))\n"
     )
     run = traced(PYTHON, "-W", "ignore", "-c", code, options=options, top=TOP)
     assert run.outcome.stdout == b"44850\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mematlas import bench
-from mematlas._core.bench.patterns import sum_pattern
+from mematlas._core.bench.patterns import sum_pattern, transpose_kernel
 from mematlas.errors import UsageError
 
 SIDES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 127, 128, 129, 192, 260]))
@@ -41,6 +42,27 @@ def test_transpose_is_the_transpose(
     bench.transpose(source, target[:, shift:], method=method)
     assert target[:, shift:].tobytes() == expected.tobytes()
     assert not target[:, :shift].tobytes().strip(b"\0")
+
+
+@pytest.mark.parametrize("method", ["tiles", "halves"])
+@pytest.mark.parametrize("shape", [(24, 16), (72, 136), (264, 200), (520, 1000), (67, 41)])
+@pytest.mark.parametrize("shift", [0, 2, 3])
+def test_every_kernel_transposes(
+    method: bench.TransposeMethod, shape: tuple[int, int], shift: int
+) -> None:
+    """A matrix is transposed by each kernel in turn until one is chosen, at any offset into a line."""
+    rows, columns = shape
+    source = np.arange(rows * columns, dtype=np.float64).reshape(shape)
+    room = np.zeros((columns, rows + 16))
+    for _ in range(30):
+        room[:] = -1
+        out = room[:, shift : shift + rows]
+        bench.transpose(source, out, method=method)
+        assert (out == source.T).all()
+        assert (room[:, :shift] == -1).all()
+        assert (room[:, shift + rows :] == -1).all()
+    vectors = "avx2" in Path("/proc/cpuinfo").read_text()
+    assert bool(transpose_kernel(method)) == vectors
 
 
 def test_transpose_of_lines_that_fit() -> None:

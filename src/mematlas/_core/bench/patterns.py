@@ -33,6 +33,12 @@ def transpose_memory(
     return int(spent[0])
 
 
+def transpose_kernel(method: str) -> str | None:
+    """Return the kernel that this thread's last transpose by `method` chose; None if none was chosen."""
+    name = lib.mematlas_transpose_kernel(METHODS.index(method))
+    return ffi.string(name).decode() if name else None
+
+
 def sum_pattern(
     address: int, outer: int, outer_step: int, inner: int, inner_step: int
 ) -> tuple[int, int]:

@@ -45,3 +45,9 @@ def run_pingpong(first: int, second: int, rounds: int) -> int:
     spent = ffi.new("uint64_t *")
     check(lib.mematlas_pingpong_run(first, second, rounds, spent))
     return int(spent[0])
+
+
+def stream_reader() -> str | None:
+    """Return the loop that this thread's last read chose, such as "AVX2 in one stream"; None before."""
+    name = lib.mematlas_stream_reader()
+    return ffi.string(name).decode() if name else None

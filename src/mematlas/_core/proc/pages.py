@@ -45,13 +45,20 @@ def scan_pagemap(
     return found
 
 
-def join_frames(entries: Words, tables: Sequence[int]) -> tuple[list[Words], int]:
-    """Read each entry's frame in each open table (kpageflags, ...); return columns and distinct frames."""
+def join_frames(
+    entries: Words, tables: Sequence[int], *, counts: int = -1
+) -> tuple[list[Words], int]:
+    """Read each entry's frame in each open table (kpageflags, ...); return columns and distinct frames.
+
+    `counts` is the index of kpagecount: pages that pagemap calls mapped once are 1 without a read.
+    """
     import numpy as np
 
     columns = [np.empty(len(entries), dtype=np.uint64) for _ in tables]
     pointers = [_words(column) for column in columns]
     frames = check(
-        lib.mematlas_frames_join(_words(entries), len(entries), list(tables), pointers, len(tables))
+        lib.mematlas_frames_join(
+            _words(entries), len(entries), list(tables), pointers, len(tables), counts
+        )
     )
     return columns, frames

@@ -6,15 +6,15 @@ from mematlas._core.binding import check, ffi, lib
 from mematlas._core.syscalls.mapping import map_memory, unmap_memory
 
 
-def read_heap() -> tuple[str, int, int]:
-    """Read malloc_info(3), and the number and bytes of mmapped blocks (mallinfo2)."""
-    size, heap = 1 << 20, ffi.new("struct mematlas_heap *")
+def read_heap() -> str:
+    """Read malloc_info(3), which is XML."""
+    size = 1 << 20
     address = map_memory(size, 0x22)  # malloc would change what is read
     buffer = ffi.cast("char *", address)
     try:
-        lib.mematlas_heap_read(heap)
         check(lib.mematlas_heap_describe(buffer, size))
-        return ffi.string(buffer).decode(), heap.mapped_blocks, heap.mapped_bytes
+        text: str = ffi.string(buffer).decode()
+        return text
     finally:
         unmap_memory(address, size)
 

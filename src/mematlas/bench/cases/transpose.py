@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas import _core
-from mematlas._core.bench.patterns import transpose_memory
+from mematlas._core.bench.patterns import transpose_kernel, transpose_memory
 from mematlas.bench.case import Case
 from mematlas.bench.cases.prefetch import words_at
 from mematlas.bench.region import ProvenRegion, largest_kind, parse_kinds
@@ -40,7 +40,14 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
             cases = methods(memory, rows, columns)
             quick = [case for case in cases if "row" not in str(case.labels["method"])]
             meter.measure(quick, until=done - 0.5 * share)
+            meter.notes += _kernels(rows, columns)
             meter.measure([case for case in cases if case not in quick], done, least=_SLOW)
+
+
+def _kernels(rows: int, columns: int) -> list[str]:
+    """Return a note with the kernels chosen for a shape; none where this CPU leaves no choice."""
+    chosen = [f"{method} by {name}" for method in METHODS if (name := transpose_kernel(method))]
+    return [f"{rows} x {columns}: {', '.join(chosen)}"] if chosen else []
 
 
 def rectangles(side: int) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas.recording.model import LIFETIMES
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.account import exit_of
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_CLASS_US = (30, 316, 3_162, 31_623, 316_228, 3_162_278)
+"""Mean lifetimes of freed blocks by class, the last one left out: geometric means of the bounds."""
 EXTRA = ("peak_count", "end_bytes", "end_count", "max_bytes", "max_count", "lifetime_us")
 """Columns added to those of a report. `max_*` are maxima over the snapshots; `lifetime_us` is the
-number of live blocks integrated over the time between snapshots (Little's law).
+number of live blocks integrated over the time between snapshots (Little's law), but at least the lifetimes of
+freed blocks by their classes: few blocks that live for less than the time between snapshots are in one.
 """
 
 
@@ -37,6 +41,9 @@ def export_table(recording: RecordingData, report: Report) -> StackTable:
         keys = table.keys(rows)
         for name, column in _columns(recording, process, keys).items():
             extra[name][rows] = sums.rounded(column)
+    classes = zip(LIFETIMES[:-1], _CLASS_US, strict=True)
+    freed_us = sum(table.columns[name] * mean_us for name, mean_us in classes)
+    extra["lifetime_us"] = np.maximum(extra["lifetime_us"], freed_us)
     return StackTable(
         table.process, table.stack, table.kind, table.columns.with_more(extra), table.paths
     )

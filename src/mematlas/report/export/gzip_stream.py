@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
 import zlib
 from collections import deque
@@ -25,11 +26,12 @@ def compress(pieces: Iterable[bytes], level: int) -> Iterator[bytes]:
     Each block ends at a byte with a flush, so that blocks deflated apart make up one stream.
     """
     workers = min(4, len(os.sched_getaffinity(0)))
+    alone = _memory_is_limited()
     waiting: deque[Future[bytes]] = deque()
     checksum = length = 0
     yield _HEAD
     with ThreadPoolExecutor(workers) as pool:
-        start: Callable[..., Future[bytes]] = pool.submit
+        start: Callable[..., Future[bytes]] = _in_this_thread if alone else pool.submit
         for block in _blocks(pieces):
             checksum, length = zlib.crc32(block, checksum), length + len(block)
             try:
@@ -42,6 +44,12 @@ def compress(pieces: Iterable[bytes], level: int) -> Iterator[bytes]:
         while waiting:
             yield waiting.popleft().result()
     yield _LAST_BLOCK + _TRAILER.pack(checksum, length & 0xFFFFFFFF)
+
+
+def _memory_is_limited() -> bool:
+    """Return whether a thread may find no memory to begin with; CPython then waits for it forever."""
+    limits = (resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return any(limit != resource.RLIM_INFINITY for limit in limits)
 
 
 def _in_this_thread(work: Callable[[bytes, int], bytes], block: bytes, level: int) -> Future[bytes]:

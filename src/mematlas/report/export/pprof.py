@@ -92,6 +92,8 @@ class _Profile:
             yield from self._process(process)
         report = source.report
         yield number(9, _nanoseconds(report.started))
+        seconds = run_facts.duration_s(report)
+        yield number(10, 0 if seconds is None else round(seconds * 1e9))
         yield data(11, self._type("space", "bytes"))
         exact = report.sampling.mode == "exact"
         yield number(12, 1 if exact else report.sampling.sample_bytes)
@@ -198,9 +200,8 @@ class _Profile:
             if function is None:
                 function = self._functions[key] = len(self._functions) + 1
                 name, file = self._text(key[0]), self._text(key[1])
-                yield data(
-                    5, number(1, function) + number(2, name) + number(3, name) + number(4, file)
-                )
+                # No system_name: pprof takes one for a mangled name, and drops "<module>" from it.
+                yield data(5, number(1, function) + number(2, name) + number(4, file))
             lines.append(data(4, number(1, function) + number(2, frame.line or 0)))
         yield data(
             4, number(1, location) + number(2, mapping) + number(3, address) + b"".join(lines)

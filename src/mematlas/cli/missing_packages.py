@@ -1,0 +1,16 @@
+"""What a command says where a package that it needs is not installed."""
+
+from __future__ import annotations
+
+NEEDS_NUMPY = "reading a recording needs NumPy: pip install numpy"
+_NEEDS = {
+    "numpy": NEEDS_NUMPY,
+    "rich": "this command needs rich: pip install rich",
+    "multi_demangle": "names of C++ and Rust need multi-demangle: pip install multi-demangle",
+    "_cffi_backend": "mematlas needs cffi: pip install cffi",
+}
+
+
+def describe(error: ModuleNotFoundError) -> str:
+    """Return what to install for a package that mematlas needs; "" for any other module."""
+    return _NEEDS.get((error.name or "").partition(".")[0], "")

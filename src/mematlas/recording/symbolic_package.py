@@ -1,0 +1,34 @@
+"""The package symbolic, which reads DWARF: the installed one, or the copy that a wheel of mematlas carries.
+
+A wheel of symbolic takes 78 MB, of which 72 are symbols of its own library. The build strips the library
+(native/symbolic/meson.build); the copy takes 5.6 MB and is no distribution that pip knows of.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+
+CARRIED = Path(__file__).parents[1] / "_carried"
+MISSING = "native functions have no names, since symbolic is not installed: pip install 'mematlas[native]'"
+
+
+def load() -> bool:
+    """Make `import symbolic` work in this process. Return False if there is neither of the two.
+
+    An installed symbolic is preferred, so that a program that uses one keeps it.
+    """
+    if "symbolic" in sys.modules or find_spec("symbolic"):
+        return True
+    spec = PathFinder.find_spec("symbolic", [str(CARRIED)])
+    if spec is None or spec.loader is None:
+        return False
+    module = sys.modules["symbolic"] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules["symbolic"]
+        raise
+    return True

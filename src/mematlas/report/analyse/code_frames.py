@@ -1,0 +1,87 @@
+"""Stacks without the frames of language runtimes: what other tools show of a Python program is then its lines."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mematlas.recording.ownership import RUNTIME, tier
+from mematlas.report.analyse.stacks import Stacks
+from mematlas.report.analyse.table import StackTable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mematlas.recording.model import Frame
+
+    Numbers = NDArray[Any]
+
+
+def code_only(table: StackTable) -> StackTable:
+    """Return a table whose stacks lead to the code that asked for the memory.
+
+    The rows and their figures stay. A stack that has frames of runtimes only keeps its innermost one.
+    """
+    paths: dict[int, Stacks] = {}
+    stack = table.stack.copy()
+    for process in table.processes():
+        rows = np.flatnonzero(table.process == process)
+        folded = CodeStacks(table.paths[process], stack[rows])
+        paths[process], stack[rows] = folded, folded.node_of[stack[rows]]
+    return StackTable(table.process, stack, table.kind, table.columns, paths)
+
+
+class CodeStacks(Stacks):
+    """The stacks of a process without frames of runtimes.
+
+    node_of[n] is the nearest node on the path of n that stays; parents[n] <= n, and the root stays.
+    """
+
+    def __init__(self, whole: Stacks, stacks: Numbers) -> None:
+        """Fold the stacks; `stacks` are those that have figures."""
+        super().__init__(None, {})
+        self._whole = whole
+        self.renamed = whole.renamed
+        code = [any(map(_is_code, frames)) for frames in whole.frames_of_words]
+        stays = np.array([*code, False], bool)[whole.word_of]
+        stays[[0, *whole.renamed]] = True
+        leads_nowhere = (_nearest(stays, whole.parents)[stacks] == 0) & (stacks != 0)
+        stays[stacks[leads_nowhere]] = True
+        self.node_of = _nearest(stays, whole.parents)
+
+    @cached_property
+    def parents(self) -> NDArray[np.uint32]:
+        """Parent of each node: the nearest one that stays."""
+        return np.ascontiguousarray(self.node_of[self._whole.parents], np.uint32)
+
+    @property
+    def words(self) -> NDArray[np.uint64]:
+        """Distinct words, ascending."""
+        return self._whole.words
+
+    @property
+    def word_of(self) -> Numbers:
+        """Index in `words` of each node."""
+        return self._whole.word_of
+
+    @cached_property
+    def frames_of_words(self) -> list[tuple[Frame, ...]]:
+        """Frames of each distinct word, leaf first, without those of runtimes that are inlined into code."""
+        return [
+            tuple(frame for frame in frames if _is_code(frame)) or frames
+            for frames in self._whole.frames_of_words
+        ]
+
+
+def _is_code(frame: Frame) -> bool:
+    return tier(frame) != RUNTIME
+
+
+def _nearest(stays: NDArray[np.bool_], parents: Numbers) -> Numbers:
+    """Return for each node the nearest one on its path, itself included, that stays."""
+    found: Numbers = np.where(stays, np.arange(len(stays)), parents).astype(np.uint32)
+    while not np.array_equal(further := found[found], found):
+        found = further
+    return found

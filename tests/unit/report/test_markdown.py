@@ -1,0 +1,91 @@
+"""Markdown of reports: what a renderer of GitHub's tables makes of hostile names."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+from markdown_it import MarkdownIt
+
+from mematlas.report.markdown import _table, code, plain
+
+HOSTILE = (
+    "<module>",
+    "a|b",
+    "`tick`",
+    "``two``",
+    "<script>alert(1)</script>",
+    "@someone #12 https://example.com",
+    "**bold** _under_ [link](x)",
+    "line\nbreak",
+    "trailing\\",
+    "\\|",
+    " padded ",
+    "",
+    "`",
+    "ends with `",
+    "operator<|>",
+    "x" * 500,
+)
+
+
+class Text(HTMLParser):
+    """Collects the texts of cells and paragraphs, and the names of all elements."""
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        super().__init__()
+        self.cells: list[str] = []
+        self.elements: set[str] = set()
+        self._inside = False
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:  # noqa: ARG002 - as the base class calls it
+        """Note an element, and begin a cell."""
+        self.elements.add(tag)
+        if tag in {"td", "p"}:
+            self.cells.append("")
+            self._inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        """End a cell."""
+        if tag in {"td", "p"}:
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        """Extend the cell."""
+        if self._inside:
+            self.cells[-1] += data
+
+
+def shown(markdown: str) -> Text:
+    """Return what a browser shows of Markdown."""
+    found = Text()
+    found.feed(MarkdownIt("gfm-like", {"linkify": False}).render(markdown))
+    return found
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_stays_in_its_cell(name: str) -> None:
+    """A code span in a table shows the name, and nothing of the name takes effect."""
+    found = shown(
+        "\n".join(_table(("size", "line"), "rl", [("1 B", code(name)), ("2 B", code("x"))]))
+    )
+    assert len(found.cells) == 4
+    assert found.elements <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
+    assert found.cells[0::2] == ["1 B", "2 B"]
+    if len(name) < 100 and "\n" not in name and "\\" not in name:
+        assert found.cells[1].strip() == name.strip()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_plain_text_is_shown_as_it_is(name: str) -> None:
+    """Escaped text has no element but its paragraph."""
+    found = shown(f"It says {plain(name)}.")
+    assert found.elements == {"p"}
+    if "\n" not in name and "\\" not in name:
+        assert " ".join(found.cells[0].split()) == " ".join(f"It says {name}.".split())
+
+
+def test_a_table_without_rows_is_nothing() -> None:
+    """No heads stand without rows."""
+    assert list(_table(("a", "b"), "ll", [])) == []
