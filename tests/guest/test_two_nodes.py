@@ -268,21 +268,6 @@ def test_a_nodes_huge_pages_are_its_own() -> None:
     assert (NODES / "node1/hugepages/hugepages-2048kB/nr_hugepages").read_text() == "0\n"
 
 
-def test_the_doctor_finds_remote_pages_and_their_cure() -> None:
-    """Memory on another node than the program's CPUs is found, and no longer after the suggested move."""
-
-    def found(pid: int) -> dict[str, Any] | None:
-        data = json.loads(mematlas("doctor", pid, "--duration", "0s", "--json"))["data"]
-        return next((each for each in data["findings"] if each["rule"] == "numa.remote"), None)
-
-    with holding(48 * MIB, "--membind", "1", "--cpunodebind", "0") as child:
-        finding = found(child.pid)
-        assert finding is not None
-        assert f"migrate_pages({child.pid}, [1], [0])" in finding["fixes"][0]["command"]
-        migrate_pages(child.pid, [1], [0])
-        assert found(child.pid) is None
-
-
 def test_a_node_that_is_not_there() -> None:
     """Node 2 is refused with the list of existing nodes."""
     with pytest.raises(UsageError, match="nodes with memory here: 0, 1"):

@@ -219,6 +219,7 @@ class Writer:
             "limits": room.limits,
             "mounts": [(each.path, each.size, each.free, each.mapped) for each in room.mounts],
             "huge": (room.huge_bytes, room.zero_bytes, room.zero_error_bytes),
+            "hard_limits": room.hard_limits,
         }
         self._chunk(atlas.ROOM, metadata)
 
