@@ -127,6 +127,7 @@ struct process {
 	uint64_t events, unknown_frees, broken_rings;
 	double sampled_live;
 	uint64_t rss, sampled_rss;
+	uint64_t page_tables; /* bytes, as last read (VmPTE) */
 	uint64_t high_rss; /* highest that the kernel or a snapshot told (VmHWM) */
 	uint64_t looked_rss; /* highest of a snapshot */
 	uint64_t last_rss; /* of the last snapshot */
@@ -171,6 +172,7 @@ struct mematlas_collector {
 	double next_statuses;
 	uint64_t round;
 	bool scan_now;
+	bool growing; /* the RSS of a process rose much since the round before */
 	uint64_t sum_rss,
 		looked_sum; /* of all processes: in this round; highest with snapshots of all */
 	uint32_t running; /* processes in the sum */

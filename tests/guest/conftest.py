@@ -5,9 +5,10 @@ from __future__ import annotations
 import faulthandler
 import io
 import os
+import re
 import signal
 import sys
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,3 +92,23 @@ def holding(size: int, *options: str, more: tuple[str, ...] = ()) -> Iterator[Ch
             os.waitpid(child, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
+
+
+@contextmanager
+def full_node(node: int) -> Iterator[None]:
+    """Leave less than 4 % of a node's memory free or in page cache."""
+    from mematlas.memory import Region
+
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    with ExitStack() as stack:
+        while (left := usable(node)) > 0.04:
+            size = "8M" if left < 0.08 else "64M"
+            stack.enter_context(Region(size, node=node, populate=True))
+        yield
+
+
+def usable(node: int) -> float:
+    """Return the share of a node's memory that is free or page cache."""
+    text = (NODES / f"node{node}" / "meminfo").read_text()
+    found = {name: int(size) for name, size in re.findall(r"(\w+): +(\d+) kB", text)}
+    return (found["MemFree"] + found["FilePages"]) / found["MemTotal"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import re
 import subprocess
 import time
 from contextlib import contextmanager
@@ -13,16 +14,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
+from mematlas.doctor import read, rules
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from mematlas.doctor.model import Fix
+    from mematlas.doctor.model import Finding, Fix
 
 Test = TypeVar("Test", bound="Callable[..., object]")
 TESTS = Path(__file__).parents[1]
 SHOWN = TESTS / "data/shown_fixes.txt"
 WHERE = ("integration/doctor/test_fixes.py", "integration/doctor/test_fixes_of_allocators.py",
-         "integration/doctor/test_fixes_of_pages.py", "integration/doctor/test_processes.py", "guest/test_doctor_fixes.py")  # fmt: skip
+         "integration/doctor/test_fixes_of_pages.py", "integration/doctor/test_fixes_of_the_machine.py",
+         "integration/doctor/test_processes.py", "guest/test_doctor_fixes.py")  # fmt: skip
 
 
 def applies(*names: str) -> Callable[[Test], Test]:
@@ -114,6 +118,25 @@ def settled(measure: Callable[[], int], below: int, seconds: float = 60) -> int:
     while (value := measure()) > below and time.monotonic() < until:
         time.sleep(0.1)
     return value
+
+
+def on_machine(rule: str) -> Finding | None:
+    """Return what a rule finds about the machine now; its fixes include those that no test has shown to work."""
+    findings = rules.examine_host(read.read_host("/", 0), every_fix=True).findings
+    return next((each for each in findings if each.rule == rule), None)
+
+
+def finding(pid: int, rule: str) -> Finding | None:
+    """Return what a rule finds about a process and its machine now."""
+    findings = rules.examine_process(read.read_process(pid, "/", 0), every_fix=True).findings
+    return next((each for each in findings if each.rule == rule), None)
+
+
+def number(path: Path, name: str) -> int:
+    """Return a number of a file with lines "name value" or "name: value kB"."""
+    found = re.search(rf"^{name}:?\s+(\d+)", path.read_text(), re.MULTILINE)
+    assert found, name
+    return int(found[1])
 
 
 def named(fixes: Sequence[Fix], name: str) -> Fix:

@@ -33,7 +33,6 @@ SYSCTL = {
     "overcommit_memory": "0",
     "swappiness": "60",
     "min_free_kbytes": "67584",
-    "page-cluster": "3",
     "zone_reclaim_mode": "0",
     "max_map_count": "65530",
     "watermark_scale_factor": "10",

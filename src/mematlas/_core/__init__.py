@@ -1,69 +1,87 @@
 """Typed facade over the C core: buffers in, buffers out, errors as OSError. Only this package uses `_native`, and `mematlas.mark`."""
 
-from mematlas._core.alloc.arena import ArenaHandle, ArenaStats
-from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS
-from mematlas._core.alloc.arrays import ArrayHandler, ArrayStats, swap_handler
-from mematlas._core.alloc.linking import compile_flags
-from mematlas._core.alloc.pool import PoolHandle, PoolStats
-from mematlas._core.attach.code import ProcessCode
-from mematlas._core.attach.thread import Place, StoppedThread, Verdict
-from mematlas._core.bench.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
-from mematlas._core.bench.pointer_chase import gather_sum, link_pointer_chase, run_pointer_chase
-from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
-from mematlas._core.bench.stream import (
-    STREAM_OPERATIONS,
-    run_pingpong,
-    run_stream,
-    stream_reader,
-    stream_vectors,
-)
-from mematlas._core.binding import PAGE
-from mematlas._core.collector import (
-    Collector,
-    Event,
-    Faults,
-    LeftKind,
-    ResidencySnapshot,
-    SessionSettings,
-    Sums,
-    Traced,
-    left_kind,
-)
-from mematlas._core.proc.chunks import HeapWalk, walk_heap
-from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
-from mematlas._core.proc.page_cache import cachestat, mincore_file
-from mematlas._core.proc.pages import join_frames, read_pagemap, scan_pagemap
-from mematlas._core.syscalls.heap import read_heap, trim_heap
-from mematlas._core.syscalls.mapping import (
-    add_to_counter,
-    address_of,
-    advise,
-    buffer_at,
-    create_memfd,
-    create_secret_memfd,
-    lock_all,
-    lock_memory,
-    map_memory,
-    name_memory,
-    protect_memory,
-    unlock_memory,
-    unmap_memory,
-    wipe_memory,
-)
-from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
-from mematlas._core.syscalls.perf import (
-    PerfFlag,
-    open_exec_records,
-    open_perf_counter,
-    open_perf_sampler,
-)
-from mematlas._core.syscalls.process import (
-    add_personality,
-    disable_thp,
-    same_address_space,
-    trace_me,
-    trace_run_to,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mematlas._core.alloc.arena import ArenaHandle, ArenaStats
+    from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS
+    from mematlas._core.alloc.arrays import ArrayHandler, ArrayStats, swap_handler
+    from mematlas._core.alloc.linking import compile_flags
+    from mematlas._core.alloc.pool import PoolHandle, PoolStats
+    from mematlas._core.attach.code import ProcessCode
+    from mematlas._core.attach.thread import Place, StoppedThread, Verdict
+    from mematlas._core.bench.fault import (
+        advise_timed,
+        fork_timed,
+        map_timed,
+        touch_pages,
+        unmap_timed,
+    )
+    from mematlas._core.bench.pointer_chase import gather_sum, link_pointer_chase, run_pointer_chase
+    from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
+    from mematlas._core.bench.stream import (
+        STREAM_OPERATIONS,
+        run_pingpong,
+        run_stream,
+        stream_reader,
+        stream_vectors,
+    )
+    from mematlas._core.binding import PAGE
+    from mematlas._core.collector import (
+        Collector,
+        Event,
+        Faults,
+        LeftKind,
+        ResidencySnapshot,
+        SessionSettings,
+        Sums,
+        Traced,
+        left_kind,
+    )
+    from mematlas._core.proc.chunks import HeapWalk, walk_heap
+    from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
+    from mematlas._core.proc.page_cache import cachestat, mincore_file
+    from mematlas._core.proc.pages import join_frames, read_pagemap, scan_pagemap
+    from mematlas._core.syscalls.heap import read_heap, trim_heap
+    from mematlas._core.syscalls.mapping import (
+        add_to_counter,
+        address_of,
+        advise,
+        buffer_at,
+        create_memfd,
+        create_secret_memfd,
+        lock_all,
+        lock_memory,
+        map_memory,
+        name_memory,
+        protect_memory,
+        unlock_memory,
+        unmap_memory,
+        wipe_memory,
+    )
+    from mematlas._core.syscalls.numa import (
+        bind_memory,
+        migrate_pages,
+        move_pages,
+        policy,
+        set_policy,
+    )
+    from mematlas._core.syscalls.perf import (
+        PerfFlag,
+        open_exec_records,
+        open_perf_counter,
+        open_perf_sampler,
+    )
+    from mematlas._core.syscalls.process import (
+        add_personality,
+        disable_thp,
+        same_address_space,
+        trace_me,
+        trace_run_to,
+    )
 
 __all__ = [
     "ABSENT",
@@ -146,3 +164,48 @@ __all__ = [
     "walk_heap",
     "wipe_memory",
 ]
+
+_MODULES = {
+    "alloc.arena": "ArenaHandle ArenaStats",
+    "alloc.arrays": "ARRAY_STEPS ArrayHandler ArrayStats swap_handler",
+    "alloc.linking": "compile_flags",
+    "alloc.pool": "PoolHandle PoolStats",
+    "attach.code": "ProcessCode",
+    "attach.thread": "Place StoppedThread Verdict",
+    "bench.fault": "advise_timed fork_timed map_timed touch_pages unmap_timed",
+    "bench.pointer_chase": "gather_sum link_pointer_chase run_pointer_chase",
+    "bench.sharing": "SHARING_MODES run_sharing",
+    "bench.stream": "STREAM_OPERATIONS run_pingpong run_stream stream_reader stream_vectors",
+    "binding": "PAGE",
+    "collector": (
+        "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
+    ),
+    "proc.chunks": "HeapWalk walk_heap",
+    "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
+    "proc.page_cache": "cachestat mincore_file",
+    "proc.pages": "join_frames read_pagemap scan_pagemap",
+    "syscalls.heap": "read_heap trim_heap",
+    "syscalls.mapping": (
+        "add_to_counter address_of advise buffer_at create_memfd create_secret_memfd lock_all "
+        "lock_memory map_memory name_memory protect_memory unlock_memory unmap_memory "
+        "wipe_memory"
+    ),
+    "syscalls.numa": "bind_memory migrate_pages move_pages policy set_policy",
+    "syscalls.perf": "PerfFlag open_exec_records open_perf_counter open_perf_sampler",
+    "syscalls.process": "add_personality disable_thp same_address_space trace_me trace_run_to",
+}
+"""The names by module. A module is imported at the first access to one of its names: most commands need few."""
+_RENAMED = {"ARRAY_STEPS": "STEPS"}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+
+if not TYPE_CHECKING:  # else a type checker would accept any name
+
+    def __getattr__(name: str) -> Any:
+        """Import a name at its first access."""
+        if name not in _MODULE_OF:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        module = import_module(f"{__name__}.{_MODULE_OF[name]}")
+        found = globals()[name] = getattr(module, _RENAMED.get(name, name))
+        return found

@@ -13,7 +13,7 @@ from itertools import islice
 
 from mematlas.cli.arguments import add_json, duration, interval, positive
 from mematlas.errors import UsageError
-from mematlas.observe.page_faults.model import PERIOD
+from mematlas.observe.page_faults import PERIOD
 
 EXAMPLES = ("faults --follow 4242", "faults -- make -j8")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +25,10 @@ SUMMARY = (
 class HelpFormatter(argparse.HelpFormatter):
     """Wraps paragraphs, and keeps those that are lists: lines that begin with two spaces."""
 
+    def __init__(self, prog: str, **options: Any) -> None:
+        """Use the width of the terminal: argparse makes a formatter for each option, and imports shutil to ask."""
+        super().__init__(prog, **{"width": _columns() - 2, **options})
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = textwrap.dedent(text).strip().split("\n\n")
         return "\n\n".join(
@@ -31,6 +37,18 @@ class HelpFormatter(argparse.HelpFormatter):
             else textwrap.fill(each, width, initial_indent=indent, subsequent_indent=indent)
             for each in paragraphs
         )
+
+
+@cache
+def _columns() -> int:
+    """Return the columns of the terminal, as shutil.get_terminal_size does: COLUMNS, or the terminal's own."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
 
 
 class Parser(argparse.ArgumentParser):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mematlas.linux.glibc_heap import Heaps
     from mematlas.linux.huge_use import HugeUse
     from mematlas.linux.hugepages import HugePool
-    from mematlas.linux.machine import Machine
+    from mematlas.linux.machine import Machine, Slab
     from mematlas.linux.mappings import Mapping
     from mematlas.linux.memory_mounts import MemoryMount
     from mematlas.linux.numa_maps import NodePages
@@ -159,6 +159,7 @@ class HostState:
         tuple  # read only for a finding: it takes long
     )
     mounts: tuple[MemoryMount, ...] = ()  # tmpfs mounts
+    slabs: Callable[[], tuple[Slab, ...]] = tuple  # like `processes`
 
     def rate(self, name: str) -> float | None:
         """Return the events per second of a vmstat counter; None if this kernel lacks it."""

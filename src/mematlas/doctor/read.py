@@ -20,7 +20,6 @@ from mematlas.linux import (
     memory_mounts,
     numa_maps,
     process_info,
-    processes,
 )
 from mematlas.linux.cpulist import parse_list
 from mematlas.linux.process import open_process
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.linux.process import ProcessDirectory
+    from mematlas.linux.processes import ProcessRow
 
 _SAMPLES = 24  # of anonymous memory during a check
 
@@ -96,13 +96,20 @@ def _counters(root: str, pid: int | None) -> Counters:
 def _host(root: str, before: Counters, began: float, pid: int | None) -> HostState:
     return HostState(
         before=before,
-        now=machine.read(root, pid),
+        now=machine.read(root, pid, slabs=False),
         seconds=time.monotonic() - began,
         sysctl=machine.Tree(root).texts("proc/sys/vm"),
         pools=hugepages.read_pools(root),
-        processes=functools.cache(lambda: processes.read(root).processes),
+        processes=functools.cache(lambda: _processes(root)),
+        slabs=functools.cache(lambda: machine.read_slabs(machine.Tree(root))),
         mounts=memory_mounts.read_from(root),
     )
+
+
+def _processes(root: str) -> tuple[ProcessRow, ...]:
+    from mematlas.linux import processes
+
+    return processes.read(root).processes
 
 
 def _nodes_of(root: str, cpus: str) -> frozenset[int] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import struct
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mematlas.linux.constants import find_constants, read_constants
 from mematlas.linux.mappings import Permission
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from mematlas.linux.mappings import Mappings
     from mematlas.linux.process import ProcessDirectory
+
+    Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,12 @@ _VERSIONS = {
     "musl": re.compile(rb"\0(1\.\d+\.\d+)\0"),
     "tcmalloc": re.compile(rb"gperftools (\d+\.\d+)"),
 }
+_OF_PROGRAMS = {"node": ("V8 heap",), "libnode.so": ("V8 heap",), "php": ("Zend heap",)}
+"""What programs of these names contain; if they do, they are searched for nothing else."""
 _OF_NAME = {"mimalloc": re.compile(r"\.so\.(\d+\.\d+)")}
 _SYSTEM = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
 _MOST_BYTES = 64 << 20  # searched in all, so that the search stays below 0.1 s
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # what lies at a path now may be a pipe
 
 
 def allocator_of_file(path: str) -> str:
@@ -110,10 +116,12 @@ def read_allocators(process: ProcessDirectory, mappings: Mappings) -> Allocators
             continue
         if not _worth_search(path, executable) or left <= 0:
             continue
-        text = _constants(process, mappings, index, left)
-        left -= len(text)
-        for found in _find_marks(text, python=python):
-            others.setdefault(found, Allocator(found, _version(text, found), path))
+        with _opened(process, mappings, index) as descriptor:
+            spans = find_constants(descriptor, left) if descriptor is not None else ()
+            left -= sum(length for _, length in spans)
+            for found in _of_constants(path, descriptor or 0, spans):
+                if found.name != "pymalloc" or python:
+                    others.setdefault(found.name, found)
     return Allocators(malloc and _read_version(process, mappings, *malloc), tuple(others.values()))
 
 
@@ -121,11 +129,11 @@ def _code_files(mappings: Mappings) -> Iterator[tuple[str, int]]:
     """Yield path and first mapping of each file with code."""
     first: dict[str, int] = {}
     code: dict[str, int] = {}
-    for index, each in enumerate(mappings):
-        path = os.fsdecode(each.name).removesuffix(" (deleted)")
-        if each.inode and path.startswith("/"):
+    for index in filter(mappings.inode.__getitem__, range(len(mappings))):
+        path = os.fsdecode(mappings.name(index)).removesuffix(" (deleted)")
+        if path.startswith("/"):
             first.setdefault(path, index)
-            if each.permissions & Permission.EXECUTE:
+            if mappings.permissions[index] & Permission.EXECUTE.value:
                 code.setdefault(path, first[path])
     yield from code.items()
 
@@ -154,14 +162,36 @@ def _uses_pymalloc(process: ProcessDirectory) -> bool:
     return not any(word in {b"PYTHONMALLOC=malloc", b"PYTHONMALLOC=malloc_debug"} for word in words)
 
 
-def _find_marks(text: bytes, *, python: bool) -> Iterator[str]:
-    is_python = text.find(_MARKS["pymalloc"]) >= 0
-    for name, mark in _MARKS.items():
-        if text.find(mark) < 0 or (name == "pymalloc" and not python):
-            continue
-        if name == "mimalloc" and is_python:  # CPython contains it since 3.13 and rarely uses it
-            continue
-        yield name
+def _of_constants(path: str, descriptor: int, spans: Spans) -> Iterator[Allocator]:
+    """Yield the allocators whose messages a file contains."""
+    first = _OF_PROGRAMS.get(path.rpartition("/")[2], ())
+    names = _find_marks(descriptor, spans, first)
+    if not names:
+        names = _find_marks(descriptor, spans, [each for each in _MARKS if each not in first])
+    for name in names:
+        if name != "mimalloc" or "pymalloc" not in names:  # CPython contains it since 3.13
+            yield Allocator(name, _find_version(descriptor, spans, name), path)
+
+
+def _find_marks(descriptor: int, spans: Spans, names: Iterable[str]) -> list[str]:
+    """Return those of the allocators whose message occurs in a file, in the order of `names`."""
+    left = {name: _MARKS[name] for name in names}
+    found = set()
+    for text in read_constants(descriptor, spans) if left else ():
+        found |= {name for name, mark in left.items() if text.find(mark) >= 0}
+        left = {name: mark for name, mark in left.items() if name not in found}
+        if not left:
+            break
+    return [name for name in names if name in found]
+
+
+def _find_version(descriptor: int, spans: Spans, name: str) -> str:
+    """Return the version of an allocator from its own text; "" if there is none."""
+    if pattern := _VERSIONS.get(name):
+        for text in read_constants(descriptor, spans):
+            if found := pattern.search(text):
+                return found[1].decode()
+    return ""
 
 
 def _read_version(
@@ -170,72 +200,26 @@ def _read_version(
     if pattern := _OF_NAME.get(name):
         found = pattern.search(path)
         return Allocator(name, found[1] if found else "", path)
-    return Allocator(name, _version(_constants(process, mappings, index, _MOST_BYTES), name), path)
+    with _opened(process, mappings, index) as descriptor:
+        if descriptor is None:
+            return Allocator(name, "", path)
+        spans = find_constants(descriptor, _MOST_BYTES)
+        return Allocator(name, _find_version(descriptor, spans, name), path)
 
 
-def _version(text: bytes, name: str) -> str:
-    """Return the version of an allocator from its own text; "" if there is none."""
-    pattern = _VERSIONS.get(name)
-    found = pattern.search(text) if pattern else None
-    return found[1].decode() if found else ""
-
-
-def _constants(process: ProcessDirectory, mappings: Mappings, index: int, most: int) -> bytes:
-    """Read the read-only data of a mapped ELF file; b"" where the file cannot be read."""
+@contextmanager
+def _opened(process: ProcessDirectory, mappings: Mappings, index: int) -> Iterator[int | None]:
+    """Open the file of a mapping; None where it cannot be read."""
     span = f"map_files/{mappings.start[index]:x}-{mappings.end[index]:x}"
     for name in (span, b"root" + mappings.name(index)):
         try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process.descriptor)
+            descriptor = os.open(name, _FLAGS, dir_fd=process.descriptor)
         except OSError:
             continue
         try:
             if os.fstat(descriptor).st_ino == mappings.inode[index]:
-                return _read_constants(descriptor, most)
-        except OSError:
-            continue
+                yield descriptor
+                return
         finally:
             os.close(descriptor)
-    return b""
-
-
-_SECTION = struct.Struct("<II4Q24x")  # name, type, flags, address, offset, size
-_MOST_SECTIONS = 4096
-_MOST_NAMES = 1 << 20  # bytes
-_FARTHEST = 1 << 62  # of offsets that pread(2) takes
-
-
-def _read_constants(descriptor: int, most: int) -> bytes:
-    """Read the sections .rodata of an ELF file, `most` bytes in all; b"" if it has none.
-
-    The file is the observed program's: it may say anything.
-    """
-    header = os.pread(descriptor, 64, 0)
-    if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
-        return b""
-    (at,) = struct.unpack_from("<Q", header, 40)
-    size, count, names = struct.unpack_from("<3H", header, 58)
-    if size != _SECTION.size or not names < count <= _MOST_SECTIONS or at > _FARTHEST:
-        return b""
-    table = os.pread(descriptor, size * count, at)
-    if len(table) < size * count:
-        return b""
-    rows = [_SECTION.unpack_from(table, size * each) for each in range(count)]
-    offset, length = rows[names][4:6]
-    if offset > _FARTHEST or length > _MOST_NAMES:
-        return b""
-    strings = os.pread(descriptor, length, offset)
-    return b"".join(_sections(descriptor, rows, strings, most))
-
-
-def _sections(
-    descriptor: int, rows: Iterable[tuple[int, ...]], strings: bytes, most: int
-) -> Iterator[bytes]:
-    for name, kind, _, _, offset, length in rows:
-        if (
-            kind == 1 and strings.startswith(b".rodata", name) and offset <= _FARTHEST
-        ):  # SHT_PROGBITS
-            text = os.pread(descriptor, min(length, most), offset)
-            yield text
-            most -= len(text)
-            if most <= 0:
-                return
+    yield None

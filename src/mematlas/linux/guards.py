@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.linux.pageflags import Category
+from mematlas.linux.page_scan import Category
 
 if TYPE_CHECKING:
     from mematlas.linux.mappings import Mappings

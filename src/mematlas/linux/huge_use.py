@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.linux.mappings import Permission
-from mematlas.linux.pageflags import Category
+from mematlas.linux.mappings import ABSENT, Permission
+from mematlas.linux.page_scan import Category
 
 if TYPE_CHECKING:
     from mematlas.linux.mappings import Mapping, Mappings
@@ -39,7 +39,9 @@ class HugeUse:
 
 def read_huge_use(process: ProcessDirectory, mappings: Mappings) -> HugeUse | str:
     """Sample the huge pages of a process; a string is the reason why they could not be read."""
-    rows = [each for each in mappings if _is_anonymous(each) and _huge(each)]
+    column = mappings.fields.get("AnonHugePages", ())
+    huge = [mappings.row(index) for index, size in enumerate(column) if size not in {0, ABSENT}]
+    rows = [each for each in huge if _is_anonymous(each)]
     whole = sum(map(_huge, rows))
     if whole < _ENOUGH:
         return HugeUse(whole)

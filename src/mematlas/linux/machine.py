@@ -119,7 +119,9 @@ class Machine:
     zones: tuple[Zone, ...] = ()
     extfrag: dict[str, tuple[float, ...]] = field(default_factory=dict)
     unusable: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    movable: dict[str, tuple[int, ...]] = field(default_factory=dict)  # free by "zone type"
+    movable: dict[str, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # free by "zone type"; see read()
     stalls: tuple[Stall, ...] = ()
     thp: dict[str, str] = field(default_factory=dict)
     thp_sizes: dict[int, dict[str, str]] = field(default_factory=dict)  # by bytes
@@ -199,8 +201,14 @@ class Tree:
         return found
 
 
-def read(root: str = "/", pid: int | None = None) -> Machine:
-    """Read the machine's memory, and the cgroup of a process (default: this one)."""
+def read(
+    root: str = "/", pid: int | None = None, *, free_lists: bool = False, slabs: bool = True
+) -> Machine:
+    """Read the machine's memory, and the cgroup of a process (default: this one).
+
+    `free_lists`: count the free blocks by migrate type, for which the kernel holds each zone's lock.
+    `slabs`: read the caches of the kernel's objects.
+    """
     tree = Tree(root)
     levels: tuple[CgroupLevel, ...] = cgroup.read(tree.text, root, pid)
     return Machine(
@@ -210,14 +218,14 @@ def read(root: str = "/", pid: int | None = None) -> Machine:
         zones=parse_buddyinfo(tree.text("proc/buddyinfo")),
         extfrag=parse_indices(tree.text("sys/kernel/debug/extfrag/extfrag_index")),
         unusable=parse_indices(tree.text("sys/kernel/debug/extfrag/unusable_index")),
-        movable=parse_pagetypes(tree.text("proc/pagetypeinfo")),
+        movable=parse_pagetypes(tree.text("proc/pagetypeinfo")) if free_lists else {},
         stalls=parse_pressure(tree.text("proc/pressure/memory")),
         thp=tree.texts(_THP),
         thp_sizes=_read_sizes(tree),
         khugepaged=tree.texts(f"{_THP}/khugepaged"),
         ksm=_numbers(tree.texts("sys/kernel/mm/ksm")),
         nodes=_read_nodes(tree),
-        slabs=parse_slabs(tree.text("proc/slabinfo")),
+        slabs=read_slabs(tree) if slabs else (),
         swaps=_read_swaps(tree),
         zswap=tree.texts("sys/module/zswap/parameters"),
         cgroup=levels,
@@ -270,6 +278,11 @@ def parse_pressure(text: str) -> tuple[Stall, ...]:
         Stall(kind, float(ten), float(sixty), float(more), int(total))
         for kind, ten, sixty, more, total in _STALL.findall(text)
     )
+
+
+def read_slabs(tree: Tree) -> tuple[Slab, ...]:
+    """Read the caches of the kernel's objects."""
+    return parse_slabs(tree.text("proc/slabinfo"))
 
 
 def parse_slabs(text: str) -> tuple[Slab, ...]:

@@ -1,4 +1,4 @@
-"""Bits and states of single pages: PAGEMAP_SCAN categories, pagemap entries, kpageflags.
+"""Bits and states of single pages: pagemap entries, kpageflags.
 
 Sources: Documentation/admin-guide/mm/pagemap.rst, include/uapi/linux/kernel-page-flags.h.
 """
@@ -27,20 +27,6 @@ class PageState(StrEnum):
     HUGE = "huge"  # part of a large folio, or hugetlb
     SWAPPED = "swapped"
     GUARD = "guard"
-
-
-class Category(IntFlag):
-    """PAGE_IS_* categories of the PAGEMAP_SCAN ioctl."""
-
-    WRITE_PROTECTABLE = 1 << 0
-    WRITTEN = 1 << 1  # also set where writes are not tracked
-    FILE = 1 << 2
-    PRESENT = 1 << 3
-    SWAPPED = 1 << 4
-    ZERO = 1 << 5
-    HUGE = 1 << 6  # mapped by a PMD or hugetlb; smaller large folios do not have it
-    SOFT_DIRTY = 1 << 7
-    GUARD = 1 << 8
 
 
 class PagemapEntry(IntFlag):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from mematlas import _core
 from mematlas.errors import AccessError, TargetError
 from mematlas.linux import smaps
-from mematlas.linux.pageflags import Category, PagemapEntry, Pages
+from mematlas.linux.page_scan import Category
+from mematlas.linux.pageflags import PagemapEntry, Pages
 from mematlas.linux.process import open_process
 from mematlas.linux.zoneinfo import read_frame_ranges
 

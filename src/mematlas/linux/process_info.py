@@ -34,7 +34,7 @@ def read(pid: int, root: str = "/") -> ProcessInfo:
             raise TargetError(f"process {pid} ended while it was read")
         program = read_program(process)
         guards = read_guards(process, mappings)
-        held = read_held(process, lambda: [(m.device, m.inode) for m in mappings if m.inode])
+        held = read_held(process, lambda: _files_of(mappings))
         threads = read_threads(process, _list_threads(process))
         return ProcessInfo(
             pid=pid,
@@ -57,6 +57,12 @@ def read(pid: int, root: str = "/") -> ProcessInfo:
                 *_threads_note(sum(thread.stack_pointer is None for thread in threads)),
             ),
         )
+
+
+def _files_of(mappings: Mappings) -> list[tuple[tuple[int, int], int]]:
+    """Return device and inode of each mapped file."""
+    files = set(zip(mappings.device, mappings.inode, strict=True))
+    return [((device >> 32, device & 0xFFFFFFFF), inode) for device, inode in files if inode]
 
 
 def _check_memory(pid: int, status: Status) -> None:

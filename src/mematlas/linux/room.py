@@ -9,8 +9,11 @@ from mematlas.linux import huge_use, memory_mounts
 from mematlas.linux.status import parse_limits, read_status
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.linux.mappings import Mappings
     from mematlas.linux.process import ProcessDirectory
+    from mematlas.linux.status import Limit
 
 LIMITS = {
     "Max address space": "VmSize",
@@ -34,25 +37,32 @@ class UsedMount:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Limits that are set, as (name, soft limit, use); mounts with mapped files; huge pages. Sizes in bytes."""
+    """Soft limits that are set, as (name, limit, use); mounts with mapped files; huge pages. Sizes in bytes."""
 
     limits: tuple[tuple[str, int, int], ...] = ()
     mounts: tuple[UsedMount, ...] = ()
     huge_bytes: int = 0
     zero_bytes: int = 0  # of the huge pages, in 4 KiB pages with zeros alone; an estimate
     zero_error_bytes: int = 0  # its standard error
+    hard_limits: tuple[tuple[str, int], ...] = ()  # of those that have one
 
 
 def read(process: ProcessDirectory, mappings: Mappings) -> Room:
     """Read the room of a process with these mappings, read from smaps if its huge pages are to be sampled."""
     found = huge_use.read_huge_use(process, mappings) if mappings.fields else ""
     use = huge_use.HugeUse(0) if isinstance(found, str) else found
+    limits = parse_limits(process.read("limits").decode())
     return Room(
-        limits=_limits(process),
+        limits=_limits(process, limits),
         mounts=_mounts(process, mappings),
         huge_bytes=use.huge_bytes,
         zero_bytes=use.zero_bytes,
         zero_error_bytes=use.error_bytes,
+        hard_limits=tuple(
+            (each.name, each.hard)
+            for each in limits
+            if each.name in LIMITS and each.hard is not None
+        ),
     )
 
 
@@ -76,16 +86,12 @@ def read_full(before: Room) -> Room | None:
     return replace(before, mounts=tuple(mounts))
 
 
-def _limits(process: ProcessDirectory) -> tuple[tuple[str, int, int], ...]:
-    limits = [
-        (each.name, each.soft)
-        for each in parse_limits(process.read("limits").decode())
-        if each.name in LIMITS and each.soft is not None
-    ]
-    if not limits:
-        return ()
-    sizes = read_status(process).sizes
-    return tuple((name, soft, sizes.get(LIMITS[name], 0)) for name, soft in limits)
+def _limits(process: ProcessDirectory, limits: Sequence[Limit]) -> tuple[tuple[str, int, int], ...]:
+    known = [(each.name, each.soft) for each in limits if each.name in LIMITS]
+    sizes = read_status(process).sizes if any(soft is not None for _, soft in known) else {}
+    return tuple(
+        (name, soft, sizes.get(LIMITS[name], 0)) for name, soft in known if soft is not None
+    )
 
 
 def _mounts(process: ProcessDirectory, mappings: Mappings) -> tuple[UsedMount, ...]:

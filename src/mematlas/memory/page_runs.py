@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mematlas import _core
 from mematlas.linux.hugepages import pmd_size
-from mematlas.linux.pageflags import Category, FrameFlag
+from mematlas.linux.page_scan import Category
+from mematlas.linux.pageflags import FrameFlag
 
 if TYPE_CHECKING:
     import numpy as np

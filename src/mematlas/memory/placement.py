@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mematlas import _core
 from mematlas.linux import pagemap, smaps
 from mematlas.linux.hugepages import BASE, pmd_size
-from mematlas.linux.pageflags import Category, PagemapEntry
+from mematlas.linux.page_scan import Category
+from mematlas.linux.pageflags import PagemapEntry
 from mematlas.memory import page_runs
 from mematlas.units import format_bytes
 

@@ -25,7 +25,7 @@ import time
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
 
 from mematlas.errors import AccessError, TargetError, UsageError
-from mematlas.observe.page_faults.model import PERIOD
+from mematlas.observe.page_faults import PERIOD
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -203,7 +203,7 @@ def system(
 
     if topic not in topics.TOPICS:
         raise UsageError(f"unknown topic {topic!r}; use {', '.join(topics.TOPICS)}")
-    before = machine.read(root, pid)
+    before = machine.read(root, pid, free_lists=topic == "fragmentation")
     if topic == "pressure" and duration_s:
         began = time.monotonic()
         time.sleep(duration_s)

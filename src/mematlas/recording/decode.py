@@ -221,6 +221,9 @@ def _read_room(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> No
         huge_bytes=amount_of(huge),
         zero_bytes=amount_of(zero),
         zero_error_bytes=amount_of(error),
+        hard_limits=tuple(
+            (text_of(name), amount_of(hard)) for name, hard in metadata.get("hard_limits", ())
+        ),
     )
 
 

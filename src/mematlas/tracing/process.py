@@ -259,6 +259,12 @@ class ProcessRecorder:
             self._process = process
             self._writer.process(process)
 
+    def ended_at(self, peak_rss_bytes: int) -> None:
+        """Write the highest RSS by the kernel's account at the end: of a killed process nobody read the last one."""
+        if peak_rss_bytes > (self._process.peak_rss_bytes or 0):
+            self._process = replace(self._process, peak_rss_bytes=peak_rss_bytes)
+            self._writer.process(self._process)
+
     def close_without_pages(self) -> None:
         """Write what was allocated until now, and the ending of a recording whose pages are not read."""
         self._write_totals()
@@ -407,6 +413,7 @@ class ProcessRecorder:
             rss_bytes=join.rss_bytes,
             huge_bytes=join.huge_bytes,
             peak_rss_bytes=join.peak_rss_bytes,
+            page_table_bytes=join.page_table_bytes or None,
             parts=[
                 Part(_PART_KINDS[kind], _clean(name), resident, round(error))
                 for kind, name, resident, error in join.parts

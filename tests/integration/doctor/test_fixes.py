@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from applied_fixes import applies, named, rss, running, settled, size_of
+from applied_fixes import applies, finding, named, rss, running, settled, size_of
 from machine_state import as_nobody
 from mematlas.cli import main
 from mematlas.doctor import read, rules
 
 if TYPE_CHECKING:
     from conftest import Build
-    from mematlas.doctor.model import Finding, Fix
+    from mematlas.doctor.model import Fix
 
 MIB = 1 << 20
 HELD = """
@@ -50,13 +50,6 @@ print("ready", flush=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_majflt, flush=True)
 sys.stdin.readline()
 """
-
-
-def finding(pid: int, rule: str) -> Finding | None:
-    """Return what a rule finds about a process now."""
-    state = read.read_process(pid, "/", 0)
-    found = rules.examine_process(state, every_fix=True).findings
-    return next((each for each in found if each.rule == rule), None)
 
 
 def fix_of(pid: int, rule: str, name: str) -> Fix:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from applied_fixes import applies, named, running, settled
-from integration.doctor.test_fixes import by_our_python, finding, fix_of
+from applied_fixes import applies, finding, named, running, settled
+from integration.doctor.test_fixes import by_our_python, fix_of
 from mematlas.cli import main
 from mematlas.doctor import read, rules
 from nested_cgroups import memory_cgroup
@@ -35,9 +35,6 @@ with memory.numpy(huge="thp") if how == "arrays" else contextlib.nullcontext():
     kept[:] = 1
 if how == "collapse":
     memory.collapse(kept)
-if how == "region":
-    kept = memory.Region(128 << 20, huge="thp", share=True)
-    memoryview(kept)[:] = b"x" * (128 << 20)
 print("ready", flush=True)
 sys.stdin.readline()
 """
@@ -85,18 +82,6 @@ def test_arrays_in_huge_pages(how: str) -> None:
     with running(words, {"NUMPY_MADVISE_HUGEPAGE": "0"}) as child:
         assert smaps(child.pid, "AnonHugePages") > 100 * MIB
         assert finding(child.pid, "thp.small-pages") is None
-
-
-@applies("thp.region")
-def test_shared_memory_in_huge_pages(build: Build) -> None:
-    """A shared Region with huge pages replaces shared memory in small ones."""
-    with running([str(build("faulty")), "shared-small-pages"]) as child:
-        found = finding(child.pid, "thp.shared-small-pages")
-        if not found or not any(each.name == "thp.region" for each in found.fixes):
-            pytest.skip("shared memory has no huge pages here")
-    with running([sys.executable, "-c", ARRAYS, "region"]) as child:
-        assert smaps(child.pid, "ShmemPmdMapped") > 100 * MIB
-        assert finding(child.pid, "thp.shared-small-pages") is None
 
 
 def slack_or_churn(path: Path, command: list[str], rule: str, capsys: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from doctor_states import GIB, MIB, group, host, node, row
 from mematlas.doctor import rules
 from mematlas.doctor.model import Counters, HostState, Severity
 from mematlas.linux.hugepages import HugePool
-from mematlas.linux.machine import Slab, Stall, SwapArea, Zone
+from mematlas.linux.machine import Stall, SwapArea, Zone
 from mematlas.linux.memory_mounts import MemoryMount
 
 DISK = SwapArea("/dev/vdb", "partition", 4 * GIB, GIB, -2)
@@ -33,7 +33,6 @@ CASES: dict[str, tuple[HostState, HostState]] = {
     ),
     "swap.thrash": (host(rates=BUSY), host(rates={"pswpin": 0, "pswpout": 90_000})),
     "swap.uncompressed": (host(swaps=(DISK,)), host(swaps=(DISK,), zswap={"enabled": "Y"})),
-    "swap.zram-readahead": (host(swaps=(ZRAM,)), host(swaps=(ZRAM,), sysctl={"page-cluster": "0"})),
     "overcommit": (
         host(meminfo={"Committed_AS": 40 * GIB}),
         host(meminfo={"Committed_AS": 40 * GIB, "SwapTotal": 32 * GIB}),
@@ -80,7 +79,7 @@ CASES: dict[str, tuple[HostState, HostState]] = {
         host(sysctl={"min_free_kbytes": "131072"}, meminfo={"MemTotal": 2048 * GIB, "MemAvailable": 2000 * GIB}),
     ),
     "kernel.slab": (
-        host(meminfo={"SUnreclaim": 3 * GIB}, slabs=(Slab("leaky", 1, 1, 64, 2 * GIB),)),
+        host(meminfo={"SUnreclaim": 3 * GIB}),
         host(meminfo={"SUnreclaim": GIB}),
     ),
     "memory.locked": (host(meminfo={"Mlocked": 9 * GIB}), host(meminfo={"Mlocked": 4 * GIB})),

@@ -100,7 +100,7 @@ CASES: dict[str, tuple[ProcessState, ProcessState]] = {
         process(*MANY, on=host(sysctl={"max_map_count": "2000"})),
     ),
     "limit.address-space": (
-        process(limits={"Max address space": (GIB, GIB)}),
+        process(limits={"Max address space": (GIB, 4 * GIB)}),
         process(limits={"Max address space": (2 * GIB, GIB)}),
     ),
     "limit.stack": (process(sizes={"VmStk": 7 * MIB}), process(sizes={"VmStk": 2 * MIB})),

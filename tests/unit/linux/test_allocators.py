@@ -1,4 +1,4 @@
-"""Constants of ELF files that lie about themselves."""
+"""Texts in ELF files, also in those that lie about themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.linux.allocators import _read_constants
+from mematlas.linux.constants import OVERLAP, find_constants, read_constants
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,25 @@ def test_a_file_costs_no_more_than_allowed(
     """Lengths, counts and offsets without bounds read no more than was asked for, and raise nothing."""
     descriptor = elf(tmp_path / "elf", *sections, **more)
     try:
-        assert len(_read_constants(descriptor, 10_000)) == expected
+        spans = find_constants(descriptor, 10_000)
+        assert sum(length for _, length in spans) == expected
+        assert all(len(each) > OVERLAP for each in read_constants(descriptor, spans))
+    finally:
+        os.close(descriptor)
+
+
+def test_a_text_is_found_wherever_pieces_end(tmp_path: Path) -> None:
+    """A text is found at each place around the end of a piece, and only inside the sections."""
+    descriptor = elf(tmp_path / "elf", (8192, 600_000))
+    text = b"mimalloc: a message"
+    try:
+        spans = find_constants(descriptor, 1 << 30)
+        assert spans == ((8192, 600_000),)
+        for at in (8192, *range(8192 + 131_000, 8192 + 131_140), 8192 + 600_000 - len(text)):
+            os.pwrite(descriptor, text, at)
+            assert any(text in piece for piece in read_constants(descriptor, spans)), at
+            os.pwrite(descriptor, bytes(len(text)), at)
+        os.pwrite(descriptor, text, 8192 + 600_000 - 5)
+        assert not any(text in piece for piece in read_constants(descriptor, spans))
     finally:
         os.close(descriptor)

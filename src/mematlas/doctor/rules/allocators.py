@@ -33,7 +33,7 @@ class FreeMemory:
     """Free memory that an allocator of one process keeps. Sizes in bytes."""
 
     bytes: int
-    live_blocks: int | None  # of all sizes; None: not recorded
+    live_blocks: int | None  # of all sizes; None: not known, as in a sampled recording
     command: str  # of the program, quoted for a shell
     is_python: bool = False
     heaps: tuple[HeapUse, ...] | None = None  # of glibc; None: not read
@@ -98,9 +98,9 @@ _MIMALLOC_2_1 = (
 
 def why_kept(name: str, free: FreeMemory) -> str:
     """Return why no fix is known for the free memory of an allocator."""
-    if name == "pymalloc" and free.whole_pages is None:
-        return "how much of it is on pages without a live object is known with mematlas run --exact"
     unit = _UNIT.get(name)
+    if unit and free.whole_pages is None and free.live_blocks is None:
+        return "how much of it is on pages without a live block is known with mematlas run --exact"
     if not unit or not free.live_blocks:
         return f"no setting of {name} that returns it is known"
     return (

@@ -33,7 +33,7 @@ def _killed(state: RecordingState) -> Answer:
     first = killed[0]
     return Found(
         Severity.CRITICAL,
-        f"process {first.pid} was killed by the OOM killer: {first.cause}",
+        f"process {first.pid} was {first.ending}: {first.cause}",
         tuple(f"process {each.pid} {' '.join(each.command)}: {each.cause}" for each in killed[:3]),
         (inspect("dmesg | grep -i 'killed process'", "how large it was then"),),
     )
@@ -85,22 +85,26 @@ def _limited(state: RecordingState) -> Answer:
         name, limit, used = near[0]
         what = name.removeprefix("Max ")
         option = _OPTIONS.get(name)
-        size = max(1, -(-2 * used // _MIB))
+        hard = dict(room.hard_limits).get(name)
+        size = min(max(1, -(-2 * used // _MIB)), hard >> 20 if hard else 1 << 40)
         return Found(
             Severity.CRITICAL,
             f"process {process.pid} {process.ending} with its limit of {what} nearly used up",
-            (f"{format_bytes(used)} of {format_bytes(limit)} ({percent(used, limit)}) when last seen",),
+            (
+                f"{format_bytes(used)} of {format_bytes(limit)} ({percent(used, limit)}) when last seen",
+                *((f"hard limit {format_bytes(hard)}",) if hard else ()),
+            ),
             (
                 *(
                     (
                         Fix("ended.limit", FixKind.EXEC,
                             f"mematlas exec --{option} {size}M -- {command_line(state.recording.command)}",
-                            "twice as much as it used"),
+                            "twice as much as it used" if size << 20 >= 2 * used else "the hard limit"),
                     )
-                    if option
+                    if option and size << 20 > limit
                     else ()
                 ),
-                inspect("ulimit -a", "the limits of this shell, which programs inherit"),
+                inspect("ulimit -Ha", "the hard limits of this shell, which programs inherit"),
             ),
             used,
         )  # fmt: skip

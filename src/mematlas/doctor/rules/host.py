@@ -236,19 +236,6 @@ def _uncompressed_swap(state: HostState) -> Answer:
     )
 
 
-def _zram_readahead(state: HostState) -> Answer:
-    areas = state.now.swaps
-    cluster = state.number("page-cluster")
-    if not areas or not all("zram" in each.name for each in areas) or not cluster:
-        return None
-    return Found(
-        _WARNING,
-        f"each fault on zram decompresses {1 << cluster} pages instead of one",
-        (f"vm.page-cluster={cluster}; all swap is zram, where reading ahead saves no seek",),
-        (tune("swap.page-cluster", "vm.page-cluster=0"), inspect("mematlas system swap")),
-    )
-
-
 def _reclaim_waits(state: HostState) -> Answer:
     scanned = state.rate("pgscan_direct")
     if scanned is None:
@@ -284,8 +271,6 @@ RULES: tuple[Rule[HostState], ...] = (
     Rule("swap.uncompressed", "swapped memory is compressed in memory first",
          "Most pages compress to a third, and are read back from memory in microseconds.",
          _uncompressed_swap),
-    Rule("swap.zram-readahead", "zram is read page by page",
-         "The other pages cost memory and CPU time, and most are dropped unused.", _zram_readahead),
     Rule("overcommit", "committed memory exists",
          "malloc succeeds now, and fails later as an OOM kill, which may hit another program.",
          _overcommit),

@@ -147,7 +147,7 @@ def _kernel_memory(state: HostState) -> Answer:
         return NO_MEMINFO
     if kept < total // 8 or kept < 512 * _MIB:
         return None
-    ranked = sorted(state.now.slabs, key=lambda each: -each.total_bytes)[:3]
+    ranked = sorted(state.slabs(), key=lambda each: -each.total_bytes)[:3]
     return Found(
         _CRITICAL if kept > total // 4 else _WARNING,
         f"kernel objects take {format_bytes(kept)} that cannot be reclaimed",

@@ -13,53 +13,74 @@ if TYPE_CHECKING:
     from mematlas.linux.status import Limit
 
 _CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
-_CAP_IPC_LOCK = 14
+CAP_IPC_LOCK = 14
 _MIB = 1 << 20
 
 
-def _limit(state: ProcessState, name: str) -> Limit | None:
+def find_limit(state: ProcessState, name: str) -> Limit | None:
+    """Return a limit; None where the limits cannot be read."""
     return next((each for each in state.info.limits if each.name == name), None)
 
 
-def _raised(need: int) -> int:
-    """Return twice the needed size, rounded up to MiB."""
-    return max(1, -(-2 * need // _MIB)) * _MIB
+def _raised(limit: Limit, need: int) -> int | None:
+    """Return twice the needed size in whole MiB, or the hard limit if that is lower; None: it cannot be raised."""
+    size = max(1, -(-2 * need // _MIB)) * _MIB
+    size = size if limit.hard is None else min(size, limit.hard)
+    return size if limit.soft is not None and size > limit.soft else None
 
 
-def _both(limit: Limit, size: int) -> str:
-    """Return soft and hard limit for prlimit; the hard one only where it is too low: that takes privilege."""
-    return f"{size}:" if limit.hard is None or limit.hard >= size else f"{size}:{size}"
+def _raise(
+    state: ProcessState, limit: Limit, need: int, now: tuple[str, str], again: tuple[str, str]
+) -> tuple[Fix, ...]:
+    """Return the fixes that raise a soft limit: by prlimit(1), and by a restart; each as (name, option), "" for none.
+
+    Beyond the hard limit both are refused without CAP_SYS_RESOURCE: there is a command to look at instead.
+    """
+    size = _raised(limit, need)
+    if size is None:
+        shell = _SHELL_LIMITS.get(again[1] or now[1], "a")
+        return (
+            inspect(
+                f"ulimit -H{shell}",
+                "the hard limit of this shell; raised in limits.conf(5), by LimitAS= and others of "
+                "systemd, or by --ulimit of a container",
+            ),
+        )
+    pid, name = state.info.pid, f"{size >> 20}M" if size % _MIB == 0 else f"{size >> 10}K"
+    fixes = []
+    if now[0]:
+        command = f"prlimit --pid {pid} --{now[1]}={size}:"
+        fixes.append(Fix(now[0], FixKind.SHELL, command, "now"))
+    if again[0]:
+        fixes.append(restart(again[0], state, f"--{again[1]} {name}"))
+    return tuple(fixes)
+
+
+_SHELL_LIMITS = {"memlock": "l", "as": "v", "data": "d", "stack": "s"}
+
+
+def _hard(limit: Limit) -> str:
+    """Format the hard limit, up to which a process may raise its own."""
+    return f"hard limit {'unlimited' if limit.hard is None else format_bytes(limit.hard)}"
 
 
 def _memlock(state: ProcessState) -> Answer:
-    limit = _limit(state, "Max locked memory")
+    limit = find_limit(state, "Max locked memory")
     if limit is None:
         return Unknown("its limits cannot be read")
     locked = state.info.status.sizes.get("VmLck", 0)
-    if limit.soft is None or state.capabilities >> _CAP_IPC_LOCK & 1:
+    if limit.soft is None or state.capabilities >> CAP_IPC_LOCK & 1:
         return None
     if not locked or locked < limit.soft * 8 // 10:
         return None
-    size = _raised(locked)
     return Found(
         _CRITICAL,
         f"the process has locked {percent(locked, limit.soft)} of the memory that it may lock",
         (
             f"VmLck {format_bytes(locked)} of {format_bytes(limit.soft)} (RLIMIT_MEMLOCK, soft)",
-            (
-                f"hard limit {'unlimited' if limit.hard is None else format_bytes(limit.hard)}; "
-                "no CAP_IPC_LOCK"
-            ),
+            f"{_hard(limit)}; no CAP_IPC_LOCK",
         ),
-        (
-            Fix(
-                "memlock.now",
-                FixKind.SHELL,
-                f"prlimit --pid {state.info.pid} --memlock={_both(limit, size)}",
-                "now",
-            ),
-            restart("memlock.restart", state, f"--memlock {size >> 20}M"),
-        ),
+        _raise(state, limit, locked, ("memlock.now", "memlock"), ("memlock.restart", "memlock")),
         locked,
     )
 
@@ -92,37 +113,28 @@ def _address_space(state: ProcessState) -> Answer:
         ("Max address space", sizes.get("VmSize", 0), "as"),
         ("Max data size", sizes.get("VmData", 0), "data"),
     ):
-        limit = _limit(state, name)
+        limit = find_limit(state, name)
         if limit is None:
             return Unknown("its limits cannot be read")
         if limit.soft is None or size < limit.soft * 9 // 10:
             continue
-        new = _raised(size)
         what = name.removeprefix("Max ").removesuffix(" size")
+        again = ("address-space.restart", "as") if option == "as" else ("", "")
         return Found(
             _CRITICAL,
             f"{percent(size, limit.soft)} of the limit on its {what} is used; malloc will soon fail",
-            (f"{format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_{option.upper()})",),
             (
-                Fix(
-                    "address-space.now",
-                    FixKind.SHELL,
-                    f"prlimit --pid {state.info.pid} --{option}={_both(limit, new)}",
-                    "now",
-                ),
-                *(
-                    (restart("address-space.restart", state, f"--as {new >> 20}M"),)
-                    if option == "as"
-                    else ()
-                ),
+                f"{format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_{option.upper()})",
+                _hard(limit),
             ),
+            _raise(state, limit, size, ("address-space.now", option), again),
             size,
         )
     return None
 
 
 def _stack(state: ProcessState) -> Answer:
-    limit = _limit(state, "Max stack size")
+    limit = find_limit(state, "Max stack size")
     if limit is None:
         return Unknown("its limits cannot be read")
     size = state.info.status.sizes.get("VmStk", 0)
@@ -131,8 +143,8 @@ def _stack(state: ProcessState) -> Answer:
     return Found(
         _CRITICAL,
         f"the stack has grown to {percent(size, limit.soft)} of its limit; beyond it is SIGSEGV",
-        (f"VmStk {format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_STACK)",),
-        (restart("stack.restart", state, f"--stack {_raised(size) >> 20}M"),),
+        (f"VmStk {format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_STACK)", _hard(limit)),
+        _raise(state, limit, size, ("", ""), ("stack.restart", "stack")),
         size,
     )
 

@@ -17,6 +17,7 @@ from mematlas.doctor.model import (
 from mematlas.doctor.rules import allocators
 from mematlas.doctor.rules.allocators import FreeMemory
 from mematlas.doctor.rules.fixes import command_line, inspect, percent, restart
+from mematlas.doctor.rules.limits import CAP_IPC_LOCK, find_limit
 from mematlas.linux.mappings import Permission
 from mematlas.units import format_bytes
 
@@ -62,9 +63,9 @@ def _remote(state: ProcessState) -> Answer:
         (
             Fix(
                 "numa.migrate",
-                FixKind.CODE,
-                f"mematlas.memory.migrate_pages({state.info.pid}, [{away}], [{min(near)}])",
-                f"migrates them now; or: migratepages {state.info.pid} {away} {home}",
+                FixKind.SHELL,
+                f"mematlas migrate {state.info.pid} --only {away} --to {min(near)}",
+                "moves what only this process maps, now; the program goes on meanwhile",
             ),
             restart("numa.bind", state, f"--membind {home} --cpunodebind {home}"),
             inspect(f"mematlas system numa --pid {state.info.pid}"),
@@ -207,11 +208,25 @@ def _swapped(state: ProcessState) -> Answer:
             else f"{rate:.0f} major faults/s during the check",
         ),
         (
-            restart("swap.lock", state, "--memlock unlimited --lock-all", "keeps it out of swap"),
+            *_lock(state, swapped + resident),
             inspect("mematlas system pressure --duration 5s", "whether memory is still short"),
         ),
         swapped,
     )
+
+
+def _lock(state: ProcessState, size: int) -> tuple[Fix, ...]:
+    """Return the fix that locks the memory of a program, where its limits allow that."""
+    limit = find_limit(state, "Max locked memory")
+    if state.capabilities >> CAP_IPC_LOCK & 1:
+        options = "--lock-all"
+    elif limit is not None and limit.hard is None:
+        options = "--memlock unlimited --lock-all"
+    elif limit is not None and limit.hard is not None and limit.hard > size * 2:
+        options = f"--memlock {limit.hard >> 10}K --lock-all"
+    else:
+        return ()
+    return (restart("swap.lock", state, options, "keeps it out of swap"),)
 
 
 def _major_faults(state: ProcessState) -> Answer:

@@ -213,7 +213,8 @@ def _swapped(state: RecordingState) -> Answer:
             Fix(
                 "swap.lock",
                 FixKind.EXEC,
-                f"mematlas exec --memlock unlimited --lock-all -- {_command(state)}",
+                f"mematlas exec --lock-all -- {_command(state)}",
+                "takes CAP_IPC_LOCK, or a limit of locked memory above all that it uses: ulimit -l",
             ),
         ),
         size,

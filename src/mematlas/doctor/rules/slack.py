@@ -143,9 +143,12 @@ def _free_memory(state: RecordingState, kept: _Kept) -> FreeMemory:
     heaps = recording.heaps.get(index) if kept.allocator.name == "glibc" else None
     totals = recording.totals.get(index)
     blocks = [each.live_count for each in state.leaks.leaks if each.process == index]
+    is_exact = (
+        recording.sampling.mode == "exact"
+    )  # else small blocks without a sample keep pages, too
     return FreeMemory(
         bytes=kept.bytes,
-        live_blocks=round(sum(blocks)),
+        live_blocks=round(sum(blocks)) if is_exact else None,
         command=command_line(recording.command),
         is_python=bool(kept.process.python_version),
         heaps=heaps.heaps if heaps else None,

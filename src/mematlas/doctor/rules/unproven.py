@@ -9,22 +9,12 @@ if TYPE_CHECKING:
     from mematlas.doctor.model import Finding
 
 # tests/data/shown_fixes.txt lists the others, with the test of each. A name goes from here to there once
-# its test has passed: in scripts/guest, or where mimalloc 2.1 and huge pages for shared memory are.
-UNPROVEN = frozenset(
-    {
-        "cgroup.raise-high", "fragmentation.compact", "hugetlb.dontfork", "hugetlb.grow", "hugetlb.shrink",
-        "ksm.unmerge", "mappings.raise", "memory.reserve", "mimalloc.purge-delay",
-        "numa.bind", "numa.interleave", "numa.migrate", "numa.other-node", "oom.spare-less", "overcommit.heuristic", "overcommit.ratio", "stacks.madvise",
-        "stacks.ulimit", "swap.lock", "swap.page-cluster", "thp.always", "thp.defrag", "thp.enable", "thp.opt-in",
-        "thp.region", "thp.shmem",
-    }
-)  # fmt: skip
-
-_AFTER = {"thp.enable": "thp.malloc"}  # a fix that does nothing without the one before it
+# its test has passed: these tests need two memory nodes, cgroup version 2, or CAP_SYS_RESOURCE (scripts/guest).
+UNPROVEN = frozenset({"cgroup.raise-high", "numa.bind", "numa.migrate", "oom.spare-less"})
 
 
 def without_unproven(finding: Finding) -> Finding:
     """Return a finding with its inspections, and the fixes that a test has shown to work."""
-    dropped = {each.name for each in finding.fixes} & UNPROVEN
-    dropped |= {_AFTER[name] for name in dropped if name in _AFTER}
-    return replace(finding, fixes=tuple(each for each in finding.fixes if each.name not in dropped))
+    return replace(
+        finding, fixes=tuple(each for each in finding.fixes if each.name not in UNPROVEN)
+    )

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PERIOD = 7
-"""One minor fault in so many is sampled: a prime, so that it falls into step with no loop."""
-
 
 @dataclass(frozen=True, slots=True)
 class FaultSite:

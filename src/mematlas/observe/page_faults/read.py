@@ -14,8 +14,8 @@ from mematlas.errors import MematlasError, TargetError
 from mematlas.linux import perf, smaps
 from mematlas.linux.process import open_process
 from mematlas.linux.processes import parse_stat
+from mematlas.observe.page_faults import PERIOD
 from mematlas.observe.page_faults.model import (
-    PERIOD,
     FaultSiteCount,
     FaultSnapshot,
     FaultTotals,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from mematlas.linux import perf
 from mematlas.linux.mappings import Permission
 from mematlas.linux.perf_samples import Execed, Forked, PerfMapping, PerfSampler, Sample
-from mematlas.observe.page_faults.model import PERIOD, FaultSite, FaultSiteCount
+from mematlas.observe.page_faults import PERIOD
+from mematlas.observe.page_faults.model import FaultSite, FaultSiteCount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from mematlas import _core
 from mematlas.errors import UnsupportedError
 from mematlas.linux import perf
-from mematlas.linux.pageflags import Category, PagemapEntry
+from mematlas.linux.page_scan import Category
+from mematlas.linux.pageflags import PagemapEntry
 from mematlas.linux.pagemap import soft_dirty_works
 from mematlas.linux.status import read_status_of
 from mematlas.observe.probe.model import Interface, Probe
