@@ -171,6 +171,7 @@ struct mematlas_collector {
 	double next_statuses;
 	uint64_t round;
 	bool scan_now;
+	bool growing; /* the RSS of a process rose much since the round before */
 	uint64_t sum_rss,
 		looked_sum; /* of all processes: in this round; highest with snapshots of all */
 	uint32_t running; /* processes in the sum */

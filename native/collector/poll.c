@@ -13,6 +13,7 @@
 #define BUSY_NS 500000L
 #define CALM_NS 10000000L
 #define IDLE_NS 20000000L
+#define GROWING_NS 2000000L /* a program that touches memory calls no hook, and may be killed */
 
 bool process_is_gone(const struct process *process)
 {
@@ -63,6 +64,7 @@ static void observe_all(struct mematlas_collector *collector, double now)
 static long run_round(struct mematlas_collector *collector)
 {
 	collector->round++;
+	collector->growing = false;
 	collector_heartbeat(collector);
 	update_states(collector);
 	double now = clock_monotonic_s();
@@ -82,6 +84,8 @@ static long run_round(struct mematlas_collector *collector)
 		return 0;
 	if (collector->scan_now || fullest > 0.02)
 		return BUSY_NS;
+	if (collector->growing)
+		return GROWING_NS;
 	return fullest > 0 ? CALM_NS : IDLE_NS;
 }
 

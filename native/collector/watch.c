@@ -15,6 +15,8 @@
 #define SAMPLE_MAX_GAP_S 1.0 /* while nothing changes */
 #define STAT_GAP_S 0.1
 #define JOIN_GAP_S 0.05
+#define GROWING_SHARE 128 /* between two rounds; a look is worth its cost at four times as much */
+#define GROWING_BYTES (128u << 10)
 
 static uint64_t read_rss(const struct process *process)
 {
@@ -205,6 +207,8 @@ void process_observe(struct mematlas_collector *collector, struct process *proce
 		look_refuse(process);
 		return;
 	}
+	if (rss > process->rss + process->rss / GROWING_SHARE + GROWING_BYTES)
+		collector->growing = true;
 	collector->sum_rss += rss - process->rss;
 	process->rss = rss;
 	if (sample_is_due(process, now)) {

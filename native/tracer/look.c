@@ -11,7 +11,7 @@
 #include "syscall.h"
 
 #define FIRST_LOOK_BYTES (8u << 20) /* below, a process has the looks of its start and end only */
-#define MOST_WAIT_NS 500000000L
+#define MOST_WAIT_NS 1000000000L
 #define MOST_LOOKS 3 /* before one fall of RSS */
 #define STEP_NS 10000000L
 #define BLIND_GAP_NS 20000000L /* between looks that may be in vain */

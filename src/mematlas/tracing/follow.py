@@ -119,14 +119,17 @@ class Follower:
             if not recorder.ended and not self._collector.process(index).disabled:
                 recorder.snapshot("exit", moment_s)
 
-    def finish(self, returncode: int | None) -> None:
+    def finish(self, returncode: int | None, peak_rss_bytes: int | None = None) -> None:
         """Stop tracing and write the ends and notes.
 
-        `returncode`: of the process; None if not known.
+        `returncode`: of the process; None if not known. `peak_rss_bytes`: the highest RSS of the process and of
+        those that it waited for.
         """
         for _ in range(len(self._recorders) + 1):  # one ENDED event each may be pending
             self._handle(*self._collector.poll(0))
         self._collector.stop()
+        if peak_rss_bytes and len(self._recorders) == 1 and not self._may_have_untraced():
+            next(iter(self._recorders.values())).ended_at(peak_rss_bytes)
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
         losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
@@ -145,6 +148,11 @@ class Follower:
         ]
         if notes:
             self._writer.notes(notes, allocators)
+
+    def _may_have_untraced(self) -> bool:
+        """Return whether a program may have run that did not join."""
+        watch = self._untraced
+        return watch is None or bool(watch.refused) or watch.has_some(self._joined)
 
     def _finish_untraced(self, refused: set[int]) -> list[str]:
         if not self._untraced:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -64,8 +66,9 @@ def run(
                 idle_s=settings.idle_s,
                 untraced=untraced,
             )
-            follower.follow(lambda: _is_stopped(signals), process.wait)
-            follower.finish(process.returncode)
+            reaped = _Reaped(process)
+            follower.follow(lambda: _is_stopped(signals), reaped.wait)
+            follower.finish(process.returncode, reaped.peak_rss_bytes)
         except OSError as error:  # a full disk must not end the program
             failure = error
         finally:
@@ -73,6 +76,31 @@ def run(
             _wait(process, signals)
     status = process.returncode
     return RunResult(child.exit_status(_KILLED_BY_INTERRUPT if status is None else status), failure)
+
+
+class _Reaped:
+    """The end of the program. `peak_rss_bytes` is its highest RSS, if the kernel's figure can be of it alone."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.peak_rss_bytes: int | None = None
+
+    def wait(self) -> None:
+        """Wait for the program.
+
+        The kernel's figure is the highest of the program, of what it waited for, and of this process, which it was before
+        its exec.
+        """
+        if self._process.returncode is not None:
+            return
+        try:
+            _, status, usage = os.wait4(self._process.pid, 0)
+        except ChildProcessError:  # a signal was forwarded meanwhile, and found that it had ended
+            self._process.wait()
+            return
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+            self.peak_rss_bytes = usage.ru_maxrss * 1024
 
 
 def _is_stopped(signals: child.SignalForwarder) -> bool:

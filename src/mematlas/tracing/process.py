@@ -259,6 +259,12 @@ class ProcessRecorder:
             self._process = process
             self._writer.process(process)
 
+    def ended_at(self, peak_rss_bytes: int) -> None:
+        """Write the highest RSS by the kernel's account at the end: of a killed process nobody read the last one."""
+        if peak_rss_bytes > (self._process.peak_rss_bytes or 0):
+            self._process = replace(self._process, peak_rss_bytes=peak_rss_bytes)
+            self._writer.process(self._process)
+
     def close_without_pages(self) -> None:
         """Write what was allocated until now, and the ending of a recording whose pages are not read."""
         self._write_totals()

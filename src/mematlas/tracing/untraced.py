@@ -78,6 +78,14 @@ class UntracedWatch:
         self._forget(joined)
         self._read_peaks()
 
+    def has_some(self, joined: Sequence[tuple[int, float]]) -> bool:
+        """Return whether programs have run that did not join. `joined` is as for `look`."""
+        if self._records is None:
+            return False
+        self._add_all(self._records.take())
+        self._forget(joined)
+        return bool(self._images) or self._records.lost > 0
+
     def finish(self, joined: Sequence[tuple[int, float]], refused: set[int]) -> list[str]:
         """Return a line for each program that ran untraced; those of PIDs in `refused` are told elsewhere."""
         if self._records is None:

@@ -81,3 +81,13 @@ def test_a_loop_of_big_mappings_waits_for_few_looks(traced: Run) -> None:
     )
     run = traced(PYTHON, "-c", code, options=("--interval", "1000"))
     assert len(read(run.file).snapshots) <= 12
+
+
+def test_the_highest_rss_of_a_killed_program_is_the_kernels(traced: Run) -> None:
+    """Nobody can read the pages of a program that is killed while it grows; how high RSS was is known all the same."""
+    code = "import os; kept = b'x' * (100 << 20); os.kill(os.getpid(), 9)"
+    run = traced(PYTHON, "-c", code)
+    assert run.outcome.status == 128 + 9
+    if any("counted, but not named" in each for each in run.report["notes"]):
+        pytest.skip("whether other programs ran is not known here")
+    assert highest(run) >= 100 * MIB
