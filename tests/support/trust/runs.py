@@ -75,7 +75,7 @@ def run(case: Case, command: list[str], folder: Path) -> list[Judgement]:
 def _judge_beside(
     case: Case, command: list[str], names: dict[str, str], folder: Path
 ) -> list[Judgement]:
-    """Judge every claim while the program runs, from the time at which it prints "ready"."""
+    """Check every claim while the program runs, from the time at which it prints "ready"."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as program:
