@@ -127,6 +127,7 @@ struct process {
 	uint64_t events, unknown_frees, broken_rings;
 	double sampled_live;
 	uint64_t rss, sampled_rss;
+	uint64_t page_tables; /* bytes, as last read (VmPTE) */
 	uint64_t high_rss; /* highest that the kernel or a snapshot told (VmHWM) */
 	uint64_t looked_rss; /* highest of a snapshot */
 	uint64_t last_rss; /* of the last snapshot */

@@ -89,6 +89,7 @@ int moment_read(struct join *join, struct mematlas_account *account)
 	process_read_status_file(process);
 	look_taken(process, account->rss_bytes, account->statm_rss_bytes, join->asked);
 	account->peak_rss_bytes = process->high_rss;
+	account->page_table_bytes = process->page_tables;
 	collector_heartbeat(join->collector);
 	error = spans_of_blocks(&process->state.blocks, &join->blocks);
 	collector_heartbeat(join->collector);

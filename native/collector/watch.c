@@ -71,6 +71,8 @@ double process_read_status_file(struct process *process)
 	double high = kilobytes_of(text, "\nVmHWM:");
 	if (high > (double)process->high_rss)
 		process->high_rss = (uint64_t)high;
+	double tables = kilobytes_of(text, "\nVmPTE:");
+	process->page_tables = tables > 0 ? (uint64_t)tables : 0;
 	return kilobytes_of(text, "\nVmSwap:");
 }
 

@@ -187,6 +187,7 @@ struct mematlas_account {
 	uint64_t huge_bytes; /* of these, mapped by a PMD: anonymous, shmem and files */
 	uint64_t statm_rss_bytes; /* the same from the kernel's counters, for comparison */
 	uint64_t peak_rss_bytes; /* highest until then (VmHWM) */
+	uint64_t page_table_bytes; /* VmPTE, not in RSS; 0: unknown */
 	int64_t unexplained_bytes;
 	uint32_t parts, rows, touched;
 	uint32_t unused;

@@ -205,13 +205,35 @@ static void find_stack(struct trace_thread *thread)
 	trace_tls.stack_high = thread->bounds.stack_high;
 }
 
+/* FNV-1a of the words of the command line, of paths their last part: a folder of a test is another one each time.
+ * The command line ends in two NULs. */
+static uint64_t command_hash(void)
+{
+	const char *command = trace_session.process->command;
+	uint64_t hash = 0xcbf29ce484222325ull, whole = 0;
+
+	for (size_t i = 0; i + 1 < sizeof trace_session.process->command; i++) {
+		if (command[i] == '/' || !command[i]) {
+			whole = command[i] ? whole : whole * 0x100000001b3ull + hash;
+			hash = 0xcbf29ce484222325ull;
+		} else {
+			hash = (hash ^ (unsigned char)command[i]) * 0x100000001b3ull;
+		}
+		if (!command[i] && !command[i + 1])
+			break;
+	}
+	return whole;
+}
+
+/* With one seed, programs of one session draw different gaps: equal ones would add up their errors. */
 static uint64_t first_random(int tid)
 {
 	uint64_t seed = trace_session.control->seed;
 	uint64_t x = (seed ? seed : trace_now_ordered()) ^ (uint64_t)tid * 0xbf58476d1ce4e5b9ull;
 
 	if (seed)
-		x = seed * 0x94d049bb133111ebull + (uint64_t)(tid - trace_session.process->pid);
+		x = seed * 0x94d049bb133111ebull + (uint64_t)(tid - trace_session.process->pid) +
+		    command_hash();
 	x ^= x >> 31;
 	x *= 0x9e3779b97f4a7c15ull;
 	return x ? x : 1;

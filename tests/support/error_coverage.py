@@ -15,12 +15,15 @@ import tempfile
 from collections import defaultdict
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mematlas.recording import read as open_file
 from mematlas.report.analyse import account, sums
+from mematlas.report.analyse.fault_errors import bytes_variance
 from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.tracing import TraceSettings
@@ -30,10 +33,10 @@ from mematlas.tracing.output import open_recording, write_names
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mematlas.recording.model import Process, RecordingData, Rows
+    from mematlas.recording.model import Frame, Process, RecordingData, Rows
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
-SHAPES = ("small", "mixed", "churn", "large", "falls", "partly", "threads", "grows")
+SHAPES = ("small", "mixed", "churn", "large", "falls", "partly", "threads", "grows", "turns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,26 +85,35 @@ def build(folder: Path) -> list[list[str]]:
 
 
 def measure(seed: int, commands: Sequence[Sequence[str]], folder: Path, found: Found) -> None:
-    """Record all programs with one seed, and add their estimates to `found`."""
-    file, truths = folder / "run.atlas", folder / "truths"
-    truths.unlink(missing_ok=True)
-    script = "\n".join(" ".join([*each, str(truths)]) for each in commands)
-    settings = TraceSettings(seed=seed)
-    writers = []
-
-    def open_writer(_: int) -> Any:
-        writers.append(open_recording(str(file), ["sh"], settings))
-        return writers[0]
-
-    outcome = trace(["/bin/sh", "-c", script], settings, open_writer)
-    assert (outcome.status, outcome.failure) == (0, None)
-    recording = write_names(writers[0], str(file))
+    """Add the estimates of one seed to `found`. All programs are recorded, unless `folder` has the recording."""
+    file, truths = folder / f"run-{seed}.atlas", folder / f"truths-{seed}"
+    if not file.exists():
+        _record(seed, commands, file, truths)
+    recording = open_file(file)
     known = {each["shape"]: each for each in map(json.loads, truths.read_text().splitlines())}
     for process in recording.processes:
         truth = known.get(_shape(process))
         if truth:
             for name, estimate, right in _compare(recording, process, truth):
                 found[truth["shape"], name].estimates.append((estimate, right))
+
+
+def _record(seed: int, commands: Sequence[Sequence[str]], file: Path, truths: Path) -> None:
+    """Record all programs with one seed, and write what they know."""
+    truths.unlink(missing_ok=True)
+    partial = file.with_suffix(".new")
+    script = "\n".join(" ".join([*each, str(truths)]) for each in commands)
+    settings = TraceSettings(seed=seed)
+    writers = []
+
+    def open_writer(_: int) -> Any:
+        writers.append(open_recording(str(partial), ["sh"], settings))
+        return writers[0]
+
+    outcome = trace(["/bin/sh", "-c", script], settings, open_writer)
+    assert (outcome.status, outcome.failure) == (0, None)
+    write_names(writers[0], str(partial))
+    partial.rename(file)  # a recording that was begun and not ended is none
 
 
 def _shape(process: Process) -> str:
@@ -137,14 +149,33 @@ def _compare(
         values = last["resident_bytes"], last["live_bytes"]
         scaled = sums.scaled(last["live_variance"], *values)
         yield "resident", _estimate(values[0], scaled), truth["resident"]
-    if "touched" in truth and index in recording.fault_sites:
-        sites = _of(recording.fault_sites[index].rows, kept)
-        yield "touched", _estimate(sites["bytes"], sites["bytes_variance"]), truth["touched"]
+    if index in recording.fault_sites:
+        yield from _touches(recording, index, truth)
     objects = make_report(recording, index).objects or ()
     for name, size in truth.get("objects", {}).items():
         for each in objects:
             if each.name == name:
                 yield f"type {name}", Estimate(each.live_bytes, each.error_bytes), size
+
+
+def _touches(
+    recording: RecordingData, index: int, truth: dict[str, Any]
+) -> Iterator[tuple[str, Estimate, float]]:
+    """Yield what functions touched first."""
+    known: dict[str, int] = truth.get("touches", {})
+    functions = {f"touched {name}": ({name}, size) for name, size in known.items()}
+    if known:
+        functions["touched all"] = (set(known), sum(known.values()))
+    rows = sums.unpacked(recording.fault_sites[index].rows)
+    stacks = Stacks.of(recording, index)
+    for name, (which, size) in functions.items():
+        some = stacks.holding(partial(_is_one_of, which))[rows["stack"]]
+        variance = bytes_variance(rows, some, recording.sampling.fault_period)
+        yield name, Estimate(float(rows["bytes"][some].sum()), math.sqrt(variance)), size
+
+
+def _is_one_of(functions: set[str], frame: Frame) -> bool:
+    return frame.function in functions
 
 
 def _of(rows: Rows, kept: Any) -> Rows:
@@ -157,10 +188,10 @@ def _estimate(values: Any, variances: Any) -> Estimate:
     return Estimate(float(values.sum()), math.sqrt(max(0.0, float(variances.sum()))))
 
 
-def measure_all(seeds: Sequence[int], folder: Path) -> Found:
+def measure_all(seeds: Sequence[int], folder: Path, only: str | None = None) -> Found:
     """Record all programs with each seed."""
     found: Found = defaultdict(Coverage)
-    commands = build(folder)
+    commands = [each for each in build(folder) if only is None or each[-1].endswith(only)]
     for seed in seeds:
         measure(seed, commands, folder, found)
     return found
@@ -190,10 +221,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/error-coverage", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, metavar="N", help="default 200")
     parser.add_argument("--first", type=int, default=1, metavar="SEED", help="default 1")
+    parser.add_argument("--only", metavar="PROGRAM", help="record this program alone")
+    parser.add_argument("--folder", type=Path, help="keeps the recordings, and uses those there")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+    with tempfile.TemporaryDirectory() as scratch, redirect_stdout(sys.stderr):
+        folder: Path = arguments.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         seeds = range(arguments.first, arguments.first + arguments.seeds)
-        found = measure_all(seeds, Path(folder))
+        found = measure_all(seeds, folder, arguments.only)
     print("\n".join(table(found)))
 
 

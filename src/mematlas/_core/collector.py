@@ -151,6 +151,7 @@ class ResidencySnapshot:
     huge_bytes: int
     statm_rss_bytes: int
     peak_rss_bytes: int  # highest until then (VmHWM)
+    page_table_bytes: int  # VmPTE; 0: unknown
     unexplained_bytes: int
     parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
     slack: list[tuple[str, int, int]]  # exact: name, bytes of free pages, free bytes on used pages
@@ -429,6 +430,7 @@ class Collector:
             huge_bytes=found.huge_bytes,
             statm_rss_bytes=found.statm_rss_bytes,
             peak_rss_bytes=found.peak_rss_bytes,
+            page_table_bytes=found.page_table_bytes,
             unexplained_bytes=found.unexplained_bytes,
             parts=[
                 (part.kind, _text(part.name), part.resident_bytes, part.error_bytes)

@@ -41,8 +41,8 @@ class Outcome(StrEnum):
 class Difference:
     """The factor by which one figure is better than another, between `low` and `high`.
 
-    low <= factor <= high. Too few samples: low = 0, high = infinity. `drift` is the factor at the begin and
-    at the end of the run, where a drift of the machine explains as much as the figures differ; else None.
+    low <= factor <= high. Too few samples: low = 0, high = infinity. `drift` is the factor in the first and
+    in the last part of the run, where a drift of the machine explains as much as the figures differ; else None.
     """
 
     factor: float
@@ -108,10 +108,14 @@ def _apart_by_chance(one: int, other: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The line through the medians of the parts of a run: its values at the begin and at the end."""
+    """The line through the medians of the parts of a run: its values at the begin and at the end.
+
+    `parts` are the first and the last of these medians.
+    """
 
     begin: float
     end: float
+    parts: tuple[float, float]
 
     @property
     def change(self) -> float:
@@ -128,10 +132,10 @@ def trend(values: Sequence[float]) -> Trend:
     medians = part_medians(values)
     middle = statistics.fmean(medians)
     if len(medians) < 2:
-        return Trend(middle, middle)
+        return Trend(middle, middle, (middle, middle))
     places = [(part + 0.5) / len(medians) - 0.5 for part in range(len(medians))]
     slope = sum(map(mul, places, medians)) / sum(map(mul, places, places))
-    return Trend(middle - slope / 2, middle + slope / 2)
+    return Trend(middle - slope / 2, middle + slope / 2, (medians[0], medians[-1]))
 
 
 def gain(base: Figure, other: Figure) -> Difference:
@@ -155,14 +159,14 @@ def _compare_pairs(base: Figure, other: Figure, factor: float) -> Difference:
     pairs = tuple(math.log(b / o) for b, o in zip(base.samples, other.samples, strict=False))
     ratios = trend(pairs)
     if 2 / 2 ** min(_PAIRS, len(pairs)) > _PAIRS_CHANCE:
-        return _bounded(factor, _apart(base, other), ratios, ratios.beyond(_BEYOND))
-    return _bounded(factor, extent(pairs, _PAIRS), ratios, ratios.beyond(_BEYOND))
+        return _bounded(factor, _apart(base, other), ratios.parts, ratios.beyond(_BEYOND))
+    return _bounded(factor, extent(pairs, _PAIRS), ratios.parts, ratios.beyond(_BEYOND))
 
 
 def _compare_apart(base: Figure, other: Figure, factor: float) -> Difference:
     """Compare figures of different times: each may have drifted as much again before and after its run."""
     mine, theirs = (trend([math.log(value) for value in each.samples]) for each in (base, other))
-    ratios = Trend(mine.begin - theirs.begin, mine.end - theirs.end)
+    ratios = (mine.parts[0] - theirs.parts[0], mine.parts[1] - theirs.parts[1])
     reach = [one - two for one in mine.beyond(1) for two in theirs.beyond(1)]
     return _bounded(factor, _apart(base, other), ratios, (min(reach), max(reach)))
 
@@ -177,7 +181,10 @@ def _apart(base: Figure, other: Figure) -> tuple[float, float]:
 
 
 def _bounded(
-    factor: float, bounds: tuple[float, float], ratios: Trend, drifted: tuple[float, float]
+    factor: float,
+    bounds: tuple[float, float],
+    parts: tuple[float, float],
+    drifted: tuple[float, float],
 ) -> Difference:
     """Return a factor between bounds that are widened by a drift; all but `factor` are logarithms."""
     if not math.isfinite(bounds[0]):
@@ -188,7 +195,7 @@ def _bounded(
     found = Difference(factor, min(low, least, most), max(high, least, most))
     if found.outcome is steady.outcome:
         return found
-    return replace(found, drift=(math.exp(ratios.begin), math.exp(ratios.end)))
+    return replace(found, drift=(math.exp(parts[0]), math.exp(parts[1])))
 
 
 def mean_gain(pairs: Iterable[tuple[Figure, Figure]]) -> Difference:

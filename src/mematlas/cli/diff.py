@@ -13,6 +13,7 @@ from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import write_text
 from mematlas.errors import UsageError
 from mematlas.report.model.report import METRICS
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     import argparse
@@ -111,6 +112,14 @@ def _check(diff: Diff, limit: int | None) -> int:
     if diff.total.error_bytes is None:
         raise UsageError(
             f"--fail-over needs a known error, and that of {diff.by} is not: use another --by"
+        )
+    if not diff.resolves(limit):
+        error, found = (
+            format_bytes(each) for each in (diff.total.error_bytes, diff.found_bytes(limit))
+        )
+        sys.stderr.write(
+            f"mematlas: note: with a standard error of {error}, a growth of less than {found} may pass; "
+            "record with a smaller --sample-bytes, or with --exact, or use --by resident\n"
         )
     return 1 if diff.exceeds(limit) else 0
 

@@ -157,6 +157,7 @@ def _write_snapshot(
         unexplained_bytes=snapshot.unexplained_bytes,
         huge_bytes=snapshot.huge_bytes,
         peak_rss_bytes=snapshot.peak_rss_bytes,
+        page_table_bytes=snapshot.page_table_bytes,
         rows=np.asarray(snapshot.rows).tobytes(),
         touched=snapshot.touched,
         moment_s=None if snapshot.moment_s is None else snapshot.moment_s + later_s,

@@ -282,6 +282,7 @@ class Snapshot:
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
     peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM at that time
+    page_table_bytes: int | None = field(default=None, repr=False)  # VmPTE; not in RSS
     moment_s: float | None = None  # time of the snapshot that this one was taken together with
 
 

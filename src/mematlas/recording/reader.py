@@ -220,6 +220,7 @@ def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
         unexplained_bytes=amount_of(metadata["unexplained_bytes"]),
         huge_bytes=_known_amount(metadata, "huge_bytes"),
         peak_rss_bytes=_known_amount(metadata, "peak_rss_bytes"),
+        page_table_bytes=_known_amount(metadata, "page_table_bytes"),
         rows=rows,
         touched=_touched(metadata.get("touched", ()), stacks),
         moment_s=optional(number_of, metadata.get("moment_s")),

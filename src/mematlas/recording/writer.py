@@ -107,6 +107,7 @@ class Writer:
         rows: bytes | memoryview,
         huge_bytes: int | None = None,
         peak_rss_bytes: int | None = None,
+        page_table_bytes: int | None = None,
         touched: Iterable[Touched] = (),
         moment_s: float | None = None,
     ) -> None:
@@ -123,6 +124,8 @@ class Writer:
             metadata["huge_bytes"] = huge_bytes
         if peak_rss_bytes is not None:
             metadata["peak_rss_bytes"] = peak_rss_bytes
+        if page_table_bytes is not None:
+            metadata["page_table_bytes"] = page_table_bytes
         if moment_s is not None:
             metadata["moment_s"] = moment_s
         touches = [_values(t, "stack", "owner", "kind", "bytes", "variance") for t in touched]

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from mematlas.recording.model import PartKind
 from mematlas.report.bad_frees import place
-from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.model.leaks import LIKELY, PAGE_TABLES, LeakVerdict
 from mematlas.report.quantities import count
-from mematlas.units import format_bytes
+from mematlas.report.titles import PART_TITLES
+from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.report.model.leaks import Leak, Leaks, VerdictSum
+    from mematlas.report.model.leaks import Leak, Leaks, RssGrowth, VerdictSum
 
 TITLES = {
     LeakVerdict.GROWING: "grew to the end",
     LeakVerdict.UNFREED: "never freed, growth cannot be told from this run",
     LeakVerdict.STEADY: "allocated and freed, or growth stopped (caches, buffers)",
     LeakVerdict.SETUP: "allocated once and kept (start-up, imports)",
-    LeakVerdict.UNCLEAR: "too few samples for a verdict",
+    LeakVerdict.UNCLEAR: "too few samples or snapshots for a verdict",
 }
+GROWTH_UNKNOWN = "Growth of RSS outside live allocations is unknown: fewer than 5 snapshots of a process (run --interval)."
 SEARCHED = 1000  # leaks in which the largest of a verdict is looked for
 _SMALL = 100  # a leak of less than this fraction of the memory is not for the headline
 _LEAST_SAMPLE = 1024
@@ -29,7 +33,44 @@ _ENOUGH = 9  # samples: 9 - 2 * sqrt(9) = 3 are left, more than a leak without a
 
 
 def sentence(leaks: Leaks, of_bytes: int, directory: str) -> str:
-    """Return what leaked, as a sentence for the headline; "" if that is nothing, or little of `of_bytes`."""
+    """Return what leaked, as sentences for the headline; "" if that is nothing, or little of `of_bytes`."""
+    return _live_sentence(leaks, of_bytes, directory) + growth_sentence(leaks, of_bytes)
+
+
+def growth_sentence(leaks: Leaks, of_bytes: int = 0) -> str:
+    """Return the growth of RSS that no live allocation explains; "" if that is nothing, or little of `of_bytes`."""
+    growth = [each for each in leaks.growth if each.kind != PAGE_TABLES]
+    grown = sum(each.bytes for each in growth)
+    if not growth or grown * _SMALL < of_bytes:
+        return ""
+    error = round(math.hypot(*(each.error_bytes for each in growth)))
+    size = format_bytes(grown) + (f" ± {format_bytes(error)}" if error else "")
+    largest = growth[0]
+    return (
+        f" RSS outside live allocations grew by {size} from {format_duration(largest.since_s)} to the end: "
+        f"{'mostly ' if len(growth) > 1 else ''}{growth_name(largest)}."
+    )
+
+
+def growth_name(growth: RssGrowth) -> str:
+    """Return the name of what grew: "allocator slack (glibc heap)"."""
+    if growth.kind == PAGE_TABLES:
+        return PAGE_TABLES
+    kind = PART_TITLES[PartKind(growth.kind)]
+    return f"{kind} ({growth.name})" if growth.name and growth.name != kind else kind
+
+
+def growth_evidence(growth: RssGrowth) -> str:
+    """Return from what to what a part grew, when, and how fast."""
+    start = format_bytes(growth.end_bytes - growth.bytes)
+    text = (
+        f"{start} at {format_duration(growth.since_s)}, {format_bytes(growth.end_bytes)} at "
+        f"{format_duration(growth.time_s)}; {format_bytes(growth.bytes_per_s)}/s"
+    )
+    return text if growth.kind != PAGE_TABLES else f"{text}; of the kernel, not in RSS"
+
+
+def _live_sentence(leaks: Leaks, of_bytes: int, directory: str) -> str:
     for verdict, did in (
         (LeakVerdict.GROWING, "grew to the end and may be leaked"),
         (LeakVerdict.UNFREED, "was never freed; whether it grows cannot be told from this run"),
@@ -56,8 +97,8 @@ def is_told(leak: Leak) -> bool:
 
 
 def told_bytes(leaks: Leaks) -> int:
-    """Sum the leaks that are worth a warning."""
-    size = leaks.sum_of(LeakVerdict.GROWING).live_bytes
+    """Sum the leaks, and the growth of RSS, that are worth a warning."""
+    size = leaks.grown_bytes + leaks.sum_of(LeakVerdict.GROWING).live_bytes
     main = largest(leaks, LeakVerdict.UNFREED)
     return size + (leaks.sum_of(LeakVerdict.UNFREED).live_bytes if main and is_told(main) else 0)
 
@@ -76,10 +117,14 @@ def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:
     for verdict, found in likely:
         if found.leaks:
             yield f"{_size(found)} {TITLES[verdict]}", verdict is LeakVerdict.GROWING
+    if leaks.growth:
+        error = leaks.grown_error_bytes
+        size = format_bytes(leaks.grown_bytes) + (f" ± {format_bytes(error)}" if error else "")
+        yield f"{size} of growth no live allocation explains", True
     unclear = leaks.sum_of(LeakVerdict.UNCLEAR)
     if unclear.leaks:
         yield f"{_size(unclear)} has {TITLES[LeakVerdict.UNCLEAR]}", False
-    elif not any(found.leaks for _, found in likely):
+    elif not leaks.growth and not any(found.leaks for _, found in likely):
         yield "nothing grew to the end or was never freed", False
 
 

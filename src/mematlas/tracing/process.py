@@ -413,6 +413,7 @@ class ProcessRecorder:
             rss_bytes=join.rss_bytes,
             huge_bytes=join.huge_bytes,
             peak_rss_bytes=join.peak_rss_bytes,
+            page_table_bytes=join.page_table_bytes or None,
             parts=[
                 Part(_PART_KINDS[kind], _clean(name), resident, round(error))
                 for kind, name, resident, error in join.parts

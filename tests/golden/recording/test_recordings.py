@@ -30,7 +30,7 @@ def plain(each: WithRows) -> dict[str, Any]:
     facts = {**dataclasses.asdict(each), "rows": each.rows.tolist()}
     if not facts.get("touched", True):
         del facts["touched"]  # no older version has any
-    later = ("moment_s", "peak_rss_bytes")  # written since, if known
+    later = ("moment_s", "peak_rss_bytes", "page_table_bytes")  # written since, if known
     return {n: each for n, each in facts.items() if n not in later or each is not None}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -46,6 +47,29 @@ def test_a_dry_run_moves_nothing(
     monkeypatch.setattr(_core, "move_pages", refuse)
     assert main(["migrate", str(os.getpid()), "--to", "0", "--dry-run"]) == 0
     assert "this was a dry run" in capsys.readouterr().out
+
+
+def test_pages_in_use_are_tried_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that the kernel was using once is moved at the next try; one that stays in use is told."""
+    real, asked = _core.move_pages, dict[int, int]()
+
+    def busy_at_first(
+        pid: int, pages: list[int], nodes: list[int] | None, *, shared: bool = False
+    ) -> list[int]:
+        if nodes is None:
+            return real(pid, pages, None)
+        for page in pages:
+            asked[page] = asked.get(page, 0) + 1
+        last = max(asked)
+        return [-errno.EBUSY if asked[page] == 1 or page == last else 0 for page in pages]
+
+    monkeypatch.setattr(_core, "move_pages", busy_at_first)
+    assert main(["migrate", str(os.getpid()), "--to", "0", "--json"]) == 1
+    outcomes = json.loads(capsys.readouterr().out)["data"]["outcomes"]
+    assert outcomes["EBUSY"] < outcomes["already there"]
+    assert max(asked.values()) == 4
 
 
 @pytest.mark.parametrize(

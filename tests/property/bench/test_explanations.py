@@ -346,7 +346,7 @@ def test_a_drift_is_named() -> None:
     )
     found = QUESTIONS["mappings"].answer(away, steady)
     assert not found.decided
-    assert "the machine drifted: the factor went from 1 to 2.1 meanwhile" in found.text
+    assert "the machine drifted: the factor went from 1.07 to 1.98 meanwhile" in found.text
 
 
 def test_a_machine_that_slows_down_is_noted() -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mematlas.recording.model import Kind, PartKind
+from mematlas.report.analyse.rss_growth import GROWING_PARTS
 from mematlas.report.analyse.sums import OWNERS, OWNING
 from mematlas.report.analyse.table import FAULT
+from mematlas.report.model.leaks import PAGE_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 FRAMES = {"python", "native", "inlined"}
 PARTS = set(map(str, PartKind))
 BLOCKS = set(map(str, OWNING))
+GROWN = {*map(str, GROWING_PARTS), PAGE_TABLES}
 STACKS = {*map(str, OWNERS), str(Kind.TOUCHED), FAULT}
 
 
@@ -37,7 +40,7 @@ def kinds(node: Any) -> Iterator[frozenset[str]]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("leaks-1", [BLOCKS, FRAMES]),
+        ("leaks-1", [BLOCKS, FRAMES, GROWN]),
         ("window-1", [BLOCKS]),
         ("report-1", [FRAMES, PARTS, STACKS]),
     ],

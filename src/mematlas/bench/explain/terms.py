@@ -53,7 +53,7 @@ def cannot_tell(question: str, measured: str, found: Difference) -> Explanation:
 
 
 def _bound(value: float) -> str:
-    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
+    return f"{value:.3g}" if value < 99.5 else f"{value:.0f}"
 
 
 def times(found: Difference) -> str:

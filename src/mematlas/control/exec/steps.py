@@ -29,7 +29,7 @@ _LIMIT_MEANINGS = {
     "as": "limit of the address space; mappings beyond it fail",
 }
 _MEANINGS = {
-    "membind": "pages come from these nodes only; beyond what they have, the OOM killer ends a process",
+    "membind": "pages come from these nodes only; beyond what they can give, the OOM killer ends a process",
     "preferred": "pages come from this node while it has free ones",
     "interleave": "pages are spread over these nodes in turn",
     "weighted": "pages are spread by the weights in /sys/kernel/mm/mempolicy",
@@ -85,7 +85,7 @@ def _room(kind: str, nodes: list[int]) -> str:
     room = read_node_headroom(nodes) if kind == "membind" else None
     if room is None:
         return ""
-    return f"; now {format_bytes(room.size)} are free or page cache there, or swap"
+    return f"; now {format_bytes(room.size)}, of free memory, page cache and swap"
 
 
 def cpu_nodes(nodes: list[int]) -> Step:

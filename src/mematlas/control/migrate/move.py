@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mematlas.linux.mappings import Mapping
 
 _CHUNK = 1 << 16
+_AGAIN = 3  # times that pages are tried again that the kernel was using
 _LAST_USER_ADDRESS = 1 << 63  # above it is [vsyscall]
 
 
@@ -115,6 +116,15 @@ def _move(
         if not pages:
             return {}
         after = _core.move_pages(pid, pages, [to] * len(pages), shared=shared)
+        for _ in range(_AGAIN):
+            busy = [at for at, status in enumerate(after) if status == -errno.EBUSY]
+            if not busy:
+                break
+            again = _core.move_pages(
+                pid, [pages[at] for at in busy], [to] * len(busy), shared=shared
+            )
+            for at, status in zip(busy, again, strict=True):
+                after[at] = status
     except OSError as error:
         raise _refusal(error, pid, to, shared=shared) from None
     return numa.count_outcomes(before, after, to)

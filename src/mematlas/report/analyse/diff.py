@@ -10,10 +10,10 @@ import numpy as np
 
 from mematlas._core.columns.trie import LabelTree
 from mematlas.errors import UsageError
-from mematlas.recording.model import PartKind
 from mematlas.report.analyse import moments, sums
 from mematlas.report.analyse.matching import FrameMatcher
 from mematlas.report.analyse.report import make_report
+from mematlas.report.analyse.shared_once import counted_elsewhere, own_bytes, shared_bytes
 from mematlas.report.analyse.spread import additive
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
 from mematlas.report.analyse.wrappers import share_marks
@@ -22,7 +22,7 @@ from mematlas.report.model.report import END, PEAK
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,7 +42,6 @@ _OF_RUN = {
     "idle": "at the last look for idle pages",
 }
 """Metrics that are not of an account, with their moment."""
-_OTHERS = (PartKind.FILE, PartKind.TRACER)
 _CHANCE = 0.05  # that any of the lines said to have changed has not
 MOST_STACKS = 1000  # there can be a million
 
@@ -75,11 +74,23 @@ def compare(
     keys = _Keys(matcher)
     ways = [keys.stacks(side, table) for side, table in enumerate(tables)]
     owners = [keys.owners(side, table) for side, table in enumerate(tables)]
-    lines = _changes(tables, spreads, by, owners)
-    stacks = _changes(tables, spreads, by, ways)
+    elsewhere = [
+        counted_elsewhere(some, each, at_own_peaks=at == PEAK)
+        for each, some in zip(both, joined, strict=True)
+    ]
+    values = [
+        _values(table, by, some, less)
+        for table, some, less in zip(tables, joined, elsewhere, strict=True)
+    ]
+    lines = _changes(tables, spreads, values, owners)
+    stacks = _changes(tables, spreads, values, ways)
     there = [_moment(by, at, *each) for each in zip(both, reports, joined, strict=True)]
     unlike = _unlike(by, at, joined, both)
-    total, rest = _totals(tables, spreads, joined, there, by, known=known)
+    whole = [
+        sum(map(own_bytes, some)) - sum(less.values())
+        for some, less in zip(joined, elsewhere, strict=True)
+    ]
+    total, rest = _totals(spreads, values, whole if all(joined) else (), there, by, known=known)
     margin = _MARGIN * sum(each.missed_bytes for each in there)
     return Diff(
         by=by,
@@ -113,19 +124,13 @@ def _moment_of(by: str, at: str | None) -> str:
     return at
 
 
-def _own_bytes(snapshot: Snapshot) -> int:
-    """Return the RSS without pages of files, which other runs may have left in memory, and the tracer's."""
-    others = sum(part.resident_bytes for part in snapshot.parts if part.kind in _OTHERS)
-    return snapshot.rss_bytes - others
-
-
 def _snapshots(recording: RecordingData, at: str) -> list[Snapshot]:
     """Return the snapshots of a moment. The peak is each process's own: when processes overlap is chance."""
     if at != PEAK:
         return moments.snapshots_at(recording, recording.processes, at)
     best: dict[int, Snapshot] = {}
     for each in recording.snapshots:
-        if each.process not in best or _own_bytes(each) >= _own_bytes(best[each.process]):
+        if each.process not in best or own_bytes(each) >= own_bytes(best[each.process]):
             best[each.process] = each
     return list(best.values())
 
@@ -269,24 +274,37 @@ def _variance(recording: RecordingData, table: StackTable, by: str) -> Floats:
     return found
 
 
+def _values(
+    table: StackTable, by: str, snapshots: Sequence[Snapshot], elsewhere: Mapping[int, int]
+) -> Numbers:
+    """Return a metric of each row; of resident bytes without those that count in another process."""
+    found = np.asarray(table.metric(by), np.int64)
+    if by != "resident" or not elsewhere:
+        return found
+    found = found.copy()
+    shared = found - np.asarray(table.metric("uss"), np.int64)
+    for each in snapshots:
+        if less := elsewhere.get(each.process, 0):
+            rows = table.process == each.process
+            found[rows] -= np.rint(shared[rows] * (less / shared_bytes(each))).astype(np.int64)
+    return found
+
+
 def _totals(
-    tables: Sequence[StackTable],
     spreads: Sequence[Floats],
-    joined: Sequence[Sequence[Snapshot]],
+    values: Sequence[Numbers],
+    own: Sequence[int],
     there: Sequence[Moment],
     by: str,
     *,
     known: bool,
 ) -> tuple[StackChange, StackChange]:
-    """Return the change of the whole, and of what is in no line."""
-    lines = [int(each.metric(by).sum()) for each in tables]
+    """Return the change of the whole, and of what is in no line. `own` are the kernel's figures; none: unknown."""
+    lines = [int(each.sum()) for each in values]
     error = math.sqrt(sum(float(each.sum()) for each in spreads))
-    if by != "resident" or not all(joined):
+    if by != "resident" or not own:
         return _change((), lines, error, known=known), StackChange((), 0, 0, 0, certain=False)
-    whole = [
-        sum(map(_own_bytes, some)) + moment.missed_bytes
-        for some, moment in zip(joined, there, strict=True)
-    ]
+    whole = [size + moment.missed_bytes for size, moment in zip(own, there, strict=True)]
     rest = [size - some for size, some in zip(whole, lines, strict=True)]
     return _change((), whole, 0.0, known=True), _change((), rest, error, known=known)
 
@@ -314,7 +332,7 @@ def _sure(variance: Floats, delta: Numbers) -> float:
 def _changes(
     tables: Sequence[StackTable],
     spreads: Sequence[Floats],
-    by: str,
+    values: Sequence[Numbers],
     numbers: Sequence[Numbers],
 ) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:
     """Sum rows of equal number. Return sums by side, variances, and a row of each number."""
@@ -327,7 +345,7 @@ def _changes(
     start = 0
     for side, table in enumerate(tables):
         mine = which[start : start + len(table)]
-        np.add.at(by_side[side], mine, table.metric(by))
+        np.add.at(by_side[side], mine, values[side])
         variance += np.bincount(mine, spreads[side], len(distinct))
         start += len(table)
     split = len(tables[0])

@@ -9,6 +9,7 @@ import numpy as np
 
 from mematlas.errors import MematlasError
 from mematlas.recording.model import KIND_BY_NUMBER, PartKind
+from mematlas.report.analyse import fault_errors
 from mematlas.report.analyse.table import StackTable, fault_rows
 from mematlas.report.model.report import PageFaults, StackFaults
 
@@ -36,7 +37,7 @@ def page_faults(recording: RecordingData, paths: Mapping[int, Stacks]) -> PageFa
     sites = [site for faults in found for site in _sites(paths[faults.process], faults)]
     columns = {
         name: sum(float(faults.rows[name].sum()) for faults in found)
-        for name in ("faults", "major_faults", "bytes", "bytes_variance")
+        for name in ("faults", "major_faults", "bytes")
     }
     return PageFaults(
         period=recording.sampling.fault_period,
@@ -46,7 +47,14 @@ def page_faults(recording: RecordingData, paths: Mapping[int, Stacks]) -> PageFa
         faults=round(columns["faults"]),
         major_faults=round(columns["major_faults"]),
         bytes=round(columns["bytes"]),
-        error_bytes=round(math.sqrt(max(columns["bytes_variance"], 0.0))),
+        error_bytes=round(
+            math.hypot(
+                *(
+                    fault_errors.whole_error(faults.rows, recording.sampling.fault_period)
+                    for faults in found
+                )
+            )
+        ),
         counted_faults=_counted(recording, {faults.process for faults in found}),
         sites=tuple(sorted(sites, key=lambda site: (-site.bytes, -site.faults))),
     )

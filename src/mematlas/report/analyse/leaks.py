@@ -12,17 +12,24 @@ import numpy as np
 
 from mematlas.recording.model import ALIVE, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import is_import_system
-from mematlas.report.analyse import account, leak_groups, sums, trend
+from mematlas.report.analyse import account, leak_groups, rss_growth, sums, trend
 from mematlas.report.analyse.activity import activity, born_after
 from mematlas.report.analyse.bad_frees import find_bad_frees
 from mematlas.report.analyse.inherited import forked, inherited_bytes, less_inherited
 from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable
+from mematlas.report.analyse.live_history import (
+    POINTS,
+    Groups,
+    Span,
+    from_cells,
+    from_snapshots,
+)
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -50,8 +57,10 @@ _FEW = 2.5  # blocks; fewer show no pattern
 _MOSTLY_KEPT = 0.9  # fraction of live blocks below which memory is being freed
 _MOST = 0.5  # fraction of the bytes of a group that decides for all
 _EARLY = 0.9  # fraction live after the first third of the run from which memory is set-up
-_POINTS = 48  # times at which the committed memory of a process is compared
-_STEADY = "growth stopped or fluctuates"
+_MOST_ROWS = (
+    500_000  # of a process, up to which those are grouped, too, that are not live at the end
+)
+_BOTH_ENDS = 2
 _UNSEEN = 0.05  # probability that a leak of the size of the resolution has no sample
 _LATE_BORN = 0.1  # fraction allocated after the start-up from which memory is no set-up
 _SURE_ONCE = 1.5  # estimated blocks below which there was one
@@ -68,8 +77,9 @@ class _Reason(IntEnum):
     FEW_SNAPSHOTS_UNFREED = 5
     FEW_SNAPSHOTS = 6
     BURST = 7
-    SET_UP = 8
-    UP_AND_DOWN = 9
+    UNRESOLVED = 8
+    SET_UP = 9
+    UP_AND_DOWN = 10
 
 
 _VERDICTS = {
@@ -79,10 +89,19 @@ _VERDICTS = {
     _Reason.IMPORTS: LeakVerdict.SETUP,
     _Reason.FEW_BLOCKS: LeakVerdict.SETUP,
     _Reason.FEW_SNAPSHOTS_UNFREED: LeakVerdict.UNFREED,
-    _Reason.FEW_SNAPSHOTS: LeakVerdict.STEADY,
+    _Reason.FEW_SNAPSHOTS: LeakVerdict.UNCLEAR,
     _Reason.BURST: LeakVerdict.UNFREED,
+    _Reason.UNRESOLVED: LeakVerdict.UNCLEAR,
     _Reason.SET_UP: LeakVerdict.SETUP,
     _Reason.UP_AND_DOWN: LeakVerdict.STEADY,
+}
+_PHRASES = {
+    _Reason.FEW_SAMPLES: "too few samples for a verdict",
+    _Reason.IMPORTS: "allocated while importing; {freed}",
+    _Reason.FEW_SNAPSHOTS: "{freed}; too few snapshots to tell growth",
+    _Reason.BURST: "{freed}; came in a burst, and the program was idle since",
+    _Reason.UNRESOLVED: "{freed}; too few samples to tell growth",
+    _Reason.UP_AND_DOWN: "growth stopped or fluctuates; {freed}",
 }
 _VERDICT_NUMBERS = np.array(
     [list(LeakVerdict).index(_VERDICTS[reason]) for reason in _Reason], np.int64
@@ -106,7 +125,8 @@ class _Rows:
     stacks_in: sums.Numbers  # rows of each group
     columns: dict[str, Floats]  # those of _COLUMNS and _LIVE, and _INHERITED of a forked process
     trend: Trend | None  # None: too few snapshots
-    looks: int  # snapshots compared, with the start and the end
+    looks: int  # times compared, with the start and the end
+    long: bool  # the run was long enough for a rate
     heap: _Heap | None  # None: no committed memory, or it did not grow
     importing: NDArray[np.bool_]
     burst: NDArray[np.bool_]  # allocated after the start-up, and nothing happened since
@@ -158,6 +178,8 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
         sums=by_verdict,
         likely_error_bytes=round(math.hypot(*(each.error_bytes for each in likely))),
         resolution_bytes=resolution(recording.sampling),
+        growth=rss_growth.find_growth(recording),
+        growth_known=rss_growth.is_known(recording),
     )
 
 
@@ -189,6 +211,8 @@ def _of(
     live = sums.keys(last)[sums.owns(last) & (last["live_bytes"] > 0)]
     heap = _torn_down(process, totals, last)
     keys = sums.distinct(live, heap)
+    if len(totals.rows) <= _MOST_ROWS:
+        keys = sums.distinct(keys, sums.keys(sums.owning(sums.unpacked(totals.rows))))
     held = sums.gather(last, keys, _LIVE)
     if len(heap):
         _as_of_the_peak(held, keys, heap, totals)
@@ -196,10 +220,7 @@ def _of(
         inherited = inherited_bytes(totals.rows, keys)
         held = less_inherited(held, inherited)
         held[_INHERITED] = inherited
-        own = held["live_bytes"] > 0
-        keys = keys[own]
-        held = {name: column[own] for name, column in held.items()}
-    if not len(keys):
+    if not (held["live_bytes"] > 0).any():
         return
     columns = sums.gather(totals.rows, keys, _COLUMNS) | held
     end_s = totals.peak_time_s if len(heap) else end.time_s
@@ -207,6 +228,11 @@ def _of(
     groups = leak_groups.group(
         stacks, keys >> 8, _is_committed(keys), columns["live_bytes"], columns["live_variance"]
     )
+    kept = np.bincount(groups, columns["live_bytes"]) > 0
+    numbers = np.cumsum(kept) - 1
+    of_kept = kept[groups]  # a group of which nothing is live is no leak
+    keys, groups = keys[of_kept], numbers[groups[of_kept]].astype(np.int64)
+    columns = {name: column[of_kept] for name, column in columns.items()}
     rows = _grouped(process, recording, end_s, keys, columns, groups, stacks)
     reasons = _classify(rows)
     yield ClassifiedRows(
@@ -228,17 +254,22 @@ def _grouped(
 ) -> _Rows:
     """Sum the live rows of each group, with the history of the sum."""
     index, count = process.index, int(groups.max()) + 1
-
-    def added(column: Floats) -> Floats:
-        return np.bincount(groups, column, count).astype(np.float64)
-
-    live = columns["live_bytes"]
+    grouped = Groups(keys, groups, count)
+    added, live = grouped.sum, columns["live_bytes"]
     summed = {name: added(column) for name, column in columns.items()}
-    times, values, variances = _history(process, recording, end_s, keys, columns, added)
-    found = None
+    span = Span(process.start_s, end_s)
+    looks = [each for each in recording.snapshots if each.process == index]
+    told = trend.sample_times(sorted(each.time_s for each in looks), span.start_s, end_s)
+    history = from_cells(recording.age_matrix.get(index), span, grouped, columns) or from_snapshots(
+        looks, span, grouped, columns, columns.get(_INHERITED)
+    )
+    times, found = history.times, None
     if len(times) >= trend.ENOUGH:
         kept = summed["live_count"] / np.maximum(summed["allocations"], 1e-9)
-        found = trend.find_trend(times, values, variances, kept)
+        live_blocks = summed["live_count"]
+        found = trend.find_trend(
+            times, history.values, history.variances, kept, history.gone, live_blocks
+        )
     order = np.lexsort((-live, groups))
     first = order[np.searchsorted(groups[order], np.arange(count))]
     importing = added(np.where(stacks.holding(is_import_system)[keys >> 8], live, 0.0))
@@ -250,10 +281,11 @@ def _grouped(
     return _Rows(
         index,
         keys[first],
-        np.bincount(groups, minlength=count),
+        np.bincount(groups[live > 0], minlength=count),
         summed,
         found,
         len(times),
+        len(told) + _BOTH_ENDS >= trend.ENOUGH,
         _growing_heap(recording.age_matrix.get(index), end_s, process.start_s),
         importing > _MOST * summed["live_bytes"],
         late & (not now.busy),
@@ -300,7 +332,7 @@ def _growing_heap(matrix: AgeMatrix | None, end_s: float, start_s: float) -> _He
     rows = sums.unpacked(matrix.rows)
     rows = rows[sums.column(rows, "kind") == _COMMITTED]
     # Cells are counted from the start of the recording, so their number has no bound; points have one.
-    cells = np.rint(np.linspace(start_s, end_s, _POINTS)[1:] / matrix.cell_s)
+    cells = np.rint(np.linspace(start_s, end_s, POINTS)[1:] / matrix.cell_s)
     times = np.unique(cells * matrix.cell_s)
     if len(rows) < _FEW or len(times) <= trend.ENOUGH:
         return None
@@ -334,31 +366,6 @@ def _as_of_the_peak(
         columns[live] = np.where(which, peak[highest], columns[live])
 
 
-def _history(
-    process: Process,
-    recording: RecordingData,
-    end_s: float,
-    keys: sums.Numbers,
-    last: dict[str, Floats],
-    added: Callable[[Floats], Floats],
-) -> tuple[Floats, Floats, Floats]:
-    """Return times, live bytes and variances: 0 at the start, the snapshots, the end."""
-    mine = [each for each in recording.snapshots if each.process == process.index]
-    mine.sort(key=lambda each: each.time_s)
-    chosen = trend.sample_times([each.time_s for each in mine], process.start_s, end_s)
-    names = ("live_bytes", "live_variance")
-    looks = (sums.gather(mine[index].rows, keys, names) for index in chosen)
-    if _INHERITED in last:
-        looks = (less_inherited(each, last[_INHERITED]) for each in looks)
-    sampled = [{name: added(column) for name, column in each.items()} for each in looks]
-    whole = {name: added(last[name]) for name in names}
-    nothing = np.zeros(len(whole["live_bytes"]))  # at the start, or at the fork
-    times = [process.start_s, *(mine[index].time_s for index in chosen), end_s]
-    values = [nothing, *(each["live_bytes"] for each in sampled), whole["live_bytes"]]
-    variances = [nothing, *(each["live_variance"] for each in sampled), whole["live_variance"]]
-    return np.array(times), np.stack(values, axis=1), np.stack(variances, axis=1)
-
-
 def _classify(rows: _Rows) -> sums.Numbers:
     """Return the _Reason of each row."""
     allocations, count = rows.columns["allocations"], rows.columns["live_count"]
@@ -366,15 +373,19 @@ def _classify(rows: _Rows) -> sums.Numbers:
     few_snapshots = np.ones(len(rows.keys), bool) if seen is None else seen.late >= trend.LATE
     early = np.zeros(len(rows.keys), bool) if seen is None else seen.early >= _EARLY
     error = np.sqrt(np.maximum(rows.columns["live_variance"], 0))
+    live = rows.columns["live_bytes"]  # more than nothing, of each group
+    more = count * error / live
+    known = np.ones(len(rows.keys), bool) if seen is None else seen.known
     tests = {
-        _Reason.FEW_SAMPLES: rows.columns["live_bytes"] <= leak_groups.ERRORS * error,
+        _Reason.FEW_SAMPLES: live <= leak_groups.ERRORS * error,
         _Reason.GROWS: (seen.growing if seen else False) & (allocations >= _FEW),
         _Reason.HEAP_GROWS: _is_committed(rows.keys) & (rows.heap is not None),
         _Reason.IMPORTS: rows.importing,
-        _Reason.FEW_BLOCKS: allocations < _FEW,
+        _Reason.FEW_BLOCKS: allocations + leak_groups.ERRORS * more < _FEW,
         _Reason.FEW_SNAPSHOTS_UNFREED: few_snapshots & never_freed,
         _Reason.FEW_SNAPSHOTS: few_snapshots & (rows.looks < trend.ENOUGH_IN_TURN),
         _Reason.BURST: never_freed & rows.burst,
+        _Reason.UNRESOLVED: ~known,
         _Reason.SET_UP: early & (count >= _MOSTLY_KEPT * allocations),
     }
     reasons: sums.Numbers = np.select(list(tests.values()), list(tests), _Reason.UP_AND_DOWN)
@@ -398,7 +409,7 @@ def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
         error_bytes=round(error),
         allocated_bytes=round(values["allocated_bytes"]),
         allocations=round(values["allocations"]),
-        bytes_per_s=float(rows.trend.slope[at]) if rows.trend else None,
+        bytes_per_s=float(rows.trend.slope[at]) if rows.trend and rows.long else None,
         stacks=int(rows.stacks_in[at]),
         count_error=_count_error(values["live_count"], values["live_bytes"], error),
     )
@@ -409,31 +420,22 @@ def _count_error(count: float, live: float, error: float) -> int:
     return round(count * error / live) if live else 0
 
 
-def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:  # noqa: PLR0911 - one for each reason
+def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
     """Format the evidence of a classification."""
-    allocations = float(rows.columns["allocations"][at])
-    freed = _freed(rows, at)
-    match reason:
-        case _Reason.FEW_SAMPLES:
-            return "too few samples for a verdict"
-        case _Reason.FEW_BLOCKS:
-            return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'}, not freed"
-        case _Reason.GROWS if rows.trend:
-            grown = _grown(float(rows.trend.slope[at]), float(rows.columns["live_bytes"][at]))
-            return f"grew to the end by {grown}; {freed}"
-        case _Reason.HEAP_GROWS if rows.heap:
-            grown = _grown(rows.heap.bytes_per_s, rows.heap.bytes)
-            return f"part of committed memory that grew to the end by {grown}; {freed}"
-        case _Reason.FEW_SNAPSHOTS_UNFREED | _Reason.FEW_SNAPSHOTS:
-            told = rows.trend and reason is _Reason.FEW_SNAPSHOTS_UNFREED
-            few = "blocks" if told else "snapshots"
-            return f"{freed}; too few {few} to tell growth"
-        case _Reason.BURST:
-            return f"{freed}; came in a burst, and the program was idle since"
-        case _Reason.SET_UP:
-            within = format_duration(rows.duration_s / 3)
-            return f"allocated within {within}, no growth since; {freed}"
-    return f"{'allocated while importing' if reason is _Reason.IMPORTS else _STEADY}; {freed}"
+    allocations, freed = float(rows.columns["allocations"][at]), _freed(rows, at)
+    if reason is _Reason.FEW_BLOCKS:
+        return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'}, not freed"
+    if reason is _Reason.GROWS and rows.trend:
+        grown = _grown(float(rows.trend.slope[at]), float(rows.columns["live_bytes"][at]))
+        return f"grew to the end by {grown}; {freed}"
+    if reason is _Reason.HEAP_GROWS and rows.heap:
+        grown = _grown(rows.heap.bytes_per_s, rows.heap.bytes)
+        return f"part of committed memory that grew to the end by {grown}; {freed}"
+    if reason is _Reason.FEW_SNAPSHOTS_UNFREED:
+        return f"{freed}; too few {'blocks' if rows.trend else 'snapshots'} to tell growth"
+    if reason is _Reason.SET_UP:
+        return f"allocated within {format_duration(rows.duration_s / 3)}, no growth since; {freed}"
+    return _PHRASES[reason].format(freed=freed)
 
 
 def _grown(bytes_per_s: float, size: float) -> str:

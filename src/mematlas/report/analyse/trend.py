@@ -22,7 +22,7 @@ _MOST = 48  # most samples used; more only cost time
 _TAU = 0.6  # minimum rank correlation with time (Kendall's tau)
 _SIGNIFICANT = 1.645  # one-sided 5 %
 LATE = 0.1  # minimum fraction of the final value added in the last third of the run
-_ERRORS = 2.0  # and minimum of standard errors
+ERRORS = 2.0  # and minimum of standard errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Trend:
     slope: Floats
     early: Floats
     late: Floats
+    known: Bools  # growing, or even growth from the start to the end is excluded by two standard errors
 
 
 def sample_times(times: Sequence[float], start: float, end: float) -> list[int]:
@@ -52,12 +53,19 @@ def sample_times(times: Sequence[float], start: float, end: float) -> list[int]:
 
 
 def find_trend(
-    times: Floats, values: Floats, variances: Floats, kept: Floats | None = None
+    times: Floats,
+    values: Floats,
+    variances: Floats,
+    kept: Floats | None = None,
+    gone: Floats | None = None,
+    blocks: Floats | None = None,
 ) -> Trend:
     """Test each row of `values`, sampled at `times` with sampling variances `variances`.
 
     The first value is that of the start. `kept` is the fraction of each row's blocks that was never freed, at least:
-    so much of a later sample is the same as an earlier one. By default the samples are independent.
+    so much of a later sample is the same as an earlier one. By default the samples are independent. `gone` is the
+    variance of what was live at two thirds of the time and is not at the end, where that is known. `blocks` is how many
+    are live at the end: of a few large ones the times of birth are chance, too.
     """
     kept = np.zeros(len(values)) if kept is None else np.clip(kept, 0, 1)
     first, last = float(times[0]), float(times[-1])
@@ -65,15 +73,39 @@ def find_trend(
     final = np.maximum(values[:, -1], 1e-9)
     before, noise = _at(times, last - third, values), _at(times, last - third, variances)
     added = values[:, -1] - before
-    common = kept * np.minimum(variances[:, -1], noise)
+    common = (
+        kept * np.minimum(variances[:, -1], noise) if gone is None else np.maximum(noise - gone, 0)
+    )
     error = np.sqrt(np.maximum(variances[:, -1] + noise - 2 * common, 0))
     late = added / final
     # All memory begins with nothing, so that of memory in turn the start is no evidence of a rise.
     rises = np.where(kept >= KEPT, _rises(values), _rises(values[:, 1:]))
-    growing = (late >= LATE) & (added > _ERRORS * error) & rises
+    growing = (late >= LATE) & (added > ERRORS * error) & rises
     centred = times - times.mean()
     slope = (values @ centred) / float(centred @ centred)
-    return Trend(growing, slope, _at(times, first + third, values) / final, late)
+    early, doubt = _at(times, first + third, values), _at(times, first + third, variances)
+    even = values[:, -1] / 3  # what each third of the time adds of even growth
+    turned = np.maximum(noise - common, 0)
+    # A third of the blocks falls into a third of the time: a binomial count, of which each sample adds its square.
+    squares = variances[:, -1] + values[:, -1] ** 2 / np.maximum(
+        np.inf if blocks is None else blocks, 1.0
+    )
+    spread = squares * 2 / 9
+    known = variances[:, -1] <= 0
+    known |= added + ERRORS * np.sqrt(spread + turned) < even
+    known |= early - ERRORS * np.sqrt(spread + doubt) > even
+    return Trend(growing, slope, early / final, late, growing | known)
+
+
+def grew(times: Floats, values: Floats, variances: Floats) -> Bools:
+    """Return which rows rose to the end, of values above those of the first time. Samples are independent."""
+    third = float(times[-1]) - float(times[-1] - times[0]) / 3
+    before, noise = _at(times, third, values), _at(times, third, variances)
+    added = values[:, -1] - before
+    error = np.sqrt(variances[:, -1] + noise)
+    last = np.maximum(values[:, -1], 1e-9)
+    found: Bools = (added >= LATE * last) & (added > ERRORS * error) & _rises(values)
+    return found
 
 
 def _at(times: Floats, when: float, values: Floats) -> Floats:

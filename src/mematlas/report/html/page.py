@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.report.analyse.lines import LineStats
-    from mematlas.report.model.leaks import Leak, Leaks
+    from mematlas.report.model.leaks import Leak, Leaks, RssGrowth
     from mematlas.report.model.report import (
         Account,
         BadFree,
@@ -315,11 +315,27 @@ def _leaks(leaks: Leaks, directory: str) -> str:
         inner += tag("p", safe(unseen + "."), class_="soft")
     if likely:
         inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
+    if leaks.growth:
+        inner += f'<ul class="stacks">{_growth_items(leaks.growth)}</ul>'
     if others:
         title = f"Caches, buffers, start-up, and what has too few samples ({len(leaks.leaks) - shown:,})"
         items = _leak_items(others, directory)
         inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
     return section("leaks", "Leaks", "live memory at the end, by owner and callers", inner)
+
+
+def _growth_items(growth: Sequence[RssGrowth]) -> str:
+    return "".join(
+        f'<li><b class="count growing">{sized(each.bytes)}</b>'
+        f"<div><p>{safe(leak_words.growth_name(each))}</p>"
+        f'<p class="story">{safe(_growth_details(each))}</p></div></li>'
+        for each in growth
+    )
+
+
+def _growth_details(growth: RssGrowth) -> str:
+    details = ["growth no live allocation explains", leak_words.growth_evidence(growth)]
+    return " · ".join(filter(None, [*details, _error(growth.error_bytes)[2:]]))
 
 
 def _leak_items(leaks: list[Leak], directory: str) -> str:

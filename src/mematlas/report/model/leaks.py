@@ -21,9 +21,10 @@ class LeakVerdict(StrEnum):
     UNFREED = "unfreed"  # many blocks, none freed, and growth cannot be told from this run
     STEADY = "steady"  # blocks are allocated and freed, or growth has stopped: a cache, a buffer
     SETUP = "setup"  # allocated once and kept: start-up, imports, one block
-    UNCLEAR = "unclear"  # no more than two standard errors: too few samples for any verdict
+    UNCLEAR = "unclear"  # too few samples, or snapshots, for any other verdict
 
 
+_ERRORS = 2.0  # standard errors of a bound
 LIKELY = (LeakVerdict.GROWING, LeakVerdict.UNFREED)
 
 
@@ -47,6 +48,32 @@ class Leak:
     bytes_per_s: float | None  # growth rate over the run; None: too few snapshots
     stacks: int = 1
     count_error: int = 0  # one standard error of live_count
+
+
+PAGE_TABLES = "page tables"
+"""Kind of an RssGrowth that is not of RSS: the kernel's tables for the process, which count in its cgroup."""
+
+
+@dataclass(frozen=True, slots=True)
+class RssGrowth:
+    """A part of resident memory outside live allocations that grew to the end of a process, while its RSS grew.
+
+    `bytes` is the growth from `since_s`, a third of the way, to `time_s`, the last snapshot.
+    """
+
+    process: int
+    kind: str  # recording.model.PartKind, or PAGE_TABLES
+    name: str
+    bytes: int
+    error_bytes: int  # one standard error of `bytes`
+    since_s: float
+    time_s: float
+    end_bytes: int  # of the whole part
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Growth rate."""
+        return self.bytes / (self.time_s - self.since_s)
 
 
 class VerdictSum(NamedTuple):
@@ -77,6 +104,8 @@ class Leaks:
     sums: Mapping[LeakVerdict, VerdictSum] = field(default_factory=dict)
     likely_error_bytes: int = 0  # one standard error
     resolution_bytes: int = 0
+    growth: tuple[RssGrowth, ...] = ()  # largest first
+    growth_known: bool = True  # False: too few snapshots to see growth of RSS
 
     def sum_of(self, verdict: LeakVerdict) -> VerdictSum:
         """Return the sum of a verdict."""
@@ -84,16 +113,43 @@ class Leaks:
 
     @property
     def least_bytes(self) -> int:
-        """Return the likely bytes less two standard errors."""
-        return max(0, self.likely_bytes - 2 * self.likely_error_bytes)
+        """Return the likely bytes and the growth outside live allocations, each less two standard errors."""
+        live = max(0, self.likely_bytes - round(_ERRORS * self.likely_error_bytes))
+        return live + max(0, self.grown_bytes - round(_ERRORS * self.grown_error_bytes))
+
+    @property
+    def grown_bytes(self) -> int:
+        """Return the growth of RSS that no live allocation explains."""
+        return sum(each.bytes for each in self.growth)
+
+    @property
+    def grown_error_bytes(self) -> int:
+        """Return one standard error of grown_bytes."""
+        return round(math.hypot(*(each.error_bytes for each in self.growth)))
 
     @property
     def most_bytes(self) -> int:
-        """Return the bytes that may be leaked: likely and unclear ones and two standard errors, what has no sample.
+        """Return the bytes that may be leaked: likely, unclear, grown, and what the sampling may have missed.
 
-        Of an exact run these are the likely bytes.
+        Each sample of small blocks stands for `sampling.sample_bytes`, so the samples are a Poisson count, and
+        the bound is that of such a count by two standard errors. Of an exact run nothing was missed.
         """
         unclear = self.sum_of(LeakVerdict.UNCLEAR)
+        found = self.likely_bytes + unclear.live_bytes
+        found += self.grown_bytes + round(_ERRORS * self.grown_error_bytes)
+        if not self.resolution_bytes:
+            return found
         error = math.hypot(self.likely_error_bytes, unclear.error_bytes)
-        seen = self.likely_bytes + unclear.live_bytes + round(2 * error)
-        return max(seen, self.resolution_bytes) if self.resolution_bytes else self.likely_bytes
+        return found + round(unseen_bytes(error, self.sampling.sample_bytes))
+
+
+def unseen_bytes(error_bytes: float, sample_bytes: int) -> float:
+    """Return by how much the truth may exceed an estimate with this standard error, by two standard errors.
+
+    The estimate counts as n = (error / sample)^2 samples. The bound of a Poisson count n is a quantile of the
+    gamma distribution of n + 1 (Garwood), here by the approximation of Wilson and Hilferty.
+    """
+    samples = (error_bytes / sample_bytes) ** 2
+    more = samples + 1
+    bound = more * (1 - 1 / (9 * more) + _ERRORS / (3 * math.sqrt(more))) ** 3
+    return (bound - samples) * sample_bytes

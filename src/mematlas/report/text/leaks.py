@@ -37,6 +37,7 @@ def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
     blocks = [
         _header(page, leaks),
         _list(page, "Possible leaks", "grew to the end, or never freed; largest first", likely),
+        render_growth(page, leaks),
         _list(page, "Other live memory", "caches, buffers, start-up, or too few samples", others),
         _rest(leaks.leaks[top:]),
         page.bad_frees(leaks.bad_frees),
@@ -60,6 +61,8 @@ def _header(page: FramePrinter, leaks: Leaks) -> Text:
         text.append(phrase, "bold red" if warning else "bold" if number else "")
     text.append(".")
     text.append_text(Text(bad_frees.sentence(leaks.bad_frees, page.directory), "bold red"))
+    if not leaks.growth_known:
+        text.append("\n").append_text(page.hanging(Text(), Text(words.GROWTH_UNKNOWN, "dim"), 0))
     if unseen := words.resolution(leaks):
         text.append("\n").append_text(page.hanging(Text(), Text(unseen + ".", "dim"), 0))
     return text
@@ -71,6 +74,20 @@ def _list(page: FramePrinter, name: str, about: str, leaks: list[Leak]) -> Text:
     text = title(name, about)
     for leak in leaks:
         text.append("\n").append_text(render_leak(page, leak))
+    return text
+
+
+def render_growth(page: FramePrinter, leaks: Leaks) -> Text:
+    """Render the growth of RSS outside live allocations, largest first; empty if nothing grew."""
+    if not leaks.growth:
+        return Text()
+    text = title("Growth outside live allocations", "RSS that no live allocation explains")
+    for each in leaks.growth:
+        first = Text("  ").append(format_bytes(each.bytes).rjust(10), "bold red").append("  ")
+        text.append("\n").append_text(page.hanging(first, Text(words.growth_name(each)), 14))
+        error = f"± {format_bytes(each.error_bytes)}" if each.error_bytes else ""
+        details = " · ".join(filter(None, [words.growth_evidence(each), error]))
+        text.append("\n").append_text(page.hanging(Text(" " * 14), Text(details, "dim"), 14))
     return text
 
 

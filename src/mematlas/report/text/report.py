@@ -19,7 +19,7 @@ from mematlas.report.answer import answer
 from mematlas.report.model.leaks import LIKELY
 from mematlas.report.process_list import Helpers, process_rows
 from mematlas.report.text.fault_sites import page_faults
-from mematlas.report.text.leaks import render_leak
+from mematlas.report.text.leaks import render_growth, render_leak
 from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration, format_percent
 
@@ -283,12 +283,15 @@ def _leaks(page: Page) -> Text:
     shown = [each for each in leaks.leaks[:_LEAKS] if each.verdict in LIKELY]
     for each in shown:
         text.append("\n").append_text(render_leak(page.frames, each))
+    grown = render_growth(page.frames, leaks)
     rest = sum(leaks.sum_of(each).leaks for each in LIKELY) - len(shown)
     if rest > 0:
         size = leaks.likely_bytes - sum(each.live_bytes for each in shown)
         text.append(f"\n  {format_bytes(size).rjust(_NUMBER)}", "dim")
         text.append(f"  in {quantities.count(rest, 'more leak')} (mematlas leaks FILE)", "dim")
-    return text
+    if not shown:
+        return grown
+    return text.append("\n\n").append_text(grown) if grown else text
 
 
 def _slack(page: Page) -> Text:
