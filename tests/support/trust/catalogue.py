@@ -25,7 +25,7 @@ class Claim:
         str  # a regular expression; the group `size` is compared with `truth`, `error` is its error
     )
     absent: str = ""  # a regular expression that must not occur in the text
-    command: tuple[str, ...] = ()  # of mematlas, with {file} and {tmp}; empty: stderr of `run`
+    command: tuple[str, ...] = ()  # of mematlas, with {file}, {tmp}, {pid}; empty: stderr of `run`
     status: int = 0  # exit status of the command
     truth: str = ""
     within: float = 0.05
@@ -45,6 +45,10 @@ class Case:
     flags: tuple[str, ...] = ()  # of the compiler
     status: int = 0  # of the program
     shell: str = ""  # instead of `mematlas run`: a command with {python}, {program}, {file}, {tmp}
+    beside: bool = (
+        False  # the program runs untraced, prints "ready", and is judged meanwhile, as {pid}
+    )
+    root: bool = False  # needs root
 
 
 def read_cases(folder: Path = CASES) -> list[Case]:

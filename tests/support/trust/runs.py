@@ -53,6 +53,8 @@ def run(case: Case, command: list[str], folder: Path) -> list[Judgement]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     names = {"file": str(folder / "run.atlas"), "tmp": str(folder)}
+    if case.beside:
+        return _judge_beside(case, command, names, folder)
     if case.shell:
         shell = _fill(case.shell, names | {"python": sys.executable, "program": " ".join(command)})
         argv = ["bash", "-c", shell]
@@ -68,6 +70,24 @@ def run(case: Case, command: list[str], folder: Path) -> list[Judgement]:
         if len(words) == 3 and words[0] == "truth"
     }
     return [_judge(claim, done.stderr, names, truths, folder) for claim in case.claims]
+
+
+def _judge_beside(
+    case: Case, command: list[str], names: dict[str, str], folder: Path
+) -> list[Judgement]:
+    """Check every claim while the program runs, from the time at which it prints "ready"."""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            assert program.stdout is not None
+            if program.stdout.readline() != "ready\n":
+                reason = "the program did not become ready"
+                return [Judgement(claim.kind, False, reason, "") for claim in case.claims]
+            known = names | {"pid": str(program.pid)}
+            return [_judge(claim, "", known, {}, folder) for claim in case.claims]
+        finally:
+            program.kill()
 
 
 def _judge(

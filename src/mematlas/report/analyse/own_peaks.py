@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LITTLE = 1 << 20  # bytes of one line in all processes
 _MOST = 100
+_ANY = 1 << 62  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,16 @@ def seen_at_own_peaks(recording: RecordingData, highest: Mapping[int, int]) -> d
     best = {
         each.process: each for each in sorted(recording.snapshots, key=lambda each: each.rss_bytes)
     }
+    exited = {each.process for each in recording.snapshots if each.trigger == "exit"}
     found = {}
     for index, rss in highest.items():
         snapshot, totals = best.get(index), recording.totals.get(index)
         held = snapshot.rss_bytes if snapshot else 0
+        unseen = 0 if held >= NEAR * rss else rss - held
         found[index] = Seen(
             resident=snapshot.rows if snapshot else None,
-            unseen_bytes=0 if held >= NEAR * rss else rss - held,
+            # Of a process that was killed, nobody knows how high RSS was at last.
+            unseen_bytes=unseen if index in exited else _ANY,
             peak=totals.rows if totals else None,
         )
     return found
