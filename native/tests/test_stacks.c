@@ -119,11 +119,11 @@ static void test_preorder(void)
 {
 	static const uint32_t above[] = {0, 0, 0, 1, 1, 3}, order[] = {3, 4, 1, 2, 5},
 			      part[] = {5, 2, 0}, twice[] = {3, 4, 3}, beyond[] = {6};
-	static const uint32_t whole[] = {0, 2, 1, 4, 3, 5};
+	static const uint32_t preorder[] = {0, 2, 1, 4, 3, 5};
 	uint32_t first[6], next[6], found[6];
 
 	CHECK(mematlas_trie_preorder(above, 6, order, 5, first, next, found) == 6);
-	CHECK(!memcmp(found, whole, sizeof whole));
+	CHECK(!memcmp(found, preorder, sizeof preorder));
 	CHECK(mematlas_trie_preorder(above, 6, part, 3, first, next, found) == 2);
 	CHECK(found[0] == 0 && found[1] == 2);
 	CHECK(mematlas_trie_preorder(above, 6, twice, 3, first, next, found) == -EINVAL);
