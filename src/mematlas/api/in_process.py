@@ -143,6 +143,11 @@ class Trace:
         Raises:
             UsageError: it has not begun, or has ended.
             MematlasError: the recording is cut short.
+
+        >>> import mematlas, tempfile, os
+        >>> traced = mematlas.trace(os.path.join(tempfile.mkdtemp(), "cells.atlas")).start()
+        >>> traced.stop().recording.complete
+        True
         """
         if self._recorder is None:
             raise UsageError("stop() ends what start() began; nothing is traced now")
