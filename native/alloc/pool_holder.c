@@ -11,6 +11,7 @@
  * daemons do. No child inherits the mapping, since a child would keep the lock. Without the
  * descriptor the process cannot ask for the locks of others, and frees no objects of the dead. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -77,6 +78,8 @@ static uint32_t lock_any(struct mematlas_pool *pool)
 		uint32_t holder = atomic_fetch_add(&pool->memory->next_holder, 1) % HOLDERS_MAX + 1;
 		if (lock_byte(pool->holder_fd, holder, F_WRLCK))
 			return holder;
+		if (errno != EAGAIN && errno != EACCES)
+			break; /* not another holder's: the file has no locks */
 	}
 	return NO_HOLDER;
 }
@@ -117,7 +120,8 @@ uint32_t pool_holder_claim(struct mematlas_pool *pool)
 	LOCK_SCOPE(&pool->holder_lock);
 	if (!GET(pool->holder)) {
 		if (pool->holder_locked != NO_HOLDER) /* an earlier process had the number */
-			free_objects_of(pool, pool->holder_locked);
+			atomic_fetch_add(&pool->memory->reclaimed,
+					 free_objects_of(pool, pool->holder_locked));
 		SET(pool->holder, pool->holder_locked);
 	}
 	return GET(pool->holder);

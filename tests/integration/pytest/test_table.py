@@ -95,7 +95,9 @@ def test_sampled_peaks_have_errors(tmp_path: Path) -> None:
     """Without --mematlas-exact figures are estimates; a test without a sample is not shown as zero."""
     printed = run(tmp_path, "--mematlas", "--mematlas-top=0")
     assert 30 < peak_of(printed, "test_heavy") < 47
-    assert re.search(r"< \d+ KiB .*::test_light$", printed, re.MULTILINE)
+    # What pytest allocates meanwhile is sampled once in some runs.
+    rare = r"^ *(?:< \d+ KiB|[\d.]+ KiB ± [\d.]+ KiB) .*::test_light$"
+    assert re.search(rare, printed, re.MULTILINE), printed
     assert "one in 128 KiB" in printed
     # The child's memory is not that of the test's process.
     assert not re.search(r"MiB.*::test_in_a_child", printed)
