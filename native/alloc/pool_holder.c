@@ -101,6 +101,7 @@ void pool_holder_open(struct mematlas_pool *pool, int fd)
 
 	pool->holder_fd = fd < 0 ? -1 : reopen(fd);
 	pool->holder_mapping = MAP_FAILED;
+	pool->holder_process = getpid();
 	pool->holder_locked = NO_HOLDER;
 	pool->searched = (struct pool_holders){0};
 	SET(pool->holder, 0);
@@ -129,7 +130,8 @@ uint32_t pool_holder_claim(struct mematlas_pool *pool)
 
 void pool_holder_close(struct mematlas_pool *pool)
 {
-	if (pool->holder_mapping != MAP_FAILED)
+	/* A child of clone(2), which runs no handlers of fork, may have memory of its own there. */
+	if (pool->holder_mapping != MAP_FAILED && pool->holder_process == getpid())
 		munmap(pool->holder_mapping, POOL_ALIGNMENT_MAX);
 	if (is_own_descriptor(pool))
 		close(pool->holder_fd);
