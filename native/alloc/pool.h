@@ -3,6 +3,7 @@
 #define MEMATLAS_ALLOC_POOL_H
 
 #include <errno.h>
+#include <sys/types.h>
 
 #include "remote_free.h"
 #include "mematlas.h"
@@ -81,6 +82,7 @@ struct mematlas_pool {
 	int holder_fd; /* of a shared pool, see pool_holder.c; -1: none */
 	uint64_t holder_device, holder_inode; /* of its file; the program may reuse the number */
 	void *holder_mapping; /* of the descriptor's file, which holds its locks; MAP_FAILED: none */
+	pid_t holder_process; /* that has the mapping: no child does */
 	uint32_t holder_locked; /* number that is locked for this process, or NO_HOLDER */
 	_Atomic uint32_t holder; /* the same from the first alloc on; 0 before */
 	struct pool_holders searched; /* when the last search for lost objects found none */

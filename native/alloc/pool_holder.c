@@ -11,6 +11,7 @@
  * daemons do. No child inherits the mapping, since a child would keep the lock. Without the
  * descriptor the process cannot ask for the locks of others, and frees no objects of the dead. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -77,6 +78,8 @@ static uint32_t lock_any(struct mematlas_pool *pool)
 		uint32_t holder = atomic_fetch_add(&pool->memory->next_holder, 1) % HOLDERS_MAX + 1;
 		if (lock_byte(pool->holder_fd, holder, F_WRLCK))
 			return holder;
+		if (errno != EAGAIN && errno != EACCES)
+			break; /* not another holder's: the file has no locks */
 	}
 	return NO_HOLDER;
 }
@@ -98,6 +101,7 @@ void pool_holder_open(struct mematlas_pool *pool, int fd)
 
 	pool->holder_fd = fd < 0 ? -1 : reopen(fd);
 	pool->holder_mapping = MAP_FAILED;
+	pool->holder_process = getpid();
 	pool->holder_locked = NO_HOLDER;
 	pool->searched = (struct pool_holders){0};
 	SET(pool->holder, 0);
@@ -117,7 +121,8 @@ uint32_t pool_holder_claim(struct mematlas_pool *pool)
 	LOCK_SCOPE(&pool->holder_lock);
 	if (!GET(pool->holder)) {
 		if (pool->holder_locked != NO_HOLDER) /* an earlier process had the number */
-			free_objects_of(pool, pool->holder_locked);
+			atomic_fetch_add(&pool->memory->reclaimed,
+					 free_objects_of(pool, pool->holder_locked));
 		SET(pool->holder, pool->holder_locked);
 	}
 	return GET(pool->holder);
@@ -125,7 +130,8 @@ uint32_t pool_holder_claim(struct mematlas_pool *pool)
 
 void pool_holder_close(struct mematlas_pool *pool)
 {
-	if (pool->holder_mapping != MAP_FAILED)
+	/* A child of clone(2), which runs no handlers of fork, may have memory of its own there. */
+	if (pool->holder_mapping != MAP_FAILED && pool->holder_process == getpid())
 		munmap(pool->holder_mapping, POOL_ALIGNMENT_MAX);
 	if (is_own_descriptor(pool))
 		close(pool->holder_fd);

@@ -43,7 +43,7 @@ const struct stream_reader *stream_reader_for(const struct stream_loops *loops, 
 				 .allowed = (1u << found) - 1};
 	struct choice *choice = choice_for(&key);
 	settle(choice, readers, a, count);
-	used = readers[choice->best]->name;
+	used = choice->settled ? readers[choice->best]->name : NULL;
 	return readers[choice->best];
 }
 

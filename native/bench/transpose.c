@@ -66,17 +66,20 @@ static struct matrix vector_part(const struct matrix *m, uint64_t *head)
 	return part(m, *head, 0, (m->rows - *head) / 8 * 8, m->columns / 8 * 8);
 }
 
-/* The last choice that was used, for mematlas_transpose_kernel(). */
-static __thread const struct choice *used[MEMATLAS_TRANSPOSE_TILES + 1];
-
 static struct choice *choose(int method, const struct matrix *m, uint32_t allowed)
 {
 	struct choice_key key = {m->rows,   m->columns,       m->from_row,
 				 m->to_row, (uint32_t)method, allowed};
 
-	struct choice *choice = choice_for(&key);
-	used[method] = choice;
-	return choice;
+	return choice_for(&key);
+}
+
+/* For mematlas_transpose_kernel(). Names, since other choices take the place of old ones. */
+static __thread const char *used[MEMATLAS_TRANSPOSE_TILES + 1];
+
+static void note_used(int method, const struct choice *choice, const struct kernel *kernels)
+{
+	used[method] = choice->settled ? kernels[choice->best].name : NULL;
 }
 
 /* What the kernels left, each part by `method`. */
@@ -159,12 +162,15 @@ static void by_halves(const struct matrix *m)
 	struct matrix whole = vector_part(m, &head);
 	uint32_t allowed = kernels_for(leaf_kernels, LEAF_KERNELS, &whole);
 
+	used[MEMATLAS_TRANSPOSE_HALVES] = NULL;
 	if (!allowed || !whole.rows || !whole.columns) {
 		halve_plainly(m);
 		return;
 	}
-	halve_and_choose(&whole, choose(MEMATLAS_TRANSPOSE_HALVES, &whole, allowed));
+	struct choice *choice = choose(MEMATLAS_TRANSPOSE_HALVES, &whole, allowed);
+	halve_and_choose(&whole, choice);
 	transpose_fence();
+	note_used(MEMATLAS_TRANSPOSE_HALVES, choice, leaf_kernels);
 	do_rest(m, &whole, head, halve_plainly);
 }
 
@@ -229,12 +235,15 @@ static void by_tiles(const struct matrix *m)
 	struct matrix whole = vector_part(m, &head);
 	uint32_t allowed = kernels_for(tile_kernels, TILE_KERNELS, &whole);
 
+	used[MEMATLAS_TRANSPOSE_TILES] = NULL;
 	if (!allowed || !whole.rows || !whole.columns) {
 		by_small_tiles(m);
 		return;
 	}
-	tile_and_choose(&whole, choose(MEMATLAS_TRANSPOSE_TILES, &whole, allowed));
+	struct choice *choice = choose(MEMATLAS_TRANSPOSE_TILES, &whole, allowed);
+	tile_and_choose(&whole, choice);
 	transpose_fence();
+	note_used(MEMATLAS_TRANSPOSE_TILES, choice, tile_kernels);
 	do_rest(m, &whole, head, by_small_tiles);
 }
 
@@ -261,11 +270,5 @@ int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to
 
 const char *mematlas_transpose_kernel(int method)
 {
-	const struct choice *choice =
-		method >= 0 && method <= MEMATLAS_TRANSPOSE_TILES ? used[method] : NULL;
-
-	if (!choice || !choice->settled)
-		return NULL;
-	return method == MEMATLAS_TRANSPOSE_TILES ? tile_kernels[choice->best].name
-						  : leaf_kernels[choice->best].name;
+	return method >= 0 && method <= MEMATLAS_TRANSPOSE_TILES ? used[method] : NULL;
 }

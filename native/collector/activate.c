@@ -106,7 +106,8 @@ void collector_activate(struct mematlas_collector *collector)
 			return;
 		}
 		replace_image(collector, process);
-		before_read(collector, process);
+		if (__atomic_load_n(&process->shared->attached, __ATOMIC_RELAXED))
+			before_read(collector, process, true);
 		process->active = true;
 		process->activated_in = collector->round;
 	}

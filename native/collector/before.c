@@ -67,7 +67,8 @@ static void add_reserved(struct process *process, const struct vmas *vmas, size_
 				  .reserved = 1});
 }
 
-static bool add_all(struct process *process, const struct vmas *vmas, const struct runs *runs)
+static bool add_all(struct process *process, const struct vmas *vmas, const struct runs *runs,
+		    bool reserved)
 {
 	size_t at = 0;
 
@@ -76,19 +77,19 @@ static bool add_all(struct process *process, const struct vmas *vmas, const stru
 			continue;
 		if (!add_pages(&process->state.before, &vmas->items[i], runs, &at))
 			return false;
-		add_reserved(process, vmas, i);
+		if (reserved)
+			add_reserved(process, vmas, i);
 	}
 	return true;
 }
 
-void before_read(struct mematlas_collector *collector, struct process *process)
+void before_read(struct mematlas_collector *collector, struct process *process, bool reserved)
 {
 	CLEANUP(join_free) struct join join = {.collector = collector, .process = process};
 
-	if (!process->shared->attached || process->dir < 0 ||
-	    vmas_read(process->dir, &join.vmas) != 0 ||
+	if (process->dir < 0 || vmas_read(process->dir, &join.vmas) != 0 ||
 	    runs_read(collector, process->dir, &join.vmas, &join.runs) != 0)
 		return;
-	if (!add_all(process, &join.vmas, &join.runs))
+	if (!add_all(process, &join.vmas, &join.runs, reserved))
 		process->state.out_of_memory = true;
 }

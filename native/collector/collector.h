@@ -10,6 +10,8 @@
 
 struct vmas;
 
+#define NO_LOOK (1ull << 62)
+
 #define MOST_MARKS 1024u
 
 /* A mark, and the ring whose thread waits for its account. */
@@ -129,7 +131,7 @@ struct process {
 	uint64_t rss, sampled_rss;
 	uint64_t page_tables; /* bytes, as last read (VmPTE) */
 	uint64_t high_rss; /* highest that the kernel or a snapshot told (VmHWM) */
-	uint64_t looked_rss; /* highest of a snapshot */
+	uint64_t looked_rss; /* highest of a snapshot; NO_LOOK: none is worth its cost */
 	uint64_t last_rss; /* of the last snapshot */
 	uint64_t due_in; /* round in which a snapshot was last due */
 	uint32_t answered; /* looks */
@@ -248,8 +250,9 @@ int collector_admit(struct mematlas_collector *collector);
 /* admission.c: memory of the session, which no holder of its descriptor can resize. Returns a descriptor or -errno. */
 int sealed_memory(const struct broker *broker, size_t size);
 
-/* before.c: what an attached process held already. Without it that counts as slack. */
-void before_read(struct mematlas_collector *collector, struct process *process);
+/* before.c: what a process held already, as one that was attached to. Without it that counts as slack.
+ * `reserved`: its reserved address space as well, each area as an allocation of no bytes. */
+void before_read(struct mematlas_collector *collector, struct process *process, bool reserved);
 
 /* records.c: returns the record's length in words; 0: it is malformed. */
 uint32_t record_apply(struct mematlas_collector *collector, struct process *process,

@@ -55,7 +55,8 @@ static void tell_when_to_ask(const struct mematlas_collector *collector, struct 
 {
 	uint64_t *told = &process->shared->look_above, wanted = ask_above(collector, process);
 
-	if (process->looked_rss && __atomic_load_n(told, __ATOMIC_RELAXED) != wanted)
+	if (process->looked_rss && process->looked_rss != NO_LOOK &&
+	    __atomic_load_n(told, __ATOMIC_RELAXED) != wanted)
 		__atomic_store_n(told, wanted, __ATOMIC_RELAXED);
 }
 
@@ -83,7 +84,8 @@ static struct process *find_stalest(const struct mematlas_collector *collector)
 
 	for (uint32_t i = 0; i < collector->count; i++) {
 		struct process *process = collector->processes[i];
-		if (is_running(process) && process->due_in != collector->round &&
+		if (is_running(process) && process->looked_rss != NO_LOOK &&
+		    process->due_in != collector->round &&
 		    (!found || stale_bytes(process) > stale_bytes(found)))
 			found = process;
 	}

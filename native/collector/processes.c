@@ -32,7 +32,7 @@ static bool has_parents_memory(const struct process *process)
 {
 	const struct trace_process *shared = process->shared;
 
-	return process->inherited ||
+	return process->fork_serial ||
 	       (shared && __atomic_load_n(&shared->attached, __ATOMIC_RELAXED));
 }
 

@@ -5,8 +5,6 @@
 
 #include "collector.h"
 
-#define NO_LOOK (1ull << 62)
-
 /* Numbers of statistics are kept beside the stacks of each ring. The nodes stay. */
 static void restart_ring(struct ring *ring)
 {
@@ -28,8 +26,9 @@ static void restart_fault_sites(struct fault_sites *sites)
 }
 
 /* Growth from here on is worth a look, as that of a process that has just joined; or none is. */
-static void restart_looks(struct process *process, bool looks)
+static void restart_looks(struct mematlas_collector *collector, struct process *process, bool looks)
 {
+	collector->looked_sum = 0;
 	process->looked_rss = looks ? process->rss : NO_LOOK;
 	process->high_rss = 0;
 	process_read_status_file(process);
@@ -53,8 +52,11 @@ int mematlas_collector_restart(struct mematlas_collector *collector, int index, 
 	bad_frees_free(process);
 	process->unknown_frees = 0;
 	process->timeline_count = 0;
+	process->next_sample = 0; /* at once: the time may be short */
 	process->start_s = mematlas_collector_now(collector);
-	restart_looks(process, looks);
+	restart_looks(collector, process, looks);
+	if (looks)
+		before_read(collector, process, false);
 	return 0;
 }
 

@@ -90,7 +90,8 @@ int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t
 			struct mematlas_stream_result *ret);
 /* The name of the widest vectors that this CPU has. */
 const char *mematlas_stream_vectors(void);
-/* The loop that the calling thread's last READ chose, such as "AVX2 in one stream"; NULL: none yet. */
+/* The loop that the calling thread's last READ chose, such as "AVX2 in one stream"; NULL: none, as where each
+ * part of a trial had page faults. */
 const char *mematlas_stream_reader(void);
 
 /* bench/pingpong.c: pass a cache line `rounds` times back and forth between two CPUs. Returns 0;

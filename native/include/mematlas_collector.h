@@ -48,6 +48,7 @@ struct mematlas_traced {
 	uint32_t attached; /* 1: tracing began while it ran */
 	uint32_t detached; /* 1: tracing was ended on request */
 	uint32_t inherited; /* 1: forked, and its parent's live memory is known */
+	uint32_t forked; /* 1: made by a fork that its parent recorded */
 	double start_s, end_s; /* since the collector was created */
 	double live_bytes, peak_bytes, peak_s;
 	uint64_t rss_bytes;

@@ -165,6 +165,33 @@ static void test_fork(void)
 	munmap(memory, PAGES * PAGE);
 }
 
+/* Choices for other shapes and methods take the place of those before. */
+static void test_kernel_names(void)
+{
+	static _Alignas(64) double from[64 * 160], to[160 * 64];
+	uint64_t a = (uintptr_t)from, b = (uintptr_t)to, ns;
+	const char *leaf = NULL;
+
+	memset(from, 1, sizeof from);
+	memset(to, 1, sizeof to);
+	for (unsigned i = 0; i < 30 && !leaf; i++) {
+		CHECK(mematlas_transpose(MEMATLAS_TRANSPOSE_HALVES, a, 64 * 8, b, 64 * 8, 64, 64, 8,
+					 &ns) == 0);
+		leaf = mematlas_transpose_kernel(MEMATLAS_TRANSPOSE_HALVES);
+	}
+	for (unsigned columns = 80; columns <= 160; columns += 8)
+		for (unsigned i = 0; i < 30; i++)
+			CHECK(mematlas_transpose(MEMATLAS_TRANSPOSE_TILES, a, columns * 8, b,
+						 64 * 8, 64, columns, 8, &ns) == 0);
+	const char *tile = mematlas_transpose_kernel(MEMATLAS_TRANSPOSE_TILES);
+	CHECK(mematlas_transpose_kernel(MEMATLAS_TRANSPOSE_HALVES) == leaf);
+	CHECK(!leaf == !tile && (!leaf || (!strncmp(leaf, "leaf", 4) && strncmp(tile, "leaf", 4))));
+	CHECK(!mematlas_transpose_kernel(MEMATLAS_TRANSPOSE_ROWS));
+	CHECK(!mematlas_transpose_kernel(-1) && !mematlas_transpose_kernel(9));
+	CHECK(mematlas_transpose(MEMATLAS_TRANSPOSE_TILES, a, 64, b, 64, 8, 8, 4, &ns) == 0);
+	CHECK(!mematlas_transpose_kernel(MEMATLAS_TRANSPOSE_TILES)); /* no doubles */
+}
+
 int main(void)
 {
 	test_pointer_chase();
@@ -174,6 +201,7 @@ int main(void)
 	test_map();
 	test_map_each();
 	test_sequential_sum();
+	test_kernel_names();
 	test_fork();
 	return 0;
 }

@@ -198,6 +198,7 @@ static void test_fork_execs_at_once(void)
 	announce(&next);
 	poll_all(collector);
 	CHECK(traced_of(collector, 1).inherited && !traced_of(collector, 2).inherited);
+	CHECK(traced_of(collector, 1).forked && !traced_of(collector, 2).forked);
 	CHECK(traced_of(collector, 1).ending == MEMATLAS_EXECED);
 	poll_all(collector);
 	struct producer third = produce(collector, pid, 1), late = produce(collector, pid, 1);

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -251,6 +253,33 @@ static void test_hostile_memory(void)
 	close(fd);
 }
 
+#define OTHERS 64u
+
+/* A child that no handler of fork runs in does not unmap what it has where its parent holds the lock. */
+static void test_destroy_in_a_clone(void)
+{
+	struct mematlas_pool *parents;
+	volatile char *others[OTHERS];
+	int status, fd = memfd_create("pool", MFD_CLOEXEC);
+
+	CHECK(fd >= 0 && mematlas_pool_create(64, 8, 16, fd, &parents) == 0);
+	int child = (int)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	CHECK(child >= 0);
+	if (child == 0) {
+		for (unsigned i = 0; i < OTHERS; i++) /* holes are filled first */
+			others[i] =
+				mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mematlas_pool_destroy(parents);
+		for (unsigned i = 0; i < OTHERS; i++)
+			others[i][0] = 1;
+		_exit(0);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	mematlas_pool_destroy(parents);
+	close(fd);
+}
+
 int main(void)
 {
 	test_mistakes();
@@ -261,5 +290,6 @@ int main(void)
 	test_closed_descriptors();
 	test_shared();
 	test_hostile_memory();
+	test_destroy_in_a_clone();
 	return 0;
 }

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 #include "producer.h"
 
@@ -77,10 +79,45 @@ static void test_variance_is_of_one_part(void)
 	session_end(collector);
 }
 
+/* What was resident before is told apart where pages are read; without looks no process asks for one. */
+static void test_pages_of_before_and_looks(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+	int pid = fork();
+
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	struct producer other = produce(collector, pid, 1);
+	announce(&p);
+	announce(&other);
+	put_stack(&p, 0, 1, 0x1000);
+	poll_all(collector);
+	const struct process *process = collector->processes[0]->pid == getpid()
+						? collector->processes[0]
+						: collector->processes[1];
+	collector->looked_sum = 1;
+	CHECK(mematlas_collector_restart(collector, process->index, 0) == 0);
+	CHECK(process->state.before.count == 0 && collector->looked_sum == 0);
+	collector->looked_sum = 1; /* with company: all are told when to ask */
+	poll_all(collector);
+	CHECK(process->shared->look_above == UINT64_MAX);
+	CHECK(mematlas_collector_restart(collector, process->index, 1) == 0);
+	CHECK(process->state.before.count > 0 && process->shared->look_above < UINT64_MAX);
+	CHECK(sums_of(collector).allocations == 0);
+	CHECK_STATE(&process->state);
+	kill(pid, SIGKILL);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+	session_end(collector);
+}
+
 int main(void)
 {
 	test_each_part_has_sums_of_its_own();
 	test_mappings_of_before_are_forgotten();
 	test_variance_is_of_one_part();
+	test_pages_of_before_and_looks();
 	return 0;
 }

@@ -102,7 +102,8 @@ class Traced:
     attached: bool  # tracing began while it ran
     detached: bool  # tracing ended on request
     reason: str
-    inherited: bool
+    inherited: bool  # forked, and its parent's live memory is known
+    forked: bool  # made by a fork that its parent recorded
     start_s: float
     end_s: float
     live_bytes: float
@@ -308,6 +309,7 @@ class Collector:
             detached=bool(info.detached),
             reason=_text(info.reason),
             inherited=bool(info.inherited),
+            forked=bool(info.forked),
             start_s=info.start_s,
             end_s=info.end_s,
             live_bytes=info.live_bytes,

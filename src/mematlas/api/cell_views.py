@@ -57,9 +57,14 @@ def cell_names() -> dict[str, str]:
 
 def rename_files(recording: Recording, names: Mapping[str, str]) -> None:
     """Rename the source files of a recording, in all views of it."""
-    for known in recording._data.frames.values():  # noqa: SLF001 - of the same package
-        for word, frames in known.items():
-            if any(frame.file in names for frame in frames):
-                known[word] = tuple(
-                    replace(frame, file=names.get(frame.file or "", frame.file)) for frame in frames
-                )
+    whole = recording._data.frames  # noqa: SLF001 - of the same package
+    for index, known in whole.items():
+        changed = {
+            word: tuple(
+                replace(frame, file=names.get(frame.file or "", frame.file)) for frame in frames
+            )
+            for word, frames in known.items()
+            if any(frame.file in names for frame in frames)
+        }
+        if changed:  # new frames, since what was computed from the others is kept by their identity
+            whole[index] = {**known, **changed}

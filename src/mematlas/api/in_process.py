@@ -300,9 +300,10 @@ class _Calls:
         return Trace(path, self._settings)
 
     def end(self, traced: Trace | None) -> None:
-        """Note that a call has ended."""
+        """Note that a call has ended; one that could not be traced is none."""
         if traced is not None:
-            self.wrapper.traced = traced
+            if traced._done:  # noqa: SLF001 - of the same module
+                self.wrapper.traced = traced
             self._running.release()
 
 

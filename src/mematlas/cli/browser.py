@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import output_format
 from mematlas.errors import UnsupportedError
+from mematlas.present import progress
 
 if TYPE_CHECKING:
     import argparse
@@ -28,6 +29,7 @@ def open_page(output: Sequence[str]) -> None:
     import webbrowser
 
     page = _pages(output)[-1]
+    progress.end()  # a browser may run in this terminal
     if not webbrowser.open(Path(page).resolve().as_uri()):
         raise UnsupportedError(f"no browser was found; open {page} yourself, or set $BROWSER")
 

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the completions that the build made from the argument parsers."""
     name = f"completion.{arguments.shell}"
     try:
-        text = resources.files("mematlas").joinpath(name).read_text()
+        text = resources.files("mematlas").joinpath(name).read_text("utf-8")
     except FileNotFoundError:
         raise MematlasError(
             f"{name} is missing in this installation; install mematlas again"

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
+from mematlas.cli.markdown import BY_DEFAULT
 from mematlas.errors import UsageError
+from mematlas.linux.regular_file import open_regular
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "run": ("exact", "sample-bytes", "interval", "idle", "seed", "faults"),
@@ -35,13 +38,16 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 
 _FILE = "pyproject.toml"
 _TABLE = b"tool.mematlas"
+_MOST_BYTES = 1 << 20  # of the file
+_GIVING_WAY = frozenset(("markdown", "step-summary"))  # to other output that is asked for
 _YES, _NO = frozenset(("1", "true", "yes", "on")), frozenset(("", "0", "false", "no", "off"))
 
 
 def apply_defaults(command: str, parser: argparse.ArgumentParser) -> None:
     """Replace the defaults of a command's options by those of the user.
 
-    The environment outweighs the file, and the command line outweighs both.
+    The environment outweighs the file, and the command line outweighs both. An empty variable is as none, or turns a
+    switch off.
 
     Raises:
         UsageError: a value is malformed, or the file names an option that can have no default.
@@ -58,15 +64,19 @@ def apply_defaults(command: str, parser: argparse.ArgumentParser) -> None:
         name = next((each[2:] for each in action.option_strings if each.startswith("--")), "")
         if name in values:
             value, place = values[name]
-            action.default = _default(action, value, place)
+            if value == "" and action.nargs != 0:
+                continue
+            found = _default(action, value, place)
+            action.default = BY_DEFAULT if found is True and name in _GIVING_WAY else found
 
 
 def _of_file(command: str, allowed: tuple[str, ...]) -> list[tuple[str, Any, str]]:
     """Return names, values and places of the defaults in the project's file."""
-    path = find_file(Path.cwd())
-    if path is None:
+    file = find_file(Path.cwd())
+    if file is None:
         return []
-    table = _read(path)
+    path, text = file
+    table = _parse(path, text)
     found = []
     for name, value in table.get(command, {}).items():
         place = f"{path}: [tool.mematlas.{command}] {name}"
@@ -76,25 +86,41 @@ def _of_file(command: str, allowed: tuple[str, ...]) -> list[tuple[str, Any, str
     return found
 
 
-def find_file(folder: Path) -> Path | None:
-    """Return the nearest pyproject.toml, from a folder up, that speaks of mematlas; None if there is none."""
+def find_file(folder: Path) -> tuple[Path, bytes] | None:
+    """Return the nearest pyproject.toml, from a folder up, that speaks of mematlas, and its text; None: there is none."""
     for each in (folder, *folder.parents):
-        path = each / _FILE
         try:
-            if _TABLE in path.read_bytes():
-                return path
-        except OSError:  # none here, or not ours to read
+            text = _read(each)
+        except OSError:  # none here, not ours to read, or a pipe
             continue
+        if _TABLE in text:
+            return each / _FILE, text
     return None
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(folder: Path) -> bytes:
+    """Read the file of a folder; b"" if it is too long, or a stranger's in a folder that all may write, such as /tmp."""
+    with open_regular(folder / _FILE) as file:
+        own = os.fstat(file.fileno()).st_uid in {0, os.geteuid()}
+        if not own and folder.stat().st_mode & stat.S_IWOTH:
+            return b""
+        text = file.read(_MOST_BYTES + 1)
+    return text if len(text) <= _MOST_BYTES else b""
+
+
+def _parse(path: Path, text: bytes) -> dict[str, dict[str, Any]]:
     import tomllib
 
     try:
-        table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("mematlas", {})
-    except (ValueError, OSError) as error:
+        table = tomllib.loads(text.decode())
+    except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
+    for name in ("tool", "mematlas"):
+        table = table.get(name, {})
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"{path}: {name} is no table; defaults stand in [tool.mematlas.COMMAND]"
+            )
     unknown = [
         name for name, value in table.items() if not isinstance(value, dict) or name not in OPTIONS
     ]

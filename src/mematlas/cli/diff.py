@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import add_json, add_output, add_wrappers, output_format, positive, size
-from mematlas.cli.markdown import add_markdown, write_markdown
+from mematlas.cli.markdown import add_markdown, settle_markdown, write_markdown
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import write_text
 from mematlas.errors import UsageError
@@ -70,8 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the recordings and print what changed."""
-    if arguments.markdown and arguments.json:
-        raise UsageError("choose --markdown or --json")
+    settle_markdown(arguments)
     before, after = (
         open_recording(arguments.before, arguments.skip, arguments.keep),
         open_recording(arguments.after, arguments.skip, arguments.keep),

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import add_json, add_recording, add_wrappers, positive, size
-from mematlas.cli.markdown import add_markdown, write_markdown
+from mematlas.cli.markdown import add_markdown, settle_markdown, write_markdown
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import DEFAULT_STACKS as DEFAULT_JSON_STACKS
 from mematlas.errors import UsageError
@@ -45,8 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read the recording and print what was live at its end."""
     from mematlas.report import markdown
 
-    if arguments.markdown and arguments.json:
-        raise UsageError("choose --markdown or --json")
+    settle_markdown(arguments)
     leaks = open_recording(arguments.file, arguments.skip, arguments.keep).leaks()
     written = markdown.render_leaks(leaks, top=arguments.top or DEFAULT_STACKS)
     if write_markdown(arguments, written):

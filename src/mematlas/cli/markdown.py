@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _VARIABLE = "GITHUB_STEP_SUMMARY"
+BY_DEFAULT = "by default"
+"""The value of --markdown and --step-summary where a default turned them on, not the command line."""
 
 
 def add_markdown(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +27,19 @@ def add_markdown(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"append the Markdown to the file that ${_VARIABLE} names, beside other output",
     )
+
+
+def settle_markdown(arguments: argparse.Namespace, *, has_none: bool = False) -> None:
+    """Drop Markdown that is on by default, and not for this call: beside JSON, or outside of a job.
+
+    `has_none`: this call shows what has no Markdown. Raises UsageError if the command line asks for what does not fit.
+    """
+    if arguments.markdown == BY_DEFAULT and (has_none or arguments.json):
+        arguments.markdown = False
+    if arguments.step_summary == BY_DEFAULT and (has_none or not os.environ.get(_VARIABLE)):
+        arguments.step_summary = False
+    if arguments.markdown and arguments.json:
+        raise UsageError("choose --markdown or --json")
 
 
 def write_markdown(arguments: argparse.Namespace, lines: Iterable[str]) -> bool:

@@ -17,7 +17,7 @@ from mematlas.cli.arguments import (
     positive,
     run_time,
 )
-from mematlas.cli.markdown import add_markdown, write_markdown
+from mematlas.cli.markdown import add_markdown, settle_markdown, write_markdown
 from mematlas.cli.recordings import open_recording
 from mematlas.errors import UsageError
 from mematlas.present.output_file import writing
@@ -161,14 +161,12 @@ def _write_files(arguments: argparse.Namespace, recording: Recording) -> None:
 
 def _check_markdown(arguments: argparse.Namespace) -> None:
     """Raise UsageError for what has no Markdown."""
-    if not (arguments.markdown or arguments.step_summary):
-        return
-    if arguments.tree or arguments.by_package or arguments.since or arguments.until:
+    has_none = bool(arguments.tree or arguments.by_package or arguments.since or arguments.until)
+    settle_markdown(arguments, has_none=has_none)
+    if has_none and (arguments.markdown or arguments.step_summary):
         raise UsageError(
             "--markdown and --step-summary take neither --tree nor --by-package nor --since nor --until"
         )
-    if arguments.markdown and arguments.json:
-        raise UsageError("choose --markdown or --json")
 
 
 def _print(recording: Recording, arguments: argparse.Namespace) -> None:

@@ -189,7 +189,8 @@ def _find_version(descriptor: int, spans: Spans, name: str) -> str:
     """Return the version of an allocator from its own text; "" if there is none."""
     if pattern := _VERSIONS.get(name):
         for text in read_constants(descriptor, spans):
-            if found := pattern.search(text):
+            found = pattern.search(text)
+            if found and found.end() < len(text):  # else it may go on in the next piece
                 return found[1].decode()
     return ""
 

@@ -18,24 +18,36 @@ _MOST_NAMES = 1 << 20  # bytes
 
 
 def find_constants(descriptor: int, most: int) -> tuple[tuple[int, int], ...]:
-    """Return offset and length of the sections .rodata of an ELF file, `most` bytes in all; none if it has none."""
+    """Return offset and length of the sections .rodata of an ELF file, `most` bytes in all; none if it has none.
+
+    None either if the file cannot be read.
+    """
+    try:
+        return tuple(_sections(*_headers(descriptor), most))
+    except OSError:
+        return ()
+
+
+def _headers(descriptor: int) -> tuple[list[tuple[int, ...]], bytes, int]:
+    """Read the section headers, the names of the sections, and the size of the file."""
     whole = os.fstat(descriptor).st_size
+    nothing: tuple[list[tuple[int, ...]], bytes, int] = [], b"", whole
     header = os.pread(descriptor, 64, 0)
     if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
-        return ()
+        return nothing
     (at,) = struct.unpack_from("<Q", header, 40)
     size, count, names = struct.unpack_from("<3H", header, 58)
     if size != _SECTION.size or not names < count <= _MOST_SECTIONS or at > whole:
-        return ()
+        return nothing
     table = os.pread(descriptor, size * count, at)
     if len(table) < size * count:
-        return ()
+        return nothing
     rows = [_SECTION.unpack_from(table, size * each) for each in range(count)]
     offset, length = rows[names][4:6]
     if offset > whole or length > _MOST_NAMES:
-        return ()
+        return nothing
     strings = os.pread(descriptor, length, offset)
-    return tuple(_sections(rows, strings, whole, most))
+    return rows, strings, whole
 
 
 def _sections(

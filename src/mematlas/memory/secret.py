@@ -101,13 +101,16 @@ def _protect(mapping: PageMapping, length: int, *, locked: bool) -> None:
 def _this_process() -> Process:
     """Return the token of this process, a new one after a fork; what its parent has mapped is forgotten."""
     if not any(_token_page[:_TOKEN]):
-        _token_page[:_TOKEN] = os.urandom(_TOKEN)
-        _live.clear()
+        _begin_process()  # after a fork that Python does not see, in its only thread
     return _token_page[:_TOKEN]
 
 
-def _forget_parent() -> None:
-    _token_page[:_TOKEN] = bytes(_TOKEN)
+def _begin_process() -> None:
+    _token_page[:_TOKEN] = os.urandom(_TOKEN)
+    _live.clear()
+
+
+_begin_process()  # at once: of threads that draw a token each, one would forget what another has mapped
 
 
 def wipe_at_end(buffer: Any, mapping: PageMapping, length: int) -> Callable[[], object]:
@@ -138,4 +141,4 @@ def _wipe_all() -> None:
 
 
 atexit.register(_wipe_all)
-os.register_at_fork(after_in_child=_forget_parent)
+os.register_at_fork(after_in_child=_begin_process)

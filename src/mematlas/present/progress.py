@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean
@@ -31,7 +31,8 @@ class _ProgressLine:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._drawn: tuple[Progress, TaskID] | None = None
-        threading.Thread(target=self._wait, name="progress", daemon=True).start()
+        with suppress(RuntimeError):  # no memory or no thread is left for it
+            threading.Thread(target=self._wait, name="progress", daemon=True).start()
 
     def say(self, text: str) -> None:
         """Replace the text."""

@@ -23,9 +23,10 @@ from mematlas.pytest.text import Results, table, title
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Collection, Generator
 
 _MOST_NAME = 255  # bytes of a file name
+_MOST_CANDIDATES = 250  # recordings that are kept for lines, of --mematlas-top 0
 _LEAST_KEPT = 1 << 20  # bytes of a peak whose lines are worth a recording
 _LINES = 3  # of a test in the table
 _LEAST_SHARE = 50  # of the peak: lines with less are not worth naming
@@ -34,19 +35,21 @@ _OF_LIMIT = 400  # samples in a default limit: the standard error is 5 %
 _SECTION = "mematlas"
 _LIMITS = pytest.StashKey[tuple[Limit, ...]]()
 _VIOLATIONS = pytest.StashKey[list[Violation]]()
-_FIGURES = pytest.StashKey[TestFigures]()
+_FIGURES = pytest.StashKey[TestFigures | None]()
 
 
 class Measuring:
-    """The hooks of a run that measures. `option` returns a setting by name."""
+    """The hooks of a run that measures. `option` returns a setting by name, `names` are the markers to judge."""
 
-    def __init__(self, config: pytest.Config, option: Callable[[str], Any]) -> None:
+    def __init__(
+        self, config: pytest.Config, option: Callable[[str], Any], names: Collection[str]
+    ) -> None:
         """Read the settings, and start the recorder where tests will run.
 
         Raises:
             UsageError: of pytest, if a setting is malformed.
         """
-        self._config = config
+        self._config, self._names = config, names
         self._all = bool(option("mematlas"))
         self._hidden = bool(option("hide-mematlas-summary")) or not self._all
         self._only_increase = bool(option("mematlas-fail-on-increase"))
@@ -91,14 +94,14 @@ class Measuring:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Fail a test that passed, but exceeds a limit."""
         report = yield
-        figures = item.stash.get(_FIGURES, None)
-        if call.when != "call" or figures is None:
+        if call.when != "call":
             return report
-        report.mematlas = asdict(figures)  # type: ignore[attr-defined]  # kept by xdist
-        report.user_properties += [
-            ("mematlas_peak_bytes", figures.peak_bytes),
-            ("mematlas_allocated_bytes", figures.allocated_bytes),
-        ]
+        if figures := item.stash.get(_FIGURES, None):
+            report.mematlas = asdict(figures)  # type: ignore[attr-defined]  # kept by xdist
+            report.user_properties += [
+                ("mematlas_peak_bytes", figures.peak_bytes),
+                ("mematlas_allocated_bytes", figures.allocated_bytes),
+            ]
         if report.outcome == "passed":
             for violation in item.stash.get(_VIOLATIONS, []):
                 report.outcome = "failed"
@@ -173,7 +176,7 @@ class Measuring:
             return known
         found = []
         for name in NAMES:
-            marker = item.get_closest_marker(name)
+            marker = item.get_closest_marker(name) if name in self._names else None
             if marker:
                 found.append(_parse(name, marker))
             elif self._all and (default := self._defaults[name]):
@@ -183,26 +186,35 @@ class Measuring:
 
     def _begin(self, item: pytest.Item, limits: tuple[Limit, ...]) -> None:
         item.stash[_VIOLATIONS] = []
+        item.stash[_FIGURES] = None  # those of an earlier run of the test, if it is repeated
         is_marked = any(not limit.is_default for limit in limits)
         kept = str(self._kept / file_name(item.nodeid)) if self._kept else None
-        if any(limit.name == "limit_resident" for limit in limits):
-            self._rss = resident.reset_peak()
         self._recorder.begin(Sampling(exact=True) if is_marked else self._sampling, kept)
+        if any(limit.name == "limit_resident" for limit in limits):
+            self._rss = resident.reset_peak()  # with the memory that the tracer takes at its start
         if kept:
             self._results.paths[item.nodeid] = kept
 
     def _end(self, item: pytest.Item, limits: tuple[Limit, ...]) -> None:
         """Check the limits of the test before anything else is allocated: its records end with the next test."""
+        if not self._recorder.is_owner:  # a forked child that left the test by an exception
+            return
+        try:
+            self._judge(item, limits)
+        except MematlasError as error:
+            item.stash[_FIGURES] = None
+            self._results.unmeasured[item.nodeid] = str(error)
+            if any(not limit.is_default for limit in limits):
+                message = f"the limits of this test cannot be checked: {error}"
+                item.stash[_VIOLATIONS] = [Violation(message, "", ())]
+
+    def _judge(self, item: pytest.Item, limits: tuple[Limit, ...]) -> None:
         grown = None
         if any(limit.name == "limit_resident" for limit in limits):
             grown = max(0, resident.peak() - self._rss)
         if any(limit.name == "limit_leaks" for limit in limits):
             gc.collect()  # garbage in cycles is no leak
-        try:
-            figures, path = self._recorder.end(self._scratch_path(item), self._worth())
-        except MematlasError as error:
-            self._results.unmeasured[item.nodeid] = str(error)
-            return
+        figures, path = self._recorder.end(self._scratch_path(item), self._worth())
         found = item.stash[_FIGURES] = TestFigures(**figures, resident_bytes=grown)
         if path and not self._hidden:
             self._candidates[item.nodeid] = (found.peak_bytes, path)
@@ -214,12 +226,12 @@ class Measuring:
 
     def _worth(self) -> int:
         """Return the peak from which a test is among the heaviest so far."""
-        if len(self._candidates) < (self._top or _MOST_NAME):
+        if len(self._candidates) < (self._top or _MOST_CANDIDATES):
             return _LEAST_KEPT
         return max(_LEAST_KEPT, 1 + min(peak for peak, _ in self._candidates.values()))
 
     def _drop_candidate(self) -> None:
-        if len(self._candidates) <= (self._top or _MOST_NAME):
+        if len(self._candidates) <= (self._top or _MOST_CANDIDATES):
             return
         lightest = min(self._candidates, key=lambda test: self._candidates[test][0])
         _, path = self._candidates.pop(lightest)
@@ -233,13 +245,14 @@ class Measuring:
         return str(Path(self._scratch.name, file_name(item.nodeid)))
 
     def _name_lines(self) -> None:
+        start = str(self._config.invocation_params.dir)
         for test, (peak, path) in self._candidates.items():
             try:
                 found = self._recorder.lines(path, _LINES)
             except MematlasError:
                 continue
             self._results.lines[test] = [
-                (each["bytes"], each["function"] + _place(each["file"], each["line"]))
+                (each["bytes"], each["function"] + _place(each["file"], each["line"], start))
                 for each in found
                 if each["bytes"] >= peak / _LEAST_SHARE
             ]
@@ -313,9 +326,9 @@ def _make(folder: Path) -> None:
         raise pytest.UsageError(f"--mematlas-dir {folder}: not writable")
 
 
-def _place(file: str | None, line: int | None) -> str:
-    """Format where a line is, relative to the working directory where that is shorter; "" if it is unknown."""
+def _place(file: str | None, line: int | None, start: str) -> str:
+    """Format where a line is, relative to a directory where that is shorter; "" if it is unknown."""
     if not file:
         return ""
-    name = min(file, os.path.relpath(file), key=len) if file.startswith("/") else file
+    name = min(file, os.path.relpath(file, start), key=len) if file.startswith("/") else file
     return f" ({name}:{line})" if line else f" ({name})"

@@ -5,12 +5,7 @@ PYTEST_DONT_REWRITE
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest  # noqa: TC002 - pytest reads the types of its hooks
-
-if TYPE_CHECKING:
-    from mematlas.pytest.measuring import Measuring
 
 _MARKERS = (
     'limit_memory(limit, *, current_thread_only=False): fail the test if it holds "24 MB" or more at its peak',
@@ -58,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     if option(config, "mematlas"):
-        _measuring(config)
+        _measuring(config, _NAMES)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -68,7 +63,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         return
     names = _NAMES - _SHARED if config.pluginmanager.hasplugin("memray_manager") else _NAMES
     if any(mark.name in names for item in session.items for mark in item.iter_markers()):
-        _measuring(config)
+        _measuring(config, names)
 
 
 def option(config: pytest.Config, name: str) -> object:
@@ -77,9 +72,8 @@ def option(config: pytest.Config, name: str) -> object:
     return config.getini(name.replace("-", "_")) if given is None else given
 
 
-def _measuring(config: pytest.Config) -> Measuring:
+def _measuring(config: pytest.Config, names: frozenset[str]) -> None:
     from mematlas.pytest.measuring import Measuring
 
-    found = Measuring(config, lambda name: option(config, name))
-    config.pluginmanager.register(found, _KEY)
-    return found
+    measuring = Measuring(config, lambda name: option(config, name), names)
+    config.pluginmanager.register(measuring, _KEY)

@@ -1,7 +1,7 @@
 """The recorder process of a pytest process: `python -m mematlas.pytest.recorder REQUEST`.
 
 One for all tests, since starting one takes longer than most tests do. It reads a command a line from its
-standard input and answers each by a line, both JSON. REQUEST is {"pid"}.
+standard input and answers each by a line, both JSON. REQUEST is {"pid"}. A command has a "number", and so has its answer.
 
     {"do": "open", "exact", "sample_bytes"}   begin a session             {"session"}
     {"do": "begin", "path"}                   begin a test                {}
@@ -9,6 +9,7 @@ standard input and answers each by a line, both JSON. REQUEST is {"pid"}.
     {"do": "stacks", "metric", "least"}       what its stacks hold        {"stacks"}
     {"do": "lines", "path", "metric", "top"}  the lines of a recording    {"lines"}
     {"do": "close"}                           end the session             {}
+    {"do": "exit"}                            end the process             {}
 
 An answer {"error"} says why a command failed.
 """
@@ -92,8 +93,8 @@ class Session:
             if time.monotonic() > end:
                 raise TargetError("the tracer did not start in this process")
             self.follow(0.1)
+        self._drop_recording()  # of a test that did not come to its end
         self._collector.restart(self._index, looks=path is not None)
-        self.path = None
         if path is not None:
             self._open(path)
 
@@ -123,10 +124,14 @@ class Session:
 
     def close(self) -> None:
         """End the session. The process has left it before."""
-        if self._writer is not None:
-            self._writer.close()
+        self._drop_recording()
         self._collector.stop()
         self._collector.close()
+
+    def _drop_recording(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = self._recorder = self.path = None
 
     def _open(self, path: str) -> None:
         assert self._index is not None
@@ -137,12 +142,16 @@ class Session:
     def _close(self, *, pages: bool) -> None:
         assert self._writer is not None
         assert self._recorder is not None
-        if pages:
-            self._recorder.snapshot("exit")
-            self._recorder.close(None)
-        else:
-            self._recorder.close_without_pages()
-        self._writer.end()
+        try:
+            if pages:
+                self._recorder.snapshot("exit")
+                self._recorder.close(None)
+            else:
+                self._recorder.close_without_pages()
+            self._writer.end()
+        except BaseException:
+            self._drop_recording()
+            raise
         self._writer = self._recorder = None
 
     def _look(self, index: int, trigger: str) -> None:
@@ -170,10 +179,11 @@ class Server:
             "stacks": self._stacks,
             "lines": self._lines,
             "close": self._close,
+            "exit": self._close,
         }
 
     def serve(self) -> None:
-        """Obey commands until the pipe is closed."""
+        """Obey commands until one ends the process, or the pipe is closed."""
         try:
             while line := self._read_line():
                 asked = json.loads(line)
@@ -181,8 +191,10 @@ class Server:
                     answer = self._commands[asked["do"]](asked)
                 except (MematlasError, OSError) as error:
                     answer = {"error": str(error)}
-                sys.stdout.write(json.dumps(answer) + "\n")
+                sys.stdout.write(json.dumps({"number": asked["number"], **answer}) + "\n")
                 sys.stdout.flush()
+                if asked["do"] == "exit":
+                    return
         except BrokenPipeError:
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
         finally:
@@ -203,6 +215,7 @@ class Server:
         return line
 
     def _open(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self._close({})  # one that the process could not join
         settings = TraceSettings(
             exact=asked["exact"], sample_bytes=asked["sample_bytes"], interval_s=0.0, fault_period=0
         )

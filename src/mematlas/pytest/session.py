@@ -61,6 +61,7 @@ class TestRecorder:
         self._process: subprocess.Popen[str] | None = None
         self._tracer: OwnTracer | None = None
         self._sampling: Sampling | None = None
+        self._number = 0  # of the last command
 
     @property
     def is_owner(self) -> bool:
@@ -115,6 +116,7 @@ class TestRecorder:
             return
         with suppress(MematlasError):
             self._leave()
+            self._ask("exit")  # forked children may have the pipe, too, so closing it is not enough
         process, self._process = self._process, None
         for pipe in (process.stdin, process.stdout):
             with suppress(BrokenPipeError):
@@ -138,16 +140,27 @@ class TestRecorder:
         process = self._process
         assert process
         assert process.stdin
-        assert process.stdout
+        self._number += 1
+        request = {"do": command, "number": self._number, **arguments}
         try:
-            process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
+            process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
         except BrokenPipeError:
             raise MematlasError("the recorder of mematlas has ended") from None
-        line = process.stdout.readline()
-        if not line:
-            raise MematlasError("the recorder of mematlas has ended")
-        found: Mapping[str, Any] = json.loads(line)
+        found = self._await_answer()
         if "error" in found:
             raise MematlasError(found["error"])
         return found
+
+    def _await_answer(self) -> Mapping[str, Any]:
+        """Wait for the answer to the last command.
+
+        Those to earlier ones are dropped: an exception, as of a time limit, ended the wait for them.
+        """
+        assert self._process
+        assert self._process.stdout
+        while line := self._process.stdout.readline():
+            found: Mapping[str, Any] = json.loads(line)
+            if found["number"] == self._number:
+                return found
+        raise MematlasError("the recorder of mematlas has ended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from mematlas.pytest.limits import unseen_bytes, with_error
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mematlas.pytest.session import TestFigures
 
@@ -78,9 +79,5 @@ def _notes(results: Results) -> Iterator[str]:
             f"sampled, one in {format_bytes(min(sampled))}; ± one standard error; --mematlas-exact records "
             "every allocation"
         )
-    reasons: Mapping[str, int] = {}
-    reasons = {
-        why: list(results.unmeasured.values()).count(why) for why in results.unmeasured.values()
-    }
-    for why, count in reasons.items():
+    for why, count in Counter(results.unmeasured.values()).items():
         yield f"{count} {'test' if count == 1 else 'tests'} not measured: {why}"

@@ -67,12 +67,17 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         note=text_of(metadata["note"]),
         title=text_of(metadata.get("title", "")),
         attached=metadata.get("attached", _ATTACHED in metadata["note"]) is True,
+        forked=_known_flag(metadata.get("forked")),
         peak_rss_bytes=optional(amount_of, metadata.get("peak_rss_bytes")),
         uid=optional(amount_of, metadata.get("uid")),
         earlier_peak_rss_bytes=optional(amount_of, metadata.get("earlier_peak_rss_bytes")),
         cause=text_of(metadata.get("cause", "")),
     )
     pieces.processes[process.index] = process
+
+
+def _known_flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _read_nodes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:

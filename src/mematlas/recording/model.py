@@ -243,6 +243,9 @@ class Process:
     note: str = ""  # why it was not traced, or not completely
     title: str = field(default="", repr=False)  # its last command line, if that changed
     attached: bool = field(default=False, repr=False)  # tracing began while it ran
+    forked: bool | None = field(
+        default=None, repr=False
+    )  # it began with the memory of its parent; None: not known, as of an attached one
     peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
     earlier_peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM at the attach
     uid: int | None = field(

@@ -10,18 +10,27 @@ import sys
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
 
 CARRIED = Path(__file__).parents[1] / "_carried"
-MISSING = "native functions have no names, since symbolic is not installed: pip install 'mematlas[native]'"
+MISSING = (
+    "native functions have no names, since symbolic is not installed, or another module has this name: "
+    "pip install 'mematlas[native]'"
+)
 
 
 def load() -> bool:
-    """Make `import symbolic` work in this process. Return False if there is neither of the two.
+    """Make `import symbolic` work in this process. Return False if there is neither of the two, or it cannot be imported.
 
     An installed symbolic is preferred, so that a program that uses one keeps it.
     """
-    if "symbolic" in sys.modules or find_spec("symbolic"):
-        return True
+    if "symbolic" in sys.modules:
+        return _reads_dwarf(sys.modules["symbolic"].__spec__)
+    if found := find_spec("symbolic"):
+        return _reads_dwarf(found)
     spec = PathFinder.find_spec("symbolic", [str(CARRIED)])
     if spec is None or spec.loader is None:
         return False
@@ -32,3 +41,9 @@ def load() -> bool:
         del sys.modules["symbolic"]
         raise
     return True
+
+
+def _reads_dwarf(spec: ModuleSpec | None) -> bool:
+    """Return whether a module is the package, not one of the program that has the same name."""
+    folders = (spec and spec.submodule_search_locations) or ()
+    return any(Path(each, "debuginfo.py").exists() for each in folders)

@@ -69,7 +69,16 @@ class Writer:
         metadata = _fields(
             process,
             *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
-            *("start_s", "python_version", "end_s", "ending", "note", "title", "attached"),
+            *(
+                "start_s",
+                "python_version",
+                "end_s",
+                "ending",
+                "note",
+                "title",
+                "attached",
+                "forked",
+            ),
             *("peak_rss_bytes", "earlier_peak_rss_bytes", "uid", "cause"),
         )
         self._chunk(atlas.PROCESS, metadata)

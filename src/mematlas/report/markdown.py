@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 _MOST_NAME = 120
 _MOST_NOTES = 10
 _NAMING = 1000  # stacks from which the common directory of paths is derived
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|@&~$])")  # also after what begins a line or a mention
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+!|@&~$])")  # also after what begins a line
+_LINK = re.compile(r"(@|#(?=\d)|GH-(?=\d)|www(?=\.)|:(?=//))", re.IGNORECASE)
+_BREAK = "\N{ZERO WIDTH SPACE}"
+"""Ends what a forge makes a mention, a reference or a link of, which takes no notice of backslashes."""
 
 
 def render_report(
@@ -75,6 +78,7 @@ def render_leaks(leaks: Leaks, *, top: int) -> Iterator[str]:
     if left:
         yield ""
         yield plain(f"{quantities.count(len(left), 'more place')} (--top N).")
+    yield from _growth(leaks)
     if leaks.bad_frees:
         count = sum(each.count for each in leaks.bad_frees)
         yield ""
@@ -132,7 +136,8 @@ def code(text: str) -> str:
 
 def plain(text: str) -> str:
     """Return text that Markdown shows as it is."""
-    return _SPECIAL.sub(r"\\\1", clean(text)).strip("\n")
+    broken = _LINK.sub(rf"\1{_BREAK}", clean(text).strip("\n"))
+    return _SPECIAL.sub(r"\\\1", broken)
 
 
 def _account(report: Report) -> Iterator[str]:
@@ -175,6 +180,25 @@ def _leak(leak: Leak, directory: str) -> tuple[str, ...]:
         f"{function} {place}",
         plain(leak.evidence),
     )
+
+
+def _growth(leaks: Leaks) -> Iterator[str]:
+    """Yield the growth of RSS that no live allocation explains; nothing if nothing grew."""
+    if not leaks.growth_known:
+        yield ""
+        yield plain(words.GROWTH_UNKNOWN)
+    if not leaks.growth:
+        return
+    yield ""
+    rows = [
+        (
+            _estimate(each.bytes, each.error_bytes),
+            plain(words.growth_name(each)),
+            plain(words.growth_evidence(each)),
+        )
+        for each in leaks.growth
+    ]
+    yield from _table(("growth", "outside live allocations", "evidence"), "rll", rows)
 
 
 def _change(change: StackChange, directory: str) -> tuple[str, ...]:

@@ -192,9 +192,9 @@ class Follower:
             self._recorders[index] = ProcessRecorder(self._collector, self._writer, index)
             self._oom.see(self._recorders[index].pid)
             info = self._collector.process(index)
-            shares = info.inherited or (info.attached and info.parent >= 0)
+            shares = info.forked or (info.attached and info.parent >= 0)
             self._families[index] = self._families.get(info.parent, index) if shares else index
-            if not info.inherited:  # by exec; a forked child joins without one
+            if not info.forked:  # by exec; a forked child joins without one
                 self._joined.append((info.pid, self._clock_base_s + info.start_s))
         elif event is Event.ENDED:
             self._recorders[index].end(self._oom)

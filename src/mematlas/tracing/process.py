@@ -125,6 +125,7 @@ class ProcessRecorder:
             start_s=info.start_s,
             python_version=_version(info),
             attached=info.attached,
+            forked=True if info.forked else None if info.attached else False,
             uid=_user(info.pid),
             earlier_peak_rss_bytes=(info.peak_rss_bytes or None) if info.attached else None,
         )

@@ -135,3 +135,37 @@ def test_a_module_of_the_working_directory_does_not_stop_the_recorder(tmp_path: 
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "a.atlas").exists()
+
+
+def test_a_call_that_cannot_be_traced_is_none(tmp_path: Path) -> None:
+    """`traced` stays that of the last call that has a recording; renamed files are seen in any later report."""
+    found = answer(
+        tmp_path,
+        """
+from mematlas.api.cell_views import rename_files
+
+@mematlas.trace("load.atlas", exact=True)
+def load():
+    kept.append(bytes(5 << 20))
+
+load()
+first, problem = load.traced, ""
+with mematlas.trace("whole.atlas"):
+    try:
+        load()
+    except mematlas.UsageError as error:
+        problem = str(error)
+
+def files(report):
+    return {frame.file for stack in report.stacks for frame in stack.frames}
+
+before = first.report()
+rename_files(first.recording, {"<string>": "In [7]"})
+after = first.report()
+print(json.dumps([load.traced is first, problem, "<string>" in files(before),
+                  "<string>" in files(after), "In [7]" in files(after)]))
+""",
+    )
+    assert found[0]
+    assert "traced already" in found[1]
+    assert found[2:] == [True, False, True]

@@ -41,7 +41,7 @@ def act(folder: Path, size: str, **values: str) -> subprocess.CompletedProcess[s
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
-        "COMMAND": f"exec {sys.executable} grow.py {size}",
+        "COMMAND": f"{sys.executable} grow.py {size}",
         "RECORDING": "after.atlas",
         "BEFORE": "",
         "LIMIT": "",

@@ -70,14 +70,17 @@ def test_counts_of_a_fork_are_those_of_kpagecount() -> None:
     ready, gate = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
-        for page in range(0, 512, 4):  # copies one page of four
-            area[page * _core.PAGE] = 2
-        os.write(ready[1], b"x")
-        os.close(gate[1])
-        os.read(gate[0], 1)
-        os._exit(0)
+        try:
+            for page in range(0, 512, 4):  # copies one page of four
+                area[page * _core.PAGE] = 2
+            os.write(ready[1], b"x")
+            os.close(gate[1])
+            os.read(gate[0], 1)
+        finally:
+            os._exit(0)
     os.close(gate[0])
-    os.read(ready[0], 1)
+    os.close(ready[1])
+    assert os.read(ready[0], 1) == b"x"
     start = np.frombuffer(area, dtype=np.uint8).ctypes.data
     found = pagemap.read(os.getpid(), [(start, start + len(area))])
     frames = found.entry & np.uint64(PagemapEntry.FRAME)

@@ -268,12 +268,15 @@ def test_a_daemon_that_closes_all_descriptors_keeps_its_slots(first: str) -> Non
         os.set_inheritable(told, True)
         child = os.fork()
         if child == 0:
-            os.dup2(told, 0)
-            held = [pool.alloc() for _ in range(7)] if first == "allocates" else []
-            os.closerange(1, 1 << 16)
-            held += [pool.alloc() for _ in range(7 - len(held))]
-            os.write(0, bytes([len([slot for slot in held if slot])]))
-            time.sleep(600)
+            try:
+                os.dup2(told, 0)
+                held = [pool.alloc() for _ in range(7)] if first == "allocates" else []
+                os.closerange(1, 1 << 16)
+                held += [pool.alloc() for _ in range(7 - len(held))]
+                os.write(0, bytes([len([slot for slot in held if slot])]))
+                time.sleep(600)
+            finally:
+                os._exit(1)
         try:
             assert os.read(ready, 1) == b"\x07"
             rest = [slot for slot in (pool.alloc() for _ in range(30)) if slot]
@@ -297,20 +300,25 @@ def test_a_full_pool_gives_slots_back_at_once() -> None:
             ready, told = os.pipe()
             child = os.fork()
             if child == 0:
-                held = [pool.alloc() for _ in range(5)]
-                os.write(told, bytes([len([slot for slot in held if slot])]))
-                time.sleep(600)
-            assert os.read(ready, 1) == b"\x02"
-            assert [pool.alloc() for _ in range(50)] == [None] * 50
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+                try:
+                    held = [pool.alloc() for _ in range(5)]
+                    os.write(told, bytes([len([slot for slot in held if slot])]))
+                    time.sleep(600)
+                finally:
+                    os._exit(1)
+            os.close(told)
+            try:
+                assert os.read(ready, 1) == b"\x02"
+                assert [pool.alloc() for _ in range(50)] == [None] * 50
+            finally:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
             again = [pool.alloc(), pool.alloc(), pool.alloc()]
             assert [slot is not None for slot in again] == [True, True, False]
             for slot in again:
                 if slot:
                     slot.free()
             os.close(ready)
-            os.close(told)
         for slot in own:
             slot.free()
 

@@ -288,3 +288,15 @@ def test_a_child_with_the_same_pid_is_another_process(way: str) -> None:
         pytest.skip("this process may not make PID namespaces")
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_each_process_has_its_token_before_its_threads() -> None:
+    """Threads that drew the token of their process would forget what another one has mapped meanwhile."""
+    before = secret._token_page[:8]
+
+    def child() -> bool:
+        found = secret._token_page[:8]
+        return any(found) and found != before and secret._live == {}
+
+    assert any(before)
+    assert in_child(child) == 0

@@ -6,6 +6,7 @@ in pytest-memray's cases, where only what the allocators of Python ask for count
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mematlas.pytest.limits import parse_size
+from mematlas.pytest.session import TestRecorder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -304,3 +306,70 @@ def test_other_sizes_are_refused(text: str) -> None:
     """A unit has to be there, and no sign but a plus."""
     with pytest.raises(ValueError, match="not a memory size"):
         parse_size(text)
+
+
+LOST = """
+import pytest
+
+@pytest.fixture
+def recorder(request):
+    return request.config.pluginmanager.get_plugin("mematlas_measuring")._recorder._process
+
+@pytest.mark.limit_memory("1 GB")
+def test_with_a_limit(recorder):
+    recorder.kill()
+    recorder.wait()
+
+def test_without_one():
+    pass
+"""
+
+
+def test_limits_that_cannot_be_judged_fail(tmp_path: Path) -> None:
+    """A test is not taken to keep a limit because its records were lost."""
+    done = run(tmp_path, LOST, "--junit-xml", "done.xml")
+    text = (tmp_path / "done.xml").read_text()
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
+    assert "MEMORY PROBLEMS test_it.py::test_with_a_limit" in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+    assert "the limits of this test cannot be checked: the recorder of mematlas has ended" in text
+
+
+BESIDE = """
+import pytest
+
+@pytest.mark.limit_memory("1 B")
+def test_of_both():
+    data = bytes(1000)
+
+@pytest.mark.limit_resident("1 MB")
+def test_of_ours():
+    data = bytearray(b"x") * (9 << 20)
+"""
+
+
+def test_limits_of_pytest_memray_are_left_to_it(tmp_path: Path) -> None:
+    """Beside pytest-memray a marker of both is judged by that, also where another one is ours."""
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_configure(config):\n"
+        "    config.pluginmanager.register(object(), 'memray_manager')\n"
+    )
+    printed = run(tmp_path, BESIDE).stdout
+    assert "MEMORY PROBLEMS test_it.py::test_of_ours" in printed, printed
+    assert "test_of_both" not in printed
+    assert "MEMORY PROBLEMS test_it.py::test_of_both" in run(tmp_path, BESIDE, "--mematlas").stdout
+
+
+def test_a_recorder_ends_though_a_child_has_its_pipe() -> None:
+    """A forked child that outlives the run does not keep the recorder waiting, which is not killed."""
+    found = TestRecorder()
+    found.start()
+    process = found._process
+    assert process
+    assert process.stdin
+    copy = os.dup(process.stdin.fileno())
+    try:
+        found.close()
+    finally:
+        os.close(copy)
+    assert process.returncode == 0

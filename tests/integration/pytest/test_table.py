@@ -95,7 +95,9 @@ def test_sampled_peaks_have_errors(tmp_path: Path) -> None:
     """Without --mematlas-exact figures are estimates; a test without a sample is not shown as zero."""
     printed = run(tmp_path, "--mematlas", "--mematlas-top=0")
     assert 30 < peak_of(printed, "test_heavy") < 47
-    assert re.search(r"< \d+ KiB .*::test_light$", printed, re.MULTILINE)
+    # What pytest allocates meanwhile is sampled once in some runs.
+    rare = r"^ *(?:< \d+ KiB|[\d.]+ KiB ± [\d.]+ KiB) .*::test_light$"
+    assert re.search(rare, printed, re.MULTILINE), printed
     assert "one in 128 KiB" in printed
     # The child's memory is not that of the test's process.
     assert not re.search(r"MiB.*::test_in_a_child", printed)
@@ -118,9 +120,8 @@ def test_default_limits_of_the_project(tmp_path: Path) -> None:
     code = f"{SUITE}\n@pytest.mark.limit_memory('99 MB')\ndef test_allowed():\n    load(40)\n"
     printed = run(tmp_path, "--mematlas", code=code)
     assert re.search(r"MEMORY PROBLEMS .*test_heavy - Test was limited to 20\.0 MiB", printed)
-    assert "1 MEMORY PROBLEMS, 1 failed, 6 passed" in re.sub(r"\x1b\[\d+m", "", printed) or (
-        printed.count("MEMORY PROBLEMS test_it") == 1
-    )
+    assert printed.count("MEMORY PROBLEMS test_it") == 1
+    assert "2 failed, 6 passed" in printed
     assert "MEMORY PROBLEMS" not in run(tmp_path, code=code.replace("99 MB", "1 GB"))
     (tmp_path / "pyproject.toml").write_text(
         "[tool.pytest.ini_options]\nmematlas_limit_memory = 'much'\n"
@@ -168,9 +169,7 @@ def test_with_a_limit(traced):
 """
     printed = run(tmp_path, "--mematlas", code=code)
     assert "this process is traced already" in printed
-    assert re.search(r"FAILED .*test_with_a_limit - .*cannot be checked", printed) or (
-        "the limits of this test cannot be checked: this process is traced already" in printed
-    )
+    assert "the limits of this test cannot be checked: this process is traced already" in printed
 
 
 def test_names_of_recordings_are_short_and_distinct() -> None:
@@ -180,3 +179,18 @@ def test_names_of_recordings_are_short_and_distinct() -> None:
     assert len(first.encode()) <= 255
     assert first.endswith(".atlas")
     assert file_name("a/test_b.py::test_c[1]") == "a-test_b.py-test_c[1].atlas"
+
+
+def test_a_suite_that_loses_its_directory(tmp_path: Path) -> None:
+    """A test that removes the working directory ends nothing but itself."""
+    code = """
+import os
+def load():
+    return [bytes(10_000) for _ in range(4000)]
+def test_it(tmp_path):
+    os.chdir(tmp_path)
+    assert load()
+    tmp_path.rmdir()
+"""
+    printed = run(tmp_path, "--mematlas", code=code)
+    assert re.search(r"MiB in load\S* \(test_it\.py:4\)", printed), printed

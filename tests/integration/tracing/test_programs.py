@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mematlas.recording import read
 from traced_runs import named
 
 if TYPE_CHECKING:
@@ -109,6 +110,24 @@ def test_python_ends_in_every_way(traced: Run, options: tuple[str, ...]) -> None
         ("import os; os.kill(os.getpid(), 15)", 143),
     ]:
         assert traced(PYTHON, "-c", code, options=options).outcome.status == status
+
+
+def test_spawned_programs_are_no_forks(traced: Run) -> None:
+    """A program that was spawned, by vfork and exec, does not share its spawner's memory; a forked one does."""
+    code = (
+        "import os, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-S', '-c', '0'], check=True, close_fds=False)\n"
+        "child = os.fork()\n"
+        "os.waitpid(child, 0) if child else os._exit(0)\n"
+    )
+    run = traced(PYTHON, "-c", code)
+    assert run.outcome.status == 0
+    found = read(run.file).processes
+    assert found[0].forked is False
+    assert {each.forked for each in found if "-S" in each.command} == {False}
+    forks = [each for each in found[1:] if each.forked]
+    assert {each.parent_index for each in forks} == {0}
+    assert any(each.ending == "exited 0" for each in forks)
 
 
 @both_modes

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +80,8 @@ def _judge_beside(
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as program:
+        limit = threading.Timer(TIMEOUT_S, program.kill)
+        limit.start()
         try:
             assert program.stdout is not None
             if program.stdout.readline() != "ready\n":
@@ -87,6 +90,7 @@ def _judge_beside(
             known = names | {"pid": str(program.pid)}
             return [_judge(claim, "", known, {}, folder) for claim in case.claims]
         finally:
+            limit.cancel()
             program.kill()
 
 

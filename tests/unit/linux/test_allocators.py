@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mematlas.linux import constants
+from mematlas.linux.allocators import _find_version
 from mematlas.linux.constants import OVERLAP, find_constants, read_constants
 
 if TYPE_CHECKING:
@@ -72,3 +74,28 @@ def test_a_text_is_found_wherever_pieces_end(tmp_path: Path) -> None:
         assert not any(text in piece for piece in read_constants(descriptor, spans))
     finally:
         os.close(descriptor)
+
+
+def test_a_version_is_not_cut_where_a_piece_ends(tmp_path: Path) -> None:
+    """The figures of a version may lie in two pieces."""
+    descriptor = elf(tmp_path / "elf", (8192, 600_000))
+    text = b"gperftools 2.16\0"
+    try:
+        spans = find_constants(descriptor, 1 << 30)
+        for at in range(8192 + constants._PIECE - len(text), 8192 + constants._PIECE + 2):
+            os.pwrite(descriptor, text, at)
+            assert _find_version(descriptor, spans, "tcmalloc") == "2.16", at
+            os.pwrite(descriptor, bytes(len(text)), at)
+    finally:
+        os.close(descriptor)
+
+
+def test_what_cannot_be_read_at_a_place_has_no_texts() -> None:
+    """A pipe that lies where a library was mapped ends no command."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"\x7fELF")
+        assert find_constants(reader, 100) == ()
+    finally:
+        os.close(reader)
+        os.close(writer)

@@ -41,3 +41,19 @@ def test_runtime_frames_are_left_out_and_figures_stay() -> None:
     assert table[0].frames == (MALLOC, NEW, LOAD, EVAL, MAIN)
     parents = found.paths[0].parents
     assert (parents[1:] < np.arange(1, len(parents))).all()
+
+
+def test_owners_of_folded_stacks_are_those_of_the_whole_ones() -> None:
+    """What a folded stack leads to owns its memory, and is found in it."""
+    frames = {1: (MAIN,), 2: (EVAL,), 3: (LOAD,), 4: (NEW,)}
+    nodes = np.zeros(5, NODE_DTYPE)
+    nodes["word"], nodes["parent"] = [0, 1, 2, 3, 4], [0, 0, 1, 2, 3]
+    stack = np.array([4, 2], np.uint32)
+    columns = {"live_bytes": np.array([100, 200])}
+    table = StackTable(0, stack, np.full(2, 1, np.uint8), columns, {0: Stacks(nodes, frames)})
+    found = code_only(table)
+    which, owners = found.owners()
+    assert [owners[each] for each in which] == [LOAD, MAIN]
+    paths = found.paths[0]
+    assert paths.holding(lambda frame: frame is LOAD)[found.stack].tolist() == [True, False]
+    assert paths.owning_nodes(found.stack, {}).tolist() == [3, 1]

@@ -7,8 +7,11 @@ from html.parser import HTMLParser
 import pytest
 from markdown_it import MarkdownIt
 
-from mematlas.report.markdown import _table, code, plain
+from mematlas.recording.model import Sampling
+from mematlas.report.markdown import _table, code, plain, render_leaks
+from mematlas.report.model.leaks import Leaks, RssGrowth
 
+BREAK = "\N{ZERO WIDTH SPACE}"
 HOSTILE = (
     "<module>",
     "a|b",
@@ -80,7 +83,7 @@ def test_a_name_stays_in_its_cell(name: str) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_plain_text_is_shown_as_it_is(name: str) -> None:
     """Escaped text has no element but its paragraph."""
-    found = shown(f"It says {plain(name)}.")
+    found = shown(f"It says {plain(name)}.".replace(BREAK, ""))
     assert found.elements == {"p"}
     if "\n" not in name and "\\" not in name:
         assert " ".join(found.cells[0].split()) == " ".join(f"It says {name}.".split())
@@ -89,3 +92,37 @@ def test_plain_text_is_shown_as_it_is(name: str) -> None:
 def test_a_table_without_rows_is_nothing() -> None:
     """No heads stand without rows."""
     assert list(_table(("a", "b"), "ll", [])) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("libx@team:2", ("libx@", "team:2")),
+        ("see #12", ("see #", "12")),
+        ("gh-7", ("gh-", "7")),
+        ("https://example.com", ("https:", "//example.com")),
+        ("www.example.com", ("www", ".example.com")),
+    ],
+)
+def test_plain_text_is_neither_mention_nor_link(name: str, parts: tuple[str, str]) -> None:
+    """A forge links bare addresses, people and issues, and takes no notice of backslashes."""
+    (text,) = shown(plain(name)).cells
+    assert text.replace(BREAK, "") == name
+    assert text.split(BREAK) == list(parts)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_growth_outside_live_allocations_is_listed(*, known: bool) -> None:
+    """What fails --fail-over is in the Markdown, as in the text; what is not known is said."""
+    growth = RssGrowth(
+        process=0, kind="slack", name="glibc heap", bytes=5 << 20, error_bytes=1 << 20,
+        since_s=1.0, time_s=9.0, end_bytes=7 << 20,
+    )  # fmt: skip
+    leaks = Leaks(
+        command=("app",), started="", sampling=Sampling("exact", 1, 1.0), complete=True, time_s=9.0,
+        live_bytes=0, likely_bytes=0, leaks=(), bad_frees=(), notes=(),
+        growth=(growth,) if known else (), growth_known=known,
+    )  # fmt: skip
+    text = "\n".join(render_leaks(leaks, top=5))
+    assert ("5.00 MiB ± 1.00 MiB | allocator slack \\(glibc heap\\)" in text) == known
+    assert ("is unknown" in text) != known

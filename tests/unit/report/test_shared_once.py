@@ -9,6 +9,7 @@ import numpy as np
 import synthetic_recording
 from mematlas.recording.model import SNAPSHOT_DTYPE, Part, PartKind, Process, Sampling, Snapshot
 from mematlas.recording.model import RecordingData as Data
+from mematlas.report.analyse.inherited import forked as forked_ones
 from mematlas.report.analyse.shared_once import counted_elsewhere, own_bytes
 
 MIB = 1 << 20
@@ -88,3 +89,17 @@ def test_without_the_parent_one_child_stands_for_it() -> None:
     """Of siblings whose parent has no account one keeps what all share."""
     looks = [look(1, 2.0, 5, 30), look(2, 3.0, 5, 30)]
     assert total(data(looks, [None, 0, 0]), looks) == 40
+
+
+def test_a_spawned_program_shares_nothing_with_its_spawner() -> None:
+    """Two pools that a driver of 50 MiB spawned have 100 MiB of their own each, with one worker each."""
+    parents = [None, 0, 0, 1, 2]
+    found = data([], parents)
+    spawned = [False, False, False, True, True]
+    pairs = zip(found.processes, spawned, strict=True)
+    found = replace(found, processes=[replace(each, forked=forked) for each, forked in pairs])
+    looks = [look(0, 1.0, 50, 0), *(look(pool, 2.0, 0, 100) for pool in (1, 2))]
+    looks += [look(worker, 3.0, 2, 100) for worker in (3, 4)]
+    assert total(found, looks) == 50 + 2 * (100 + 2)
+    assert total(found, looks[1:]) == 2 * (100 + 2)  # the driver ended before its account
+    assert forked_ones(found.processes) == {3, 4}

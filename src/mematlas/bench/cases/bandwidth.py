@@ -46,7 +46,8 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
         meter.proofs[memory.kind.name] = memory.placement.text()
         found = meter.measure([case for count in threads for case in cases(memory, size, count)])
         meter.figures += [each for figure in found for each in _moved(figure)]
-    meter.notes.append(f"read by {_core.stream_reader()}, the fastest of its loops here")
+    if loop := _core.stream_reader():
+        meter.notes.append(f"read by {loop}, the fastest of its loops here")
     after = _distance(meter)
     if before and after and max(before, after) > 2 * min(before, after):
         meter.notes.append(

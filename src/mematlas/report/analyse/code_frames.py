@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,37 +41,17 @@ class CodeStacks(Stacks):
     def __init__(self, whole: Stacks, stacks: Numbers) -> None:
         """Fold the stacks; `stacks` are those that have figures."""
         super().__init__(None, {})
-        self._whole = whole
-        self.renamed = whole.renamed
+        self.family, self.inherits, self.renamed = whole.family, whole.inherits, whole.renamed
         code = [any(map(_is_code, frames)) for frames in whole.frames_of_words]
         stays = np.array([*code, False], bool)[whole.word_of]
         stays[[0, *whole.renamed]] = True
         leads_nowhere = (_nearest(stays, whole.parents)[stacks] == 0) & (stacks != 0)
         stays[stacks[leads_nowhere]] = True
         self.node_of = _nearest(stays, whole.parents)
-
-    @cached_property
-    def parents(self) -> NDArray[np.uint32]:
-        """Parent of each node: the nearest one that stays."""
-        return np.ascontiguousarray(self.node_of[self._whole.parents], np.uint32)
-
-    @property
-    def words(self) -> NDArray[np.uint64]:
-        """Distinct words, ascending."""
-        return self._whole.words
-
-    @property
-    def word_of(self) -> Numbers:
-        """Index in `words` of each node."""
-        return self._whole.word_of
-
-    @cached_property
-    def frames_of_words(self) -> list[tuple[Frame, ...]]:
-        """Frames of each distinct word, leaf first, without those of runtimes that are inlined into code."""
-        return [
-            tuple(frame for frame in frames if _is_code(frame)) or frames
-            for frames in self._whole.frames_of_words
-        ]
+        parents = np.ascontiguousarray(self.node_of[whole.parents], np.uint32)
+        # Without the frames of runtimes that are inlined into code.
+        frames = [tuple(filter(_is_code, each)) or each for each in whole.frames_of_words]
+        self._put(parents, (whole.words, whole.word_of), frames)
 
 
 def _is_code(frame: Frame) -> bool:

@@ -22,11 +22,16 @@ _SUMS = ("live_bytes", "freed_bytes", "allocated_bytes")
 
 
 def families(processes: Sequence[Process]) -> dict[int, int]:
-    """Return for each process the first ancestor whose memory it may share: exec begins a new family."""
+    """Return for each process the first ancestor whose memory it may share: exec begins a new family.
+
+    Where the recording does not say which programs forked, those with a new PID did: that is not known of one
+    that was spawned.
+    """
     pids: set[int] = set()
     found: dict[int, int] = {}
     for each in sorted(processes, key=lambda each: each.index):
-        forked = each.pid not in pids and each.parent_index is not None
+        forked = each.pid not in pids if each.forked is None else each.forked
+        forked = forked and each.parent_index is not None
         found[each.index] = found.get(each.parent_index or 0, each.index) if forked else each.index
         pids.add(each.pid)
     return found

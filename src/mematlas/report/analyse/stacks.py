@@ -140,6 +140,15 @@ class Stacks:
         """Return the stacks of the process with index `process`."""
         return cls(recording.nodes.get(process), recording.frames.get(process, {}))
 
+    def _put(
+        self, parents: Indices, numbered: tuple[Words, Numbers], frames: list[tuple[Frame, ...]]
+    ) -> None:
+        """Set the trie, its distinct words with the index of each node's, and the frames of the words."""
+        self._trie = _Trie(None)
+        self._trie.parents, self._trie.numbered = parents, numbered
+        self._named = _Named(self._trie, {})
+        self._named.frames_of_words = frames
+
     def frames(self, stack: int) -> tuple[Frame, ...]:
         """Return the frames of a stack, leaf first; none for an unknown stack."""
         if stack in self.renamed:

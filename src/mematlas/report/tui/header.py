@@ -54,16 +54,19 @@ def render_account(report: Report, console: Console) -> Text:
 def _now(report: Report) -> Text:
     """Render RSS now, at its highest, and the time of the account."""
     points = timeline.summed(report, "rss_bytes")
-    now = next((value for _, value in reversed(points) if value is not None), None)
-    highest = timeline.highest(points)
+    now, highest = _last(points), timeline.highest(points)
     text = Text("RSS ").append("unknown" if now is None else format_bytes(now), "bold")
     if highest is not None:
         text.append(f", highest {format_bytes(highest[0])} at {format_duration(highest[1])}", "dim")
-    live = sum(each.live_bytes[-1] for each in report.series if each.live_bytes)
-    text.append("   live ").append(format_bytes(live), "bold")
+    live = _last(timeline.summed(report, "live_bytes"))
+    text.append("   live ").append("unknown" if live is None else format_bytes(live), "bold")
     if run_facts.is_known(report.account):
         text.append(f"   account of {format_duration(report.account.time_s)}", "dim")
     return text
+
+
+def _last(points: timeline.Points) -> float | None:
+    return next((value for _, value in reversed(points) if value is not None), None)
 
 
 def render_heading(report: Report, by: str, ranked: list[LineStats], words: str) -> Text:
