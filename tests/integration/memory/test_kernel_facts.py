@@ -93,7 +93,7 @@ def test_an_empty_pool_fails_at_mmap() -> None:
         assert error_of(lambda: _core.map_memory(HUGE, HUGETLB)) == errno.ENOMEM
         with Region(HUGE, huge="2M") as region:
             assert region.granted != "2M"
-            assert "1 pages needed, 0 of 0 free" in region.reasons[0]
+            assert "1 page needed, 0 of 0 free" in region.reasons[0]
 
 
 @pytest.mark.machine

@@ -63,6 +63,7 @@ _MOST_ROWS = (
 _BOTH_ENDS = 2
 _UNSEEN = 0.05  # probability that a leak of the size of the resolution has no sample
 _LATE_BORN = 0.1  # fraction allocated after the start-up from which memory is no set-up
+_REPEATED = 30  # blocks of each stack, from which an import does something again and again
 _SURE_ONCE = 1.5  # estimated blocks below which there was one
 
 
@@ -378,7 +379,9 @@ def _classify(rows: _Rows) -> sums.Numbers:
     known = np.ones(len(rows.keys), bool) if seen is None else seen.known
     tests = {
         _Reason.FEW_SAMPLES: live <= leak_groups.ERRORS * error,
-        _Reason.GROWS: (seen.growing if seen else False) & (allocations >= _FEW),
+        _Reason.GROWS: (seen.growing if seen else False)
+        & (allocations >= _FEW)
+        & (~rows.importing | _repeats(rows)),
         _Reason.HEAP_GROWS: _is_committed(rows.keys) & (rows.heap is not None),
         _Reason.IMPORTS: rows.importing,
         _Reason.FEW_BLOCKS: allocations + leak_groups.ERRORS * more < _FEW,
@@ -390,6 +393,19 @@ def _classify(rows: _Rows) -> sums.Numbers:
     }
     reasons: sums.Numbers = np.select(list(tests.values()), list(tests), _Reason.UP_AND_DOWN)
     return reasons
+
+
+def _repeats(rows: _Rows) -> NDArray[np.bool_]:
+    """Return the groups whose stacks allocate again and again.
+
+    A program that imports to its end grows to its end, by stacks that allocate once or a few times each. One that works
+    inside an import, and leaks there, does so by the same stacks.
+    """
+    live, variance = rows.columns["live_bytes"], rows.columns["live_variance"]
+    sampled = live**2 / np.where(variance > 0, variance, 1.0)  # samples, at most
+    blocks = np.where(variance > 0, sampled, rows.columns["live_count"])
+    found: NDArray[np.bool_] = blocks >= _REPEATED * rows.stacks_in
+    return found
 
 
 def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
