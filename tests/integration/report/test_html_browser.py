@@ -178,7 +178,7 @@ def test_zoom_with_the_mouse_and_back(visit: Callable[..., Any]) -> None:
     """A click zooms; the breadcrumbs lead back."""
     page = visit("python_service")
     assert page.is_hidden("#crumbs")
-    page.click("#flame-canvas", position={"x": 60, "y": 52})
+    page.click("#flame-canvas", position={"x": 60, "y": 36})
     assert "<module>" in page.inner_text("#crumbs")
     assert "<module>" in page.inner_text("#detail")
     page.click("#crumbs button:first-child")
@@ -188,7 +188,7 @@ def test_zoom_with_the_mouse_and_back(visit: Callable[..., Any]) -> None:
 def test_the_tooltip_is_exact(visit: Callable[..., Any]) -> None:
     """The tooltip has exact bytes, file and line."""
     page = visit("native_program")
-    page.hover("#flame-canvas", position={"x": 60, "y": 52})
+    page.hover("#flame-canvas", position={"x": 60, "y": 36})
     text = page.inner_text("#tooltip")
     total = sum(stack.resident_bytes for stack in reports.native_program().stacks)
     assert f"{total:,} bytes" in text
