@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,7 +65,13 @@ def test_the_peak_of_numpy_temporaries(traced: Run, options: tuple[str, ...]) ->
         "work()\n"
         "time.sleep(0.1)\n"
     )
-    run = traced(sys.executable, "-c", code, options=options, top=1000)  # all are 4 GB of JSON
+    # Which of them was freed at the highest RSS is a matter of milliseconds, so that one of three runs may miss it.
+    for _ in range(3):
+        run = traced(sys.executable, "-c", code, options=options, top=1000)
+        run = replace(run, by="live")
+        if run.report["account"]["rss_bytes"] >= 0.95 * highest(run):
+            break
+        assert "of the highest RSS of" in run.stderr
     if had_no_answer(run):
         pytest.skip("the collector got no CPU in time, as the report says")
     assert run.report["account"]["rss_bytes"] >= 0.95 * highest(run)
