@@ -46,8 +46,9 @@ def test_a_peak_of_20_ms(build: Build, traced: Run, options: tuple[str, ...], wa
     if had_no_answer(run):
         pytest.skip("the collector got no CPU in time, as the report says")
     # A heap that shrinks with small frees is seen at one free in some, and by then it has begun to shrink. Threads
-    # run on while pages are read for one of them.
-    least = 0.9 if way in {"small", "threads"} else 0.95
+    # run on while pages are read for one of them. A look is taken per 5 % of growth, by a counter of RSS that is less
+    # exact than VmHWM.
+    least = 0.9 if way in {"small", "threads"} else 0.94
     assert run.report["account"]["rss_bytes"] >= least * highest(run)
 
 
