@@ -21,10 +21,19 @@ static bool is_same_image(const struct join *join)
 	return false;
 }
 
+/* 0: unknown. */
+static uint64_t counters_rss(int proc)
+{
+	int64_t statm = statm_read(proc);
+
+	return statm < 0 ? 0 : (uint64_t)statm;
+}
+
 /* What one process has resident, without the blocks that lie there. */
 static int read_pages(struct join *join, struct mematlas_account *account)
 {
 	int proc = join->process->dir;
+	join->rss_before = counters_rss(proc);
 	int error = vmas_read(proc, &join->vmas);
 
 	if (!error && !is_same_image(join))
@@ -40,8 +49,7 @@ static int read_pages(struct join *join, struct mematlas_account *account)
 	if (error)
 		return error;
 	sharing_sum(&join->sharing, account);
-	int64_t statm = statm_read(proc);
-	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
+	account->statm_rss_bytes = counters_rss(proc);
 	return 0;
 }
 
@@ -79,6 +87,11 @@ static int read_at_rest(struct join *join, struct mematlas_account *account)
 	}
 }
 
+static uint64_t lesser(uint64_t one, uint64_t other)
+{
+	return one < other ? one : other;
+}
+
 int moment_read(struct join *join, struct mematlas_account *account)
 {
 	struct process *process = join->process;
@@ -87,7 +100,9 @@ int moment_read(struct join *join, struct mematlas_account *account)
 	if (error)
 		return error;
 	process_read_status_file(process);
-	look_taken(process, account->rss_bytes, account->statm_rss_bytes, join->asked);
+	/* What the program touched while its pages were read is not in them, and is worth a look. */
+	look_taken(process, account->rss_bytes, lesser(join->rss_before, account->statm_rss_bytes),
+		   join->asked);
 	account->peak_rss_bytes = process->high_rss;
 	account->page_table_bytes = process->page_tables;
 	collector_heartbeat(join->collector);

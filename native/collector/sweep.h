@@ -123,6 +123,7 @@ struct join {
 	struct sharers cow_sharers; /* most 1: none yet */
 	struct fault_sites touched;
 	uint32_t asked; /* the look that the process waits for */
+	uint64_t rss_before; /* by the kernel's counters, before the pages were read; 0: unknown */
 	bool failed; /* no memory */
 };
 

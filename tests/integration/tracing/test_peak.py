@@ -46,9 +46,8 @@ def test_a_peak_of_20_ms(build: Build, traced: Run, options: tuple[str, ...], wa
     if had_no_answer(run):
         pytest.skip("the collector got no CPU in time, as the report says")
     # A heap that shrinks with small frees is seen at one free in some, and by then it has begun to shrink. Threads
-    # run on while pages are read for one of them. A look is taken per 5 % of growth, by a counter of RSS that is less
-    # exact than VmHWM.
-    least = 0.9 if way in {"small", "threads"} else 0.94
+    # run on while pages are read for one of them.
+    least = 0.9 if way in {"small", "threads"} else 0.95
     assert run.report["account"]["rss_bytes"] >= least * highest(run)
 
 
@@ -66,13 +65,10 @@ def test_the_peak_of_numpy_temporaries(traced: Run, options: tuple[str, ...]) ->
         "work()\n"
         "time.sleep(0.1)\n"
     )
-    # Which of them was freed at the highest RSS is a matter of milliseconds, so that one of three runs may miss it.
-    for _ in range(3):
-        run = traced(sys.executable, "-c", code, options=options, top=1000)
-        run = replace(run, by="live")
-        if run.report["account"]["rss_bytes"] >= 0.95 * highest(run):
-            break
-        assert "of the highest RSS of" in run.stderr
+    run = traced(
+        sys.executable, "-c", code, options=options, top=1000
+    )  # all stacks are 4 GB of JSON
+    run = replace(run, by="live")
     if had_no_answer(run):
         pytest.skip("the collector got no CPU in time, as the report says")
     assert run.report["account"]["rss_bytes"] >= 0.95 * highest(run)
