@@ -1,8 +1,8 @@
 """How often `mematlas diff --fail-over 1M` fails two equal runs, and how often it finds a true growth.
 
 Each of five programs is run as it is, and with more memory: 1 MiB and three standard errors of the difference of
-two runs, those that diff states or the spread of equal runs, whichever is greater. All pairs of equal runs are compared, and all pairs
-of a run and a grown one. Pairs share runs, so they are not independent: N runs of a program are as much evidence as
+two runs, those that diff states or the spread of equal runs, whichever is greater; where diff says that a larger growth only
+is found in 95 %, by that. All pairs of equal runs are compared, and all pairs of a run and a grown one. Pairs share runs, so they are not independent: N runs of a program are as much evidence as
 N / 2 independent pairs at least, and as all pairs at most. A run that deviates shows in N - 1 pairs. A pair fails
 if it fails in one of its two orders. A line is called changed if the diff lists it beyond chance.
 
@@ -105,7 +105,10 @@ def judge(
     diffs = [a.diff(b, by=by) for a, b in combinations(equal, 2)]
     grew = [each.total.bytes for each in diffs if not each.unlike]
     sampling = statistics.fmean(each.total.error_bytes or 0 for each in diffs)
-    more = LIMIT + round(3 * max(sampling, statistics.stdev(grew)))
+    more = max(
+        LIMIT + round(3 * max(sampling, statistics.stdev(grew))),
+        round(statistics.fmean(each.found_bytes(LIMIT) for each in diffs)),
+    )
     grown = [
         record(command, folder / f"{name}-{n}-grown-{more}.atlas", more, seeds[sizes[0] + n])
         for n in range(sizes[1])

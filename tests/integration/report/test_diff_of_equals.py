@@ -20,12 +20,11 @@ SEED = 1000
     ("name", "by"), [("blocks", "live"), ("blocks", "resident"), ("dicts", "resident")]
 )
 def test_equal_runs_pass_and_a_growth_is_found(tmp_path: Path, name: str, by: Metric) -> None:
-    """Of 6 pairs of equal runs none fails; a growth of 1 MiB and 3 standard errors is found in 9 of 12 pairs.
+    """Of 6 pairs of equal runs none fails; a growth that diff says it finds is found in 9 of 12 pairs.
 
-    The pairs share runs: one unlucky run of four counts in three pairs. By live the error E is 4.6 MB, the limit of equal
-    runs 3.1 E and the growth 3.2 E, so that it is found in 55 % only (docs/report/diff.md): in 3 of 12 pairs at least.
+    The pairs share runs: one unlucky run of four counts in three pairs.
     """
     found = judge(name, commands(tmp_path)[name], tmp_path, (4, 3), by, SEED)
     assert (found.pairs, found.failed) == (6, 0), found
     assert found.changed <= 1, found
-    assert found.found >= found.grown_pairs - (9 if by == "live" else 3), found
+    assert found.found >= found.grown_pairs - 3, found
