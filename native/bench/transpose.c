@@ -108,12 +108,16 @@ static void split(const struct matrix *m, struct matrix *one, struct matrix *oth
 		      : part(m, 0, half, m->rows, m->columns - half);
 }
 
+/* leaf NULL: a leaf without vectors. */
 static void halve_to(const struct matrix *m, const struct kernel *leaf)
 {
 	struct matrix one, other;
 
-	if (m->rows <= leaf->rows && m->columns <= leaf->columns) {
-		transpose_block(leaf, m, m->from);
+	if (m->rows <= (leaf ? leaf->rows : LEAF) && m->columns <= (leaf ? leaf->columns : LEAF)) {
+		if (leaf)
+			transpose_block(leaf, m, m->from);
+		else
+			by_rows(m);
 		return;
 	}
 	split(m, &one, &other);
@@ -143,15 +147,7 @@ static void halve_and_choose(const struct matrix *m, struct choice *choice)
 
 static void halve_plainly(const struct matrix *m)
 {
-	struct matrix one, other;
-
-	if (m->rows <= LEAF && m->columns <= LEAF) {
-		by_rows(m);
-		return;
-	}
-	split(m, &one, &other);
-	halve_plainly(&one);
-	halve_plainly(&other);
+	halve_to(m, NULL);
 }
 
 /* Cache-oblivious: the longer side is halved until a part fits a cache of any size. Where the recursion

@@ -186,7 +186,7 @@ static int read_runs(const struct frames *frames, int fd, uint64_t *values)
 	return 0;
 }
 
-/* 0: no frame; ABSENT: a frame without an entry in the table. */
+/* 0: no frame; ABSENT: a frame without an entry in the table; 1: one that is left out, as mapped once. */
 static uint64_t look_up(const struct frames *frames, const uint64_t *values, uint64_t entry)
 {
 	uint64_t frame = entry & ENTRY_FRAME, below;
@@ -195,6 +195,8 @@ static uint64_t look_up(const struct frames *frames, const uint64_t *values, uin
 		return 0;
 	if (frame >= frames->limit)
 		return MEMATLAS_MAPS_ABSENT;
+	if (entry & frames->without)
+		return 1;
 	below = frames->seen[frame / 64] & ((1ULL << frame % 64) - 1);
 	return values[frames->below[frame / 64] + (uint64_t)__builtin_popcountll(below)];
 }
@@ -218,14 +220,7 @@ static int join_counts(uint64_t limit, const uint64_t *entries, uint64_t count, 
 	struct frames shared = {.limit = limit, .without = ENTRY_EXCLUSIVE};
 	int error = frames_collect(&shared, entries, count);
 
-	if (!error)
-		error = read_runs(&shared, fd, values);
-	for (uint64_t at = 0; !error && at < count; at++)
-		ret[at] = has_frame(entries[at]) && entries[at] & ENTRY_EXCLUSIVE &&
-					  (entries[at] & ENTRY_FRAME) < limit
-				  ? 1
-				  : look_up(&shared, values, entries[at]);
-	return error;
+	return error ? error : join_table(&shared, entries, count, fd, values, ret);
 }
 
 /* Tables may differ in length. A descriptor below 0 stands for a table that is not asked for. */
