@@ -36,6 +36,16 @@ def format_bytes(size: float) -> str:
     return f"{value:.{digits}f} {_UNITS[power]}iB"
 
 
+def format_estimate(size: float, error: float) -> str:
+    """Format bytes with one standard error: "12.3 MiB ± 512 KiB"; without one if the error is 0."""
+    return f"{format_bytes(size)} ± {format_bytes(error)}" if error else format_bytes(size)
+
+
+def format_change(size: float) -> str:
+    """Format a difference of bytes, with a sign unless it is 0: "+1.50 KiB", "-12 B"."""
+    return f"+{format_bytes(size)}" if size > 0 else format_bytes(size)
+
+
 def format_page_size(size: int) -> str:
     """Format a power of two as page sizes are named: "4K", "2M", "1G"."""
     power = min(max(size.bit_length() - 1, 0) // 10, len(_UNITS))

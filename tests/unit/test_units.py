@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from mematlas.units import (
     format_bytes,
+    format_change,
     format_duration,
+    format_estimate,
     format_page_size,
     format_percent,
     parse_bytes,
@@ -132,3 +134,10 @@ def test_page_sizes_are_written(size: int, text: str) -> None:
 def test_shares_are_written(part: float, whole: float, digits: int, text: str) -> None:
     """A share is written in percent; what would round to nothing is written as below the last digit."""
     assert format_percent(part, whole, digits=digits) == text
+
+
+def test_estimates_and_changes_have_their_signs() -> None:
+    """An error of 0 is left out, and a change of 0 has no sign."""
+    assert format_estimate(3 << 20, 512 << 10) == "3.00 MiB ± 512 KiB"
+    assert format_estimate(3 << 20, 0) == "3.00 MiB"
+    assert [format_change(size) for size in (1536, -12, 0)] == ["+1.50 KiB", "-12 B", "0 B"]

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mematlas.pytest.limits import unseen_bytes, with_error
-from mematlas.units import format_bytes
+from mematlas.pytest.limits import unseen_bytes
+from mematlas.units import format_bytes, format_estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def title(results: Results) -> str:
     total = sum(each.allocated_bytes for each in figures)
     error = round(math.sqrt(sum(each.allocated_error_bytes**2 for each in figures)))
     unit = "test" if len(figures) == 1 else "tests"
-    return f"mematlas: {len(figures)} {unit}, {with_error(total, error)} allocated"
+    return f"mematlas: {len(figures)} {unit}, {format_estimate(total, error)} allocated"
 
 
 def table(results: Results, most: int) -> Iterator[str]:
@@ -67,7 +67,7 @@ def _cells(figures: TestFigures) -> tuple[str, ...]:
     )
     unseen = unseen_bytes(figures.sample_bytes)
     return tuple(
-        f"< {format_bytes(unseen)}" if not size and unseen else with_error(size, error)
+        f"< {format_bytes(unseen)}" if not size and unseen else format_estimate(size, error)
         for size, error in pairs
     )
 

@@ -12,7 +12,7 @@ from mematlas.report.bad_frees import place
 from mematlas.report.model.leaks import LIKELY, PAGE_TABLES, LeakVerdict
 from mematlas.report.quantities import count
 from mematlas.report.titles import PART_TITLES
-from mematlas.units import format_bytes, format_duration
+from mematlas.units import format_bytes, format_duration, format_estimate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def growth_sentence(leaks: Leaks, of_bytes: int = 0) -> str:
     if not growth or grown * _SMALL < of_bytes:
         return ""
     error = round(math.hypot(*(each.error_bytes for each in growth)))
-    size = format_bytes(grown) + (f" ± {format_bytes(error)}" if error else "")
+    size = format_estimate(grown, error)
     largest = growth[0]
     return (
         f" RSS outside live allocations grew by {size} from {format_duration(largest.since_s)} to the end: "
@@ -120,7 +120,7 @@ def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:
             yield f"{_size(found)} {TITLES[verdict]}", verdict is LeakVerdict.GROWING
     if leaks.growth:
         error = leaks.grown_error_bytes
-        size = format_bytes(leaks.grown_bytes) + (f" ± {format_bytes(error)}" if error else "")
+        size = format_estimate(leaks.grown_bytes, error)
         yield f"{size} of growth no live allocation explains", True
     unclear = leaks.sum_of(LeakVerdict.UNCLEAR)
     if unclear.leaks:

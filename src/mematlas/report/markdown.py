@@ -14,7 +14,7 @@ from mematlas.recording.ownership import owning_frame
 from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report import leaks as words
 from mematlas.report.answer import answer_spans
-from mematlas.units import format_bytes, format_percent
+from mematlas.units import format_bytes, format_change, format_estimate, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,7 +98,7 @@ def render_diff(diff: Diff, *, top: int, every: bool = False) -> Iterator[str]:
     )
     yield (
         f"### {titles.DIFF_TITLES[diff.by]}: {format_bytes(total.before)} → "
-        f"{format_bytes(total.after)}, {_signed(total.bytes)}{_error(total)}{sure}"
+        f"{format_bytes(total.after)}, {format_change(total.bytes)}{quantities.change_error(total)}{sure}"
     )
     yield ""
     for side, command, moment in zip("AB", diff.commands, diff.moments, strict=True):
@@ -118,7 +118,7 @@ def render_diff(diff: Diff, *, top: int, every: bool = False) -> Iterator[str]:
         yield ""
         yield plain(f"{quantities.count(len(shown) - top, 'more line')} (--top N).")
     if chance:
-        together = _signed(sum(each.bytes for each in chance))
+        together = format_change(sum(each.bytes for each in chance))
         yield ""
         yield plain(f"{together} in {quantities.count(len(chance), 'line')} within chance.")
     yield ""
@@ -157,7 +157,7 @@ def _lines(ranked: list[LineStats], by: str, top: int, directory: str) -> Iterat
     known = [line for line in ranked if line.bytes[by] > 0]
     rows = [
         (
-            _estimate(line.bytes[by], round(line.variance_of(by) ** 0.5)),
+            format_estimate(line.bytes[by], round(line.variance_of(by) ** 0.5)),
             str(line.live_count) if line.live_count > 0 else "",
             *_place(line.frame, directory),
         )
@@ -174,7 +174,7 @@ def _lines(ranked: list[LineStats], by: str, top: int, directory: str) -> Iterat
 def _leak(leak: Leak, directory: str) -> tuple[str, ...]:
     function, place = _place(owning_frame(leak.frames), directory)
     return (
-        _estimate(leak.live_bytes, leak.error_bytes),
+        format_estimate(leak.live_bytes, leak.error_bytes),
         plain(words.blocks(leak).removesuffix(" blocks").removesuffix(" block")),
         str(leak.verdict),
         f"{function} {place}",
@@ -192,7 +192,7 @@ def _growth(leaks: Leaks) -> Iterator[str]:
     yield ""
     rows = [
         (
-            _estimate(each.bytes, each.error_bytes),
+            format_estimate(each.bytes, each.error_bytes),
             plain(words.growth_name(each)),
             plain(words.growth_evidence(each)),
         )
@@ -203,7 +203,7 @@ def _growth(leaks: Leaks) -> Iterator[str]:
 
 def _change(change: StackChange, directory: str) -> tuple[str, ...]:
     return (
-        f"{_signed(change.bytes)}{_error(change)}",
+        f"{format_change(change.bytes)}{quantities.change_error(change)}",
         format_bytes(change.before),
         format_bytes(change.after),
         " ".join(_place(owning_frame(change.frames), directory)),
@@ -239,17 +239,3 @@ def _footer(head: str, notes: Sequence[str]) -> Iterator[str]:
         yield f"- {plain(shorten(note, 400))}"
     yield ""
     yield "</details>"
-
-
-def _estimate(size: int, error: int) -> str:
-    return f"{format_bytes(size)} ± {format_bytes(error)}" if error else format_bytes(size)
-
-
-def _signed(size: int) -> str:
-    return f"+{format_bytes(size)}" if size > 0 else format_bytes(size)
-
-
-def _error(change: StackChange) -> str:
-    if change.error_bytes is None:
-        return " ± unknown"
-    return f" ± {format_bytes(change.error_bytes)}" if change.error_bytes else ""

@@ -12,12 +12,20 @@ from mematlas.units import format_bytes, format_duration, format_percent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mematlas.report.model.diff import StackChange
     from mematlas.report.model.report import IdleSummary, PageFaults
 
 
 def count(number: int, noun: str) -> str:
     """Format a count: "1 block", "2,000 blocks"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def change_error(change: StackChange) -> str:
+    """Format the standard error behind a change: " ± 1.50 KiB", " ± unknown", "" where the change is exact."""
+    if change.error_bytes is None:
+        return " ± unknown"
+    return f" ± {format_bytes(change.error_bytes)}" if change.error_bytes else ""
 
 
 def lifetimes(blocks: Sequence[int]) -> str:

@@ -13,7 +13,7 @@ from mematlas.present.html.markup import safe
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, run_facts, titles
 from mematlas.report.answer import answer_spans
-from mematlas.units import format_bytes, format_percent
+from mematlas.units import format_bytes, format_estimate, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,7 +120,7 @@ def _lines(report: Report, ranked: list[LineStats], directory: str, top: int) ->
     yield '<th class="n">blocks</th><th>line</th></tr></thead><tbody>'
     for line in shown[:top]:
         error = round(math.sqrt(line.variance_of(by)))
-        size = format_bytes(line.bytes[by]) + (f" ± {format_bytes(error)}" if error else "")
+        size = format_estimate(line.bytes[by], error)
         blocks = f"{line.live_count:,}" if line.live_count > 0 else ""
         yield f'<tr><td class="n">{size}<i style="width:{100 * line.bytes[by] / most:.1f}%"></i></td>'
         yield f'<td class="n">{blocks}</td><td class="where">{_place(line, directory)}</td></tr>'

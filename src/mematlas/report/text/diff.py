@@ -11,7 +11,7 @@ from mematlas.present.printable import clean
 from mematlas.recording.ownership import owning_frame
 from mematlas.report import frame_names, quantities, titles
 from mematlas.report.text.page import FramePrinter, title, write
-from mematlas.units import format_bytes
+from mematlas.units import format_bytes, format_change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,11 +70,11 @@ def _section(
         write(Text(f"  {'':>12}  {more} (--top N)", "dim"), console)
     if listed.chance:
         count = quantities.count(len(listed.chance), kind)
-        together = _signed(sum(each.bytes for each in listed.chance))
+        together = format_change(sum(each.bytes for each in listed.chance))
         write(Text(f"  {together:>12}  in {count} within chance (--all)", "dim"), console)
     if name == "Lines" and diff.rest.bytes:
         where = "in no line: allocator slack, stacks, mappings of the kernel"
-        write(Text(f"  {_signed(diff.rest.bytes):>12}  {where}", "dim"), console)
+        write(Text(f"  {format_change(diff.rest.bytes):>12}  {where}", "dim"), console)
 
 
 def _total(diff: Diff, page: FramePrinter) -> Text:
@@ -84,8 +84,8 @@ def _total(diff: Diff, page: FramePrinter) -> Text:
         text.append(f"{mark} ", "dim").append(page.limited(clean(command), 200))
         text.append(f"  {clean(moment.words)}\n", "dim")
     text.append(f"\n{titles.DIFF_TITLES[diff.by]}: {format_bytes(total.before)}")
-    text.append(f" → {format_bytes(total.after)}, ").append(_signed(total.bytes), _ink(total))
-    text.append(_error(total), "dim")
+    text.append(f" → {format_bytes(total.after)}, ").append(format_change(total.bytes), _ink(total))
+    text.append(quantities.change_error(total), "dim")
     if not total.certain and total.bytes and total.error_bytes is not None:
         text.append(", within chance", "dim")
     if diff.unlike:
@@ -94,25 +94,15 @@ def _total(diff: Diff, page: FramePrinter) -> Text:
 
 
 def _change(page: FramePrinter, change: StackChange) -> Text:
-    first = Text("  ").append(_signed(change.bytes).rjust(12), _ink(change)).append("  ")
+    first = Text("  ").append(format_change(change.bytes).rjust(12), _ink(change)).append("  ")
     text = page.hanging(first, page.located(owning_frame(change.frames)), _INDENT)
-    phrase = f"{format_bytes(change.before)} → {format_bytes(change.after)}{_error(change)}"
+    phrase = f"{format_bytes(change.before)} → {format_bytes(change.after)}{quantities.change_error(change)}"
     if not change.certain:
         phrase += ", within chance"
     for words in filter(None, (phrase, page.callers(change.frames))):
         indent = Text(" " * _INDENT)
         text.append("\n").append_text(page.hanging(indent, Text(words, "dim"), _INDENT))
     return text
-
-
-def _signed(size: int) -> str:
-    return f"+{format_bytes(size)}" if size > 0 else format_bytes(size)
-
-
-def _error(change: StackChange) -> str:
-    if change.error_bytes is None:
-        return " ± unknown"
-    return f" ± {format_bytes(change.error_bytes)}" if change.error_bytes else ""
 
 
 def _ink(change: StackChange) -> str:

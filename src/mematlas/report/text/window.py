@@ -10,7 +10,7 @@ from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.report import frame_names, quantities, run_facts, timeline, titles
 from mematlas.report.text.page import FramePrinter, title, write
-from mematlas.units import format_bytes, format_duration, format_percent
+from mematlas.units import format_bytes, format_duration, format_estimate, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,10 +52,8 @@ def _header(window: Window, page: FramePrinter) -> Text:
     if not window.complete:
         text.append("\n" + titles.CUT_SHORT, "yellow")
     end = format_duration(window.end_s)
-    error = f" ± {format_bytes(window.error_bytes)}" if window.error_bytes else ""
-    text.append(
-        f"\n\n{format_bytes(window.bytes)}{error} in {quantities.count(window.count, 'block')}"
-    )
+    size = format_estimate(window.bytes, window.error_bytes)
+    text.append(f"\n\n{size} in {quantities.count(window.count, 'block')}")
     text.append(f", allocated from {format_duration(window.start_s)} ")
     still = "still live at the end" if window.to_the_end else "still live then"
     text.append(f"to {'the end' if window.to_the_end else end}, {still}.")

@@ -9,7 +9,7 @@ from rich.text import Text
 from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.report import run_facts, timeline, titles
-from mematlas.units import format_bytes, format_duration, format_percent
+from mematlas.units import format_bytes, format_duration, format_estimate, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,8 +82,8 @@ def render_window_heading(window: Window, ranked: list[LineStats], words: str) -
     """Render what a window of the last seconds allocated and left live."""
     span = format_duration(window.end_s - window.start_s)
     text = Text(f"last {span}", "bold")
-    error = f" ± {format_bytes(window.error_bytes)}" if window.error_bytes else ""
-    text.append(f": {format_bytes(window.bytes)}{error} allocated since and live now", "dim")
+    size = format_estimate(window.bytes, window.error_bytes)
+    text.append(f": {size} allocated since and live now", "dim")
     return text.append_text(_filtered(ranked, "live", words))
 
 
