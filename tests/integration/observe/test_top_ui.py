@@ -320,7 +320,7 @@ def test_missing_textual_is_one_line(tmp_path: Path) -> None:
 
 def test_a_filter_without_match_says_so_and_ctrl_c_quits() -> None:
     """An empty list has words; Ctrl-C ends the interface, also while the filter has the focus."""
-    app = live("no process has this name at all")
+    app = live("qzxj-no-such-process")  # the words of a sentence match some command lines
 
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: any("No process matches" in line for line in lines(app)))

@@ -116,6 +116,7 @@ def test_search_by_expression_steps_through_its_hits(show: Callable[..., Any]) -
     page.click("#hit-next")
     assert page.inner_text("#detail b") == "load_orders"
     page.click("#hits summary")
+    page.wait_for_selector("#hits li")  # the browser reports an opened <details> later
     assert page.locator("#hits li").count() == 2
     page.fill("#search", "concat(")  # no expression, so it is text
     assert page.inner_text("#matched") == "nothing matched"
