@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from mematlas.present import progress
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable, Iterator
 
 _OPTIONS = {
@@ -116,8 +115,11 @@ def find_pager() -> str | None:
     command = command.strip()
     if command in _NO_PAGER:
         return None
-    if _SHELL_LETTERS.isdisjoint(command) and shutil.which(command) is None:
-        return None
+    if _SHELL_LETTERS.isdisjoint(command):
+        import shutil  # not at the start of each command: most need no pager
+
+        if shutil.which(command) is None:
+            return None
     return command
 
 
@@ -139,6 +141,8 @@ def terminal_output(*, paged: bool) -> Iterator[None]:
 
 def _start(command: str, encoding: str) -> subprocess.Popen[str] | None:
     """Start the pager; None if that fails."""
+    import subprocess
+
     options = {name: value for name, value in _OPTIONS.items() if name not in os.environ}
     with suppress(OSError):
         return subprocess.Popen(  # noqa: S602 - the user's own command, as git runs it

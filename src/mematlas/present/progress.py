@@ -40,7 +40,7 @@ class _ProgressLine:
             self._text = text
             if self._drawn is not None:
                 progress, task = self._drawn
-                progress.update(task, description=_one_line(text))
+                progress.update(task, description=clean(text))
 
     def end(self) -> None:
         """Remove the line; it does not come back."""
@@ -56,7 +56,7 @@ class _ProgressLine:
         progress, task = self._made()
         with self._lock:
             if not self._over.is_set():
-                progress.update(task, description=_one_line(self._text))
+                progress.update(task, description=clean(self._text))
                 progress.start()
                 self._drawn = progress, task
 
@@ -84,10 +84,6 @@ class _ProgressLine:
 
 
 _current: _ProgressLine | None = None
-
-
-def _one_line(text: str) -> str:
-    return clean(text)
 
 
 def step(text: str) -> None:
