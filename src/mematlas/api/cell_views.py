@@ -19,7 +19,7 @@ def cell_html(recording: Recording, top: int = TOP) -> str:
     from mematlas.report.analyse.lines import lines
     from mematlas.report.html.cell import render_cell
 
-    rename_files(recording, cell_names())
+    rename_files(recording, cell_names(cell_numbers(_running_shell())))
     report = recording.report()
     ranked = lines(report.stacks, report.main_metric)
     return render_cell(report, ranked, recording.leaks(), top)
@@ -45,20 +45,27 @@ def summary_text(recording: Recording, top: int = TOP) -> str:
     return written.getvalue().rstrip()
 
 
-def cell_names() -> dict[str, str]:
-    """Return "In [2]" for the file of each cell of the running notebook; empty outside of one."""
-    ipython: Any = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
+def cell_names(numbers: Mapping[str, int]) -> dict[str, str]:
+    """Return "In [2]" for each file of a cell, by the numbers of the cells."""
+    return {str(file): f"In [{number}]" for file, number in numbers.items()}
+
+
+def cell_numbers(shell: Any) -> dict[str, int]:
+    """Return the number of the cell of each file that IPython made up; empty where IPython does not tell."""
     found = getattr(getattr(shell, "compile", None), "_filename_map", None)
-    if not isinstance(found, dict):
-        return {}
-    return {str(file): f"In [{number}]" for file, number in found.items()}
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _running_shell() -> Any:
+    """Return the shell of the running notebook; None outside of one."""
+    ipython: Any = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython else None
 
 
 def rename_files(recording: Recording, names: Mapping[str, str]) -> None:
     """Rename the source files of a recording, in all views of it."""
     whole = recording._data.frames  # noqa: SLF001 - of the same package
-    for index, known in whole.items():
+    for index, known in whole.items() if names else ():
         changed = {
             word: tuple(
                 replace(frame, file=names.get(frame.file or "", frame.file)) for frame in frames

@@ -7,16 +7,15 @@ or gets another meaning.
 from __future__ import annotations
 
 import json
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from mematlas.errors import UsageError
+from mematlas.present.json_schema import schema, schema_names
 
 if TYPE_CHECKING:
     import argparse
 
 EXAMPLES = ("schema", "schema report")
-_ENDING = "-1.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,21 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a schema, or list them all."""
-    folder = resources.files("mematlas.present").joinpath("schemas")
-    names = sorted(
-        each.name.removesuffix(_ENDING) for each in folder.iterdir() if each.name.endswith(_ENDING)
-    )
+    names = schema_names()
     if arguments.name is None:
         for name in names:
-            print(f"{name:<10} {_read(name)['title']}")
+            print(f"{name:<10} {schema(name)['title']}")
         return 0
     if arguments.name not in names:
         raise UsageError(f"{arguments.name!r} has no schema; choose of {', '.join(names)}")
-    print(json.dumps(_read(arguments.name), indent=2))
+    print(json.dumps(schema(arguments.name), indent=2))
     return 0
-
-
-def _read(name: str) -> dict[str, object]:
-    folder = resources.files("mematlas.present").joinpath("schemas")
-    found: dict[str, object] = json.loads(folder.joinpath(f"{name}{_ENDING}").read_text("utf-8"))
-    return found

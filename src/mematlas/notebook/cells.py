@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mematlas.api.cell_views import cell_html, rename_files, summary_text
+from mematlas.api.cell_views import (
+    cell_html,
+    cell_names,
+    cell_numbers,
+    rename_files,
+    summary_text,
+)
 
 if TYPE_CHECKING:
     from mematlas.api.recording import Recording
@@ -32,16 +38,8 @@ def name_cells(recording: Recording, shell: Any, inner: dict[str, int]) -> Recor
 
     `inner`: files of cells that a magic ran, with the numbers of the cells of these magics.
     """
-    numbers = {**cell_numbers(shell), **inner}
-    if numbers:
-        rename_files(recording, {file: f"In [{number}]" for file, number in numbers.items()})
+    rename_files(recording, cell_names({**cell_numbers(shell), **inner}))
     return recording
-
-
-def cell_numbers(shell: Any) -> dict[str, int]:
-    """Return the number of the cell of each file that IPython made up; empty where IPython does not tell."""
-    found = getattr(shell.compile, "_filename_map", None)
-    return dict(found) if isinstance(found, dict) else {}
 
 
 def latest(numbers: dict[str, int]) -> int:

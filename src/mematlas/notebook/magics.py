@@ -10,11 +10,12 @@ from IPython.core.error import UsageError as MagicUsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 
+from mematlas.api.cell_views import cell_numbers
 from mematlas.api.in_process import trace
 from mematlas.api.recording import html_page
 from mematlas.api.recording import open as open_recording
 from mematlas.errors import MematlasError
-from mematlas.notebook.cells import CellResult, cell_numbers, latest, name_cells
+from mematlas.notebook.cells import CellResult, latest, name_cells
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

@@ -68,13 +68,15 @@ def in_ascii(text: Text) -> Text:
 
 def bar(share: float, width: int, console: Console) -> str:
     """Draw a bar of `width` columns, filled to `share` (0 to 1)."""
-    share = min(1.0, max(0.0, share))
     if plain(console):
-        return ("#" * round(share * width)).ljust(width)
-    eighths = round(share * width * 8)
-    if share > 0 and eighths == 0:
-        eighths = 1
-    full, rest = divmod(eighths, 8)
+        return ("#" * round(min(1.0, max(0.0, share)) * width)).ljust(width)
+    return blocks(share, width)
+
+
+def blocks(share: float, width: int) -> str:
+    """Draw a bar in eighths of a column; a share above 0 has one at least."""
+    share = min(1.0, max(0.0, share))
+    full, rest = divmod(max(round(share * width * 8), share > 0), 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 

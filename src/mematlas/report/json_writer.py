@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import LONGEST
@@ -40,13 +39,6 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _SITES = 1000
-
-
-def schema(command: str) -> dict[str, Any]:
-    """Return the JSON Schema (version 1) of a command's output."""
-    text = resources.files("mematlas.present").joinpath("schemas", f"{command}-1.json").read_text()
-    whole: dict[str, Any] = json.loads(text)
-    return whole
 
 
 def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:

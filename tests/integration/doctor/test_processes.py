@@ -18,7 +18,7 @@ from applied_fixes import applies, rss
 from machine_state import as_nobody
 from mematlas.cli import main
 from mematlas.doctor import read
-from mematlas.report.json_writer import schema
+from mematlas.present.json_schema import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from mematlas.present.json_schema import schema
 from mematlas.recording import read
 from mematlas.report.analyse.diff import compare
-from mematlas.report.json_writer import schema
 
 if TYPE_CHECKING:
     from pathlib import Path

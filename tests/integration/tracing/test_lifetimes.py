@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from mematlas.present.json_schema import schema
 from mematlas.recording import read
 from mematlas.report.analyse.spans import make_spans
 from mematlas.report.analyse.window import make_window
-from mematlas.report.json_writer import schema
 from traced_runs import MEMATLAS, PROGRAMS, Traced, ask, named
 
 if TYPE_CHECKING:

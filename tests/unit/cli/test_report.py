@@ -12,8 +12,8 @@ import pytest
 
 import synthetic_recording
 from mematlas.cli import main
+from mematlas.present.json_schema import schema
 from mematlas.report.export.csv import _cell
-from mematlas.report.json_writer import schema
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,11 +9,12 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+from mematlas.present.json_schema import schema
 from mematlas.recording.model import Frame
 from mematlas.report.analyse.call_tree import make_call_tree
 from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.packages import package_of, sum_packages
-from mematlas.report.json_writer import render_call_tree, render_packages, schema
+from mematlas.report.json_writer import render_call_tree, render_packages
 from mematlas.report.model.report import StackStats
 from mematlas.report.text.call_tree import TreeLimits
 from mematlas.report.text.call_tree import render_call_tree as draw_tree

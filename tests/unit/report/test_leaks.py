@@ -13,6 +13,7 @@ import pytest
 import reports
 import synthetic_recording
 from mematlas.cli import main
+from mematlas.present.json_schema import schema
 from mematlas.recording import Writer, read
 from mematlas.recording.model import AGE_MATRIX_DTYPE, ALIVE, AgeMatrix, Frame, Sampling
 from mematlas.report import leaks as words
@@ -20,7 +21,6 @@ from mematlas.report.analyse import leaks as leaks_module
 from mematlas.report.analyse.leak_table import LeakTable
 from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.analyse.trend import find_trend, sample_times
-from mematlas.report.json_writer import schema
 from mematlas.report.model.leaks import LIKELY, LeakVerdict, VerdictSum
 
 if TYPE_CHECKING:

@@ -37,14 +37,11 @@ def at_peak(
     """
     known = sharing or {}
     several = len({each.process for each in snapshots}) > 1
-    ends = {process.index: process.end_s for process in processes}
     family_of = families(processes)
-    current: dict[int, Snapshot] = {}
     best: dict[bool, tuple[int, list[Snapshot]]] = {}
-    ordered = sorted(snapshots, key=lambda each: each.time_s)
-    for number, snapshot in enumerate(ordered):
-        current = _running(current, ends, snapshot.time_s) | {snapshot.process: snapshot}
-        later = ordered[number + 1] if number + 1 < len(ordered) else None
+    seen = list(_seen(snapshots, processes))
+    following = [*(snapshot for snapshot, _ in seen[1:]), None]
+    for (snapshot, current), later in zip(seen, following, strict=False):
         if later and later.moment_s is not None and later.moment_s == snapshot.moment_s:
             continue  # others of this moment follow
         weight = sum(
@@ -68,23 +65,23 @@ def _choose(
 
 def highest_seen(snapshots: Sequence[Snapshot], processes: Sequence[Process]) -> int:
     """Return the highest sum of the RSS that the last snapshots of running processes have."""
+    return max((_rss(current.values()) for _, current in _seen(snapshots, processes)), default=0)
+
+
+def _seen(
+    snapshots: Sequence[Snapshot], processes: Sequence[Process]
+) -> Iterator[tuple[Snapshot, dict[int, Snapshot]]]:
+    """Yield each snapshot in the order of time, with the last one of each process that runs then."""
     ends = {process.index: process.end_s for process in processes}
     current: dict[int, Snapshot] = {}
-    best = 0
     for snapshot in sorted(snapshots, key=lambda each: each.time_s):
-        current = _running(current, ends, snapshot.time_s) | {snapshot.process: snapshot}
-        best = max(best, _rss(current.values()))
-    return best
-
-
-def _running(
-    current: Mapping[int, Snapshot], ends: Mapping[int, float | None], time_s: float
-) -> dict[int, Snapshot]:
-    return {
-        index: each
-        for index, each in current.items()
-        if (end := ends.get(index)) is None or end >= time_s
-    }
+        current = {
+            index: each
+            for index, each in current.items()
+            if (end := ends.get(index)) is None or end >= snapshot.time_s
+        }
+        current[snapshot.process] = snapshot
+        yield snapshot, current
 
 
 def _is_of_one_moment(snapshots: Collection[Snapshot], family_of: Mapping[int, int]) -> bool:

@@ -117,7 +117,7 @@ def _at_own_peaks(table: StackTable, seen: Mapping[int, Seen]) -> tuple[Floats, 
         if known is None:
             continue
         rows = order[start:end]
-        at = table.stack[rows].astype(np.int64) << 8 | table.kind[rows]
+        at = table.keys(rows)
         resident[rows] = _values(known.resident, at, "resident_bytes")
         if known.peak is not None:
             peak[rows] = _values(known.peak, at, "peak_bytes")

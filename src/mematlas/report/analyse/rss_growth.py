@@ -66,10 +66,10 @@ def _of(process: Process, looks: Sequence[Snapshot]) -> Iterator[RssGrowth]:
     least = max(_LEAST, looks[-1].rss_bytes / _SMALL)
     own = np.array([[own_bytes(each) for each in looks]], np.float64)
     if _grows(times, own, np.zeros_like(own))[0]:
-        left = float(own[0, -1] - _at(times, own, third)[0])
+        left = float(own[0, -1] - trend.at(times, third, own)[0])
         names, sizes, errors = _parts(looks)
         growing = _grows(times, sizes, errors**2)
-        base, doubt = _at(times, sizes, third), _at(times, errors, third)
+        base, doubt = trend.at(times, third, sizes), trend.at(times, third, errors)
         for row in np.argsort(base - sizes[:, -1]).tolist():
             grown = min(float(sizes[row, -1] - base[row]), left)
             error = math.hypot(float(doubt[row]), float(errors[row, -1]))
@@ -77,7 +77,7 @@ def _of(process: Process, looks: Sequence[Snapshot]) -> Iterator[RssGrowth]:
                 left -= grown
                 yield _growth(process, looks, names[row], sizes[row, -1], grown, error, third)
     tables = np.array([[each.page_table_bytes or 0 for each in looks]], np.float64)
-    grown = float(tables[0, -1] - _at(times, tables, third)[0])
+    grown = float(tables[0, -1] - trend.at(times, third, tables)[0])
     if tables.all() and grown >= least and _grows(times, tables, np.zeros_like(tables))[0]:
         yield _growth(process, looks, (PAGE_TABLES, ""), tables[0, -1], grown, 0.0, third)
 
@@ -126,8 +126,3 @@ def _grows(times: Floats, values: Floats, variances: Floats) -> NDArray[np.bool_
         above = values[:, :until] - values[:, :1]
         found &= trend.grew(times[:until], above, variances[:, :until])
     return found
-
-
-def _at(times: Floats, values: Floats, when: float) -> Floats:
-    """Interpolate every row at one time."""
-    return np.array([np.interp(when, times, row) for row in values], np.float64)

@@ -71,7 +71,7 @@ def find_trend(
     first, last = float(times[0]), float(times[-1])
     third = (last - first) / 3
     final = np.maximum(values[:, -1], 1e-9)
-    before, noise = _at(times, last - third, values), _at(times, last - third, variances)
+    before, noise = at(times, last - third, values), at(times, last - third, variances)
     added = values[:, -1] - before
     common = (
         kept * np.minimum(variances[:, -1], noise) if gone is None else np.maximum(noise - gone, 0)
@@ -83,7 +83,7 @@ def find_trend(
     growing = (late >= LATE) & (added > ERRORS * error) & rises
     centred = times - times.mean()
     slope = (values @ centred) / float(centred @ centred)
-    early, doubt = _at(times, first + third, values), _at(times, first + third, variances)
+    early, doubt = at(times, first + third, values), at(times, first + third, variances)
     even = values[:, -1] / 3  # what each third of the time adds of even growth
     turned = np.maximum(noise - common, 0)
     # A third of the blocks falls into a third of the time: a binomial count, of which each sample adds its square.
@@ -100,7 +100,7 @@ def find_trend(
 def grew(times: Floats, values: Floats, variances: Floats) -> Bools:
     """Return which rows rose to the end, of values above those of the first time. Samples are independent."""
     third = float(times[-1]) - float(times[-1] - times[0]) / 3
-    before, noise = _at(times, third, values), _at(times, third, variances)
+    before, noise = at(times, third, values), at(times, third, variances)
     added = values[:, -1] - before
     error = np.sqrt(variances[:, -1] + noise)
     last = np.maximum(values[:, -1], 1e-9)
@@ -108,7 +108,7 @@ def grew(times: Floats, values: Floats, variances: Floats) -> Bools:
     return found
 
 
-def _at(times: Floats, when: float, values: Floats) -> Floats:
+def at(times: Floats, when: float, values: Floats) -> Floats:
     """Interpolate every row at one time."""
     right = int(np.clip(np.searchsorted(times, when), 1, len(times) - 1))
     share = (when - times[right - 1]) / (times[right] - times[right - 1])

@@ -8,6 +8,7 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
+from mematlas.present import drawing
 from mematlas.present.printable import shorten
 from mematlas.report import frame_names
 from mematlas.units import format_bytes, format_percent
@@ -20,7 +21,6 @@ _NUMBER, _SHARE, _BAR = 10, 6, 12
 _BAR_FROM, _LIVE_FROM = 100, 120  # columns of the table from which these are shown
 _PADDING = 2  # of each cell, both sides together
 _LEAST = 12  # columns of a function or a location
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 class LineTable(DataTable[Text]):
@@ -62,7 +62,7 @@ class LineTable(DataTable[Text]):
         for line in self.ranked:
             value = line.bytes[by]
             cells = [_right(format_bytes(value), "bold"), _right(format_percent(value, total))]
-            cells += [Text(_bar(value / largest), "cyan")] * has_bar
+            cells += [Text(drawing.blocks(value / largest, _BAR), "cyan")] * has_bar
             cells += [_right(format_bytes(line.bytes["live"]), "dim")] * has_live
             self.add_row(*cells, _located(line.frame, room, directory))
         self._restore(kept)
@@ -89,11 +89,6 @@ class LineTable(DataTable[Text]):
 
 def _right(text: str, style: str = "") -> Text:
     return Text(text, style, justify="right")
-
-
-def _bar(share: float) -> str:
-    full, rest = divmod(max(1, round(share * _BAR * 8)), 8)
-    return "█" * full + (_EIGHTHS[rest] if rest else "")
 
 
 def _located(frame: Frame | None, room: int, directory: str) -> Text:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from mematlas.present.drawing import blocks
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount
 from mematlas.present.theme import ink
@@ -154,10 +155,8 @@ def format_rate(value: float | None) -> str:
 
 
 def _bar(line: TopLine, total: int, *, dark: bool) -> Text:
-    eighths = round((line.pss or 0) / total * BAR * 8) if total else 0
-    full, rest = divmod(min(eighths or bool(line.pss), BAR * 8), 8)
-    bar = "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
-    return Text(f"{bar:<{BAR}} ", ink("accent", dark=dark))
+    share = (line.pss or 0) / total if total else 0.0
+    return Text(f"{blocks(share, BAR)} ", ink("accent", dark=dark))
 
 
 def _name(text: Text, line: TopLine, soft: str, *, dark: bool) -> None:
