@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
-NAME = "mematlas-top-victim"
+NAME = f"mematlas-top-victim-{os.getpid()}"  # another test process has a victim of its own
 VICTIM = """
 import sys
 blocks = [b"x" * (30 << 20)]
