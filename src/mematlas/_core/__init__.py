@@ -41,6 +41,15 @@ if TYPE_CHECKING:
         Traced,
         left_kind,
     )
+    from mematlas._core.heap.blocks import (
+        NO_BLOCK,
+        FindingKind,
+        HeapHandle,
+        Origin,
+        RawFinding,
+        RawRange,
+        TypeKind,
+    )
     from mematlas._core.proc.chunks import HeapWalk, walk_heap
     from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
     from mematlas._core.proc.page_cache import cachestat, mincore_file
@@ -87,6 +96,7 @@ __all__ = [
     "ABSENT",
     "ARRAY_STEPS",
     "MAPS_COLUMNS",
+    "NO_BLOCK",
     "PAGE",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
@@ -97,19 +107,25 @@ __all__ = [
     "Collector",
     "Event",
     "Faults",
+    "FindingKind",
+    "HeapHandle",
     "HeapWalk",
     "LeftKind",
     "MapsColumns",
+    "Origin",
     "PerfFlag",
     "Place",
     "PoolHandle",
     "PoolStats",
     "ProcessCode",
+    "RawFinding",
+    "RawRange",
     "ResidencySnapshot",
     "SessionSettings",
     "StoppedThread",
     "Sums",
     "Traced",
+    "TypeKind",
     "Verdict",
     "add_personality",
     "add_to_counter",
@@ -180,6 +196,7 @@ _MODULES = {
     "collector": (
         "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
+    "heap.blocks": "NO_BLOCK FindingKind HeapHandle Origin RawFinding RawRange TypeKind",
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
     "proc.page_cache": "cachestat mincore_file",

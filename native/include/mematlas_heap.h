@@ -1,0 +1,99 @@
+/* The live blocks of a process and the pointers between them, from a copy of its memory.
+ * Plain declarations only: compiled as C and read by cffi.
+ * Convention: 0 or a count on success, -errno on failure; out-parameters last. */
+
+/* heap/image.c: copied memory. Every read of it is checked against these ranges. */
+enum mematlas_heap_range_kind {
+	MEMATLAS_HEAP_BRK, /* [heap] */
+	MEMATLAS_HEAP_ANONYMOUS,
+	MEMATLAS_HEAP_STACK, /* from the stack pointer less the red zone to the end of the stack */
+	MEMATLAS_HEAP_DATA, /* private writable mapping of a file, and its anonymous tail (.bss) */
+	MEMATLAS_HEAP_CODE, /* not writable: vtables, type names, .eh_frame */
+	MEMATLAS_HEAP_SHARED,
+	MEMATLAS_HEAP_REGISTERS /* general registers of one thread, at a made-up address */
+};
+/* start of the registers of thread number N (its index in the image): this + N * 4096 */
+#define MEMATLAS_HEAP_REGISTERS_START 9223372036854775808ULL
+/* start + size <= next start; pages never resident read as zero */
+struct mematlas_heap_range {
+	uint64_t start;
+	uint64_t size;
+	const uint8_t *bytes; /* stays where it is as long as the heap lives */
+	const uint8_t *pages; /* a byte for each page: 0 no memory, 1 resident, 2 swapped out; NULL: unknown */
+	uint32_t kind; /* enum mematlas_heap_range_kind */
+	uint32_t mapping; /* index of the mapping, for the caller */
+};
+struct mematlas_heap;
+/* `ranges` is copied, the bytes are not. -EINVAL: ranges that overlap or are not ascending. */
+int mematlas_heap_create(const struct mematlas_heap_range *ranges, uint64_t count,
+			 uint64_t page_size, struct mematlas_heap **ret);
+void mematlas_heap_destroy(struct mematlas_heap *heap);
+
+/* heap/blocks.c: blocks of all allocators. Those that read an allocator add blocks in any order;
+ * mematlas_heap_index() sorts them.
+ * After it: address[i] + size[i] <= address[i + 1] */
+enum mematlas_heap_origin {
+	MEMATLAS_HEAP_GLIBC,
+	MEMATLAS_HEAP_GLIBC_MMAPPED,
+	MEMATLAS_HEAP_PYMALLOC,
+	MEMATLAS_HEAP_PYTHON_STATIC, /* objects in .data of an interpreter or extension */
+	MEMATLAS_HEAP_MIMALLOC,
+	MEMATLAS_HEAP_TRACED /* from a recording: exact, with the requested size */
+};
+enum mematlas_heap_layout {
+	MEMATLAS_HEAP_WORDS, /* conservative: every aligned word may point to a block */
+	MEMATLAS_HEAP_OPAQUE, /* no pointers: strings, numbers */
+	MEMATLAS_HEAP_PYTHON /* this and above: read by heap->readers[] */
+};
+enum mematlas_heap_column {
+	MEMATLAS_HEAP_ADDRESS, /* uint64_t */
+	MEMATLAS_HEAP_SIZE, /* uint64_t */
+	MEMATLAS_HEAP_TYPE, /* uint32_t: index of a type */
+	MEMATLAS_HEAP_ORIGIN, /* uint8_t */
+	MEMATLAS_HEAP_LAYOUT, /* uint8_t */
+	MEMATLAS_HEAP_RESIDENT /* uint64_t: resident bytes */
+};
+int mematlas_heap_add(struct mematlas_heap *heap, const uint64_t *addresses, const uint64_t *sizes,
+		      uint64_t count, int origin);
+/* Leaves out the blocks that lie in [start, end): memory that another allocator subdivides. Call it
+ * before the blocks of that allocator are added. */
+int mematlas_heap_subdivide(struct mematlas_heap *heap, uint64_t start, uint64_t end);
+/* Sorts the blocks, cuts those that overlap (a finding each) and builds the index of addresses.
+ * Returns the number of blocks. May be called again after more blocks were added. */
+int64_t mematlas_heap_index(struct mematlas_heap *heap);
+const void *mematlas_heap_column(const struct mematlas_heap *heap, int column);
+/* The block whose [address, address + size) holds `word`, or MEMATLAS_HEAP_NONE. */
+uint32_t mematlas_heap_find(const struct mematlas_heap *heap, uint64_t word);
+#define MEMATLAS_HEAP_NONE 4294967295U
+
+/* heap/types.c: type 0 is "unknown". A name is read by the caller from `key`. */
+enum mematlas_heap_type_kind {
+	MEMATLAS_HEAP_TYPE_UNKNOWN,
+	MEMATLAS_HEAP_TYPE_CPP, /* key: the address of the name in a std::type_info */
+	MEMATLAS_HEAP_TYPE_VTABLE, /* key: the address of a vtable without a type_info */
+	MEMATLAS_HEAP_TYPE_PYTHON, /* key: the address of the type object */
+	MEMATLAS_HEAP_TYPE_PYTHON_PART, /* key: a number, such as "keys of a dict" */
+	MEMATLAS_HEAP_TYPE_CONTENT /* key: a number, such as "text" */
+};
+struct mematlas_heap_type {
+	uint64_t key;
+	uint32_t kind; /* enum mematlas_heap_type_kind */
+	uint32_t padding;
+};
+/* Types by index. Returns their number. */
+int64_t mematlas_heap_types(const struct mematlas_heap *heap, const struct mematlas_heap_type **ret);
+
+/* heap/findings.c: damage and doubts. Nothing else is stopped by them. */
+enum mematlas_heap_finding_kind {
+	MEMATLAS_HEAP_TORN_CHUNK, /* address: the chunk; detail: where reading went on, or 0 */
+	MEMATLAS_HEAP_OVERLAP /* address: the block; detail: the block before */
+};
+struct mematlas_heap_finding {
+	uint64_t address;
+	uint64_t detail;
+	uint32_t kind; /* enum mematlas_heap_finding_kind */
+	uint32_t number; /* arena, where one is meant */
+};
+/* The first findings; *total counts all of them. Returns the number of those kept. */
+int64_t mematlas_heap_findings(const struct mematlas_heap *heap, uint64_t *total,
+			       const struct mematlas_heap_finding **ret);
