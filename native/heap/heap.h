@@ -69,6 +69,11 @@ struct heap {
 	void (*python_destroy)(struct heap_python *);
 };
 
+struct heap_span {
+	uint64_t start, end;
+};
+/* Leaves out the blocks that touch one of the ascending, disjoint spans. */
+void heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
 /* HEAP_NONE where no block holds `word`. */
 uint32_t heap_find(const struct heap *heap, uint64_t word);

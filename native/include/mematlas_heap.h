@@ -38,7 +38,8 @@ enum mematlas_heap_origin {
 	MEMATLAS_HEAP_PYMALLOC,
 	MEMATLAS_HEAP_PYTHON_STATIC, /* objects in .data of an interpreter or extension */
 	MEMATLAS_HEAP_MIMALLOC,
-	MEMATLAS_HEAP_TRACED /* from a recording: exact, with the requested size */
+	MEMATLAS_HEAP_TRACED, /* from a recording: exact, with the requested size */
+	MEMATLAS_HEAP_PYMALLOC_TORN /* a whole pool whose free list is broken: no slot is trusted */
 };
 enum mematlas_heap_layout {
 	MEMATLAS_HEAP_WORDS, /* conservative: every aligned word may point to a block */
@@ -86,7 +87,8 @@ int64_t mematlas_heap_types(const struct mematlas_heap *heap, const struct memat
 /* heap/findings.c: damage and doubts. Nothing else is stopped by them. */
 enum mematlas_heap_finding_kind {
 	MEMATLAS_HEAP_TORN_CHUNK, /* address: the chunk; detail: where reading went on, or 0 */
-	MEMATLAS_HEAP_OVERLAP /* address: the block; detail: the block before */
+	MEMATLAS_HEAP_OVERLAP, /* address: the block; detail: the block before */
+	MEMATLAS_HEAP_TORN_POOL /* address: the pool of pymalloc; number: its arena */
 };
 struct mematlas_heap_finding {
 	uint64_t address;
@@ -97,3 +99,39 @@ struct mematlas_heap_finding {
 /* The first findings; *total counts all of them. Returns the number of those kept. */
 int64_t mematlas_heap_findings(const struct mematlas_heap *heap, uint64_t *total,
 			       const struct mematlas_heap_finding **ret);
+
+/* heap/pymalloc.c: CPython's allocator of small blocks. Replaces the blocks that hold its arenas.
+ * Call it before mematlas_heap_index(). torn_pools <= pools */
+struct mematlas_heap_pymalloc {
+	uint64_t arenas;
+	uint64_t pools;
+	uint64_t torn_pools;
+};
+/* Returns the number of blocks added. */
+int64_t mematlas_heap_pymalloc(struct mematlas_heap *heap, struct mematlas_heap_pymalloc *ret);
+
+/* heap/python_classify.c: CPython's objects. Sets types and layouts of the blocks that hold one.
+ * Call it once, after mematlas_heap_index(). */
+enum mematlas_heap_python_part { /* keys of types of kind MEMATLAS_HEAP_TYPE_PYTHON_PART */
+	MEMATLAS_PYTHON_FREE_LIST, /* kept by the interpreter for reuse */
+	MEMATLAS_PYTHON_KEYS,
+	MEMATLAS_PYTHON_SHARED_KEYS, /* names of the attributes of all instances of a class */
+	MEMATLAS_PYTHON_VALUES,
+	MEMATLAS_PYTHON_ITEMS,
+	MEMATLAS_PYTHON_SET_TABLE,
+	MEMATLAS_PYTHON_DEQUE_BLOCK,
+	MEMATLAS_PYTHON_UTF8,
+	MEMATLAS_PYTHON_BUFFER,
+	MEMATLAS_PYTHON_PART_END
+};
+struct mematlas_heap_python {
+	uint64_t objects;
+	uint64_t kept; /* in free lists */
+	uint64_t types;
+	uint32_t version; /* minor; 0: no version with a known layout */
+	uint32_t padding;
+};
+/* Returns the number of objects. -EEXIST: called before. */
+int64_t mematlas_heap_python(struct mematlas_heap *heap, struct mematlas_heap_python *ret);
+/* Address of the object in each block; 0: the block holds none. */
+void mematlas_heap_python_objects(const struct mematlas_heap *heap, uint64_t *ret);

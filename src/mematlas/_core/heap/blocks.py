@@ -37,6 +37,7 @@ class Origin(IntEnum):
     PYTHON_STATIC = 3
     MIMALLOC = 4
     TRACED = 5
+    PYMALLOC_TORN = 6
 
 
 class TypeKind(IntEnum):
@@ -55,6 +56,7 @@ class FindingKind(IntEnum):
 
     TORN_CHUNK = 0
     OVERLAP = 1
+    TORN_POOL = 2
 
 
 @dataclass(frozen=True, slots=True)
