@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cleanup.h"
+#include "../cleanup.h"
 
 /* Block numbers above this carry a flag in the index. */
 #define MOST_BLOCKS 0x7FFFFFFEU
@@ -103,6 +103,17 @@ int mematlas_heap_subdivide(struct mematlas_heap *handle, uint64_t start, uint64
 {
 	heap_subdivide((struct heap *)handle, &(struct heap_span){start, end}, 1);
 	return 0;
+}
+
+void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)
+{
+	struct heap_blocks *blocks = &heap->blocks;
+	uint32_t kept = first;
+
+	for (uint32_t i = first; i < blocks->count; i++)
+		if (blocks->origin[i] != origin)
+			move(blocks, kept++, i);
+	blocks->count = kept;
 }
 
 struct order {

@@ -233,6 +233,7 @@ static void keep_pools(struct pools *pools, struct mematlas_heap_pymalloc *ret)
 	ret->pools = kept;
 }
 
+/* What lies in an arena between the live blocks is free: no root. */
 static int subdivide(struct heap *heap, const struct pools *pools)
 {
 	CLEANUP_FREE struct heap_span *spans = malloc((pools->count + 1) * sizeof *spans);
@@ -249,6 +250,10 @@ static int subdivide(struct heap *heap, const struct pools *pools)
 			spans[count++] = (struct heap_span){start, start + POOL};
 	}
 	heap_subdivide(heap, spans, count);
+	for (size_t i = 0; i < count; i++)
+		if (heap_add_area(heap, spans[i].start, spans[i].end, MEMATLAS_HEAP_AREA_REGION) <
+		    0)
+			return -ENOMEM;
 	return 0;
 }
 
