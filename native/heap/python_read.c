@@ -67,12 +67,12 @@ static void read_type(const struct python_reader *reader)
 		python_visit_words(reader, type + TYPE_WEAK_LIST + 8, reader->end);
 		return;
 	}
-	/* Up to the module and the name. Behind them are borrowed functions of the specializer. */
+	/* Up to the module and the name. Behind them are uncounted references of the specializer. */
 	python_visit_words(reader, type + TYPE_WEAK_LIST + 8, type + row->cached_keys + 24);
 	python_read_shared_keys(reader, word_at(reader->heap, type + row->cached_keys));
 }
 
-/* The instructions hold borrowed pointers in their caches: only the head is read. */
+/* The caches of the instructions hold uncounted references: only the head is read. */
 static void read_code(const struct python_reader *reader)
 {
 	uint64_t code = reader->object;
