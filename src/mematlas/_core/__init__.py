@@ -54,6 +54,17 @@ if TYPE_CHECKING:
     from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
     from mematlas._core.proc.page_cache import cachestat, mincore_file
     from mematlas._core.proc.pages import join_frames, read_pagemap, scan_pagemap
+    from mematlas._core.snapshot.image import (
+        GENERAL_REGISTERS,
+        Capture,
+        CaptureWay,
+        CopiedRange,
+        CopiedThread,
+        Survey,
+        capture_process,
+        read_process,
+        survey_process,
+    )
     from mematlas._core.syscalls.heap import read_heap, trim_heap
     from mematlas._core.syscalls.mapping import (
         add_to_counter,
@@ -95,6 +106,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT",
     "ARRAY_STEPS",
+    "GENERAL_REGISTERS",
     "MAPS_COLUMNS",
     "NO_BLOCK",
     "PAGE",
@@ -104,7 +116,11 @@ __all__ = [
     "ArenaStats",
     "ArrayHandler",
     "ArrayStats",
+    "Capture",
+    "CaptureWay",
     "Collector",
+    "CopiedRange",
+    "CopiedThread",
     "Event",
     "Faults",
     "FindingKind",
@@ -124,6 +140,7 @@ __all__ = [
     "SessionSettings",
     "StoppedThread",
     "Sums",
+    "Survey",
     "Traced",
     "TypeKind",
     "Verdict",
@@ -135,6 +152,7 @@ __all__ = [
     "bind_memory",
     "buffer_at",
     "cachestat",
+    "capture_process",
     "compile_flags",
     "create_memfd",
     "create_secret_memfd",
@@ -160,6 +178,7 @@ __all__ = [
     "read_heap",
     "read_maps",
     "read_pagemap",
+    "read_process",
     "run_pingpong",
     "run_pointer_chase",
     "run_sharing",
@@ -169,6 +188,7 @@ __all__ = [
     "set_policy",
     "stream_reader",
     "stream_vectors",
+    "survey_process",
     "swap_handler",
     "touch_pages",
     "trace_me",
@@ -201,6 +221,10 @@ _MODULES = {
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
     "proc.page_cache": "cachestat mincore_file",
     "proc.pages": "join_frames read_pagemap scan_pagemap",
+    "snapshot.image": (
+        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread Survey capture_process "
+        "read_process survey_process"
+    ),
     "syscalls.heap": "read_heap trim_heap",
     "syscalls.mapping": (
         "add_to_counter address_of advise buffer_at create_memfd create_secret_memfd lock_all "
