@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cleanup.h"
+#include "../cleanup.h"
 
 /* Block numbers above this carry a flag in the index. */
 #define MOST_BLOCKS 0x7FFFFFFEU
@@ -81,6 +81,17 @@ int mematlas_heap_subdivide(struct mematlas_heap *handle, uint64_t start, uint64
 			move(blocks, kept++, i);
 	blocks->count = kept;
 	return 0;
+}
+
+void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)
+{
+	struct heap_blocks *blocks = &heap->blocks;
+	uint32_t kept = first;
+
+	for (uint32_t i = first; i < blocks->count; i++)
+		if (blocks->origin[i] != origin)
+			move(blocks, kept++, i);
+	blocks->count = kept;
 }
 
 struct order {

@@ -1,10 +1,10 @@
 #include "heap.h"
 
+#include "../collector/array.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "cleanup.h"
 
 static bool ascending(const struct mematlas_heap_range *ranges, uint64_t count)
 {
@@ -60,5 +60,33 @@ void mematlas_heap_destroy(struct mematlas_heap *handle)
 	free(heap->type_slots);
 	free(heap->findings);
 	free(heap->resident);
+	free(heap->areas);
 	free(heap);
+}
+
+int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind)
+{
+	if (!ARRAY_RESERVE(heap->areas, heap->area_count, heap->area_capacity, 16))
+		return -ENOMEM;
+	heap->areas[heap->area_count++] =
+		(struct mematlas_heap_area){.start = start, .end = end, .kind = (uint32_t)kind};
+	return 0;
+}
+
+bool heap_in_area(const struct heap *heap, uint64_t address, int kind)
+{
+	for (uint32_t i = 0; i < heap->area_count; i++)
+		if (heap->areas[i].kind == (uint32_t)kind && address >= heap->areas[i].start &&
+		    address < heap->areas[i].end)
+			return true;
+	return false;
+}
+
+int64_t mematlas_heap_areas(const struct mematlas_heap *handle,
+			    const struct mematlas_heap_area **ret)
+{
+	const struct heap *heap = (const struct heap *)handle;
+
+	*ret = heap->areas;
+	return heap->area_count;
 }

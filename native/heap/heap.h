@@ -65,11 +65,17 @@ struct heap {
 	uint32_t finding_count;
 	uint64_t finding_total;
 	uint64_t *resident;
+	struct mematlas_heap_area *areas;
+	uint32_t area_count, area_capacity;
 	struct heap_python *python;
 	void (*python_destroy)(struct heap_python *);
 };
 
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
+/* Leaves out the blocks from number `first` on that have this origin. */
+void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);
+int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind);
+bool heap_in_area(const struct heap *heap, uint64_t address, int kind);
 /* HEAP_NONE where no block holds `word`. */
 uint32_t heap_find(const struct heap *heap, uint64_t word);
 void heap_index_destroy(struct heap_index *index);

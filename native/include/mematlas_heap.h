@@ -86,7 +86,9 @@ int64_t mematlas_heap_types(const struct mematlas_heap *heap, const struct memat
 /* heap/findings.c: damage and doubts. Nothing else is stopped by them. */
 enum mematlas_heap_finding_kind {
 	MEMATLAS_HEAP_TORN_CHUNK, /* address: the chunk; detail: where reading went on, or 0 */
-	MEMATLAS_HEAP_OVERLAP /* address: the block; detail: the block before */
+	MEMATLAS_HEAP_OVERLAP, /* address: the block; detail: the block before */
+	MEMATLAS_HEAP_TORN_FREE_CHUNK, /* address: the chunk, whose sizes differ; detail: its size */
+	MEMATLAS_HEAP_TORN_FASTBIN /* address: the entry that leads nowhere */
 };
 struct mematlas_heap_finding {
 	uint64_t address;
@@ -97,3 +99,38 @@ struct mematlas_heap_finding {
 /* The first findings; *total counts all of them. Returns the number of those kept. */
 int64_t mematlas_heap_findings(const struct mematlas_heap *heap, uint64_t *total,
 			       const struct mematlas_heap_finding **ret);
+
+/* heap/heap.c: memory that is no block. start < end */
+enum mematlas_heap_area_kind {
+	MEMATLAS_HEAP_AREA_REGION, /* chunks of an allocator, with what lies between them */
+	MEMATLAS_HEAP_AREA_GAP, /* in a region, and no chunk: damaged, or of others */
+	MEMATLAS_HEAP_AREA_ALLOCATOR /* an allocator's own tables, whose pointers keep nothing alive */
+};
+struct mematlas_heap_area {
+	uint64_t start;
+	uint64_t end;
+	uint32_t kind; /* enum mematlas_heap_area_kind */
+	uint32_t padding;
+};
+int64_t mematlas_heap_areas(const struct mematlas_heap *heap, const struct mematlas_heap_area **ret);
+
+/* heap/glibc.c: glibc's malloc, found by content. Bytes of chunks, headers included. */
+struct mematlas_heap_glibc {
+	uint64_t copies; /* of malloc; 0: the program does not use it */
+	uint64_t arenas;
+	uint64_t heaps; /* continuous memory of arenas */
+	uint64_t chunks;
+	uint64_t binned; /* bytes of free chunks in bins */
+	uint64_t top; /* bytes never handed out, or given back to the top */
+	uint64_t thread_caches;
+	uint64_t cached; /* bytes in thread caches */
+	uint64_t fast; /* bytes in fast bins */
+	uint64_t torn; /* bytes that could not be read as chunks */
+	uint64_t mapped_chunks;
+	uint64_t mapped; /* bytes */
+	uint64_t told_mapped_chunks; /* malloc's own count; UINT64_MAX: not found */
+	uint64_t told_mapped;
+	uint64_t told_system; /* malloc's own sum of all arenas */
+};
+/* Adds the live blocks of all arenas. */
+int mematlas_heap_read_glibc(struct mematlas_heap *heap, struct mematlas_heap_glibc *ret);

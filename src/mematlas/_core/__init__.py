@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     )
     from mematlas._core.heap.blocks import (
         NO_BLOCK,
+        AreaKind,
         FindingKind,
+        GlibcSums,
         HeapHandle,
         Origin,
         RawFinding,
@@ -112,6 +114,7 @@ __all__ = [
     "PAGE",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
+    "AreaKind",
     "ArenaHandle",
     "ArenaStats",
     "ArrayHandler",
@@ -124,6 +127,7 @@ __all__ = [
     "Event",
     "Faults",
     "FindingKind",
+    "GlibcSums",
     "HeapHandle",
     "HeapWalk",
     "LeftKind",
@@ -216,7 +220,9 @@ _MODULES = {
     "collector": (
         "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
-    "heap.blocks": "NO_BLOCK FindingKind HeapHandle Origin RawFinding RawRange TypeKind",
+    "heap.blocks": (
+        "NO_BLOCK AreaKind FindingKind GlibcSums HeapHandle Origin RawFinding RawRange TypeKind"
+    ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
     "proc.page_cache": "cachestat mincore_file",

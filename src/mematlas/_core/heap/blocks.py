@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,40 @@ class FindingKind(IntEnum):
 
     TORN_CHUNK = 0
     OVERLAP = 1
+    TORN_FREE_CHUNK = 2
+    TORN_FASTBIN = 3
+
+
+class AreaKind(IntEnum):
+    """What memory is that is no block: enum mematlas_heap_area_kind."""
+
+    REGION = 0  # chunks of an allocator, with what lies between them
+    GAP = 1  # in a region, and no chunk
+    ALLOCATOR = 2  # tables of an allocator, whose pointers keep nothing alive
+
+
+@dataclass(frozen=True, slots=True)
+class GlibcSums:
+    """What was read of glibc's malloc: struct mematlas_heap_glibc. Bytes of chunks, headers included."""
+
+    copies: int
+    arenas: int
+    heaps: int
+    chunks: int
+    binned: int
+    top: int
+    thread_caches: int
+    cached: int
+    fast: int
+    torn: int
+    mapped_chunks: int
+    mapped: int
+    told_mapped_chunks: int | None  # malloc's own count; None: not found
+    told_mapped: int | None
+    told_system: int  # malloc's own sum of all arenas
+
+
+_UNKNOWN = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +144,22 @@ class HeapHandle:
                 origin,
             )
         )
+
+    def read_glibc(self) -> GlibcSums:
+        """Add the live blocks of glibc's malloc."""
+        out = ffi.new("struct mematlas_heap_glibc *")
+        check(lib.mematlas_heap_read_glibc(self.handle, out))
+        names = [found.name for found in fields(GlibcSums)]
+        values = {name: int(getattr(out, name)) for name in names}
+        return GlibcSums(
+            **{name: None if value == _UNKNOWN else value for name, value in values.items()}  # type: ignore[arg-type]
+        )
+
+    def areas(self) -> list[tuple[AreaKind, int, int]]:
+        """Return kind, start and end of memory that is no block."""
+        out = ffi.new("struct mematlas_heap_area **")
+        count = check(lib.mematlas_heap_areas(self.handle, out))
+        return [(AreaKind(out[0][i].kind), out[0][i].start, out[0][i].end) for i in range(count)]
 
     def subdivide(self, start: int, end: int) -> None:
         """Leave out the blocks in [start, end), which another allocator subdivides."""
