@@ -135,7 +135,8 @@ static int64_t read_runs(struct mematlas_image *image, uint64_t *at, uint64_t en
 			 struct mematlas_page_run *runs)
 {
 	const uint64_t any = PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED;
-	const uint64_t want = any | PAGEMAP_IS_FILE | PAGEMAP_IS_HUGE | PAGEMAP_IS_WRITTEN;
+	const uint64_t want =
+		any | PAGEMAP_IS_FILE | PAGEMAP_IS_HUGE | PAGEMAP_IS_WRITTEN | PAGEMAP_IS_TRACKED;
 	uint64_t guard = image->knows_guards ? PAGEMAP_IS_GUARD : 0, from = *at;
 	int64_t got = mematlas_pagemap_scan(image->pagemap, at, end, any, want | guard, runs, RUNS);
 
@@ -174,7 +175,15 @@ int visit_pages(struct mematlas_image *image, const struct part *part, run_visit
 struct copying {
 	struct batch batch;
 	struct segment *segment;
+	uint64_t pages;
 };
+
+/* The copy has the page as it is. Where writes are not tracked, nothing tells. */
+static bool is_unchanged(const struct segment *segment, uint64_t categories)
+{
+	return segment->copied && (categories & PAGEMAP_IS_TRACKED) &&
+	       !(categories & PAGEMAP_IS_WRITTEN);
+}
 
 static int copy_run(void *to, const struct mematlas_page_run *run)
 {
@@ -182,7 +191,11 @@ static int copy_run(void *to, const struct mematlas_page_run *run)
 	uint64_t offset = run->start - copying->segment->start, page = page_bytes();
 
 	memset(copying->segment->pages + offset / page,
-	       run->categories & PAGEMAP_IS_PRESENT ? 1 : 2, (run->end - run->start) / page);
+	       PAGE_SEEN | (run->categories & PAGEMAP_IS_PRESENT ? 1 : 2),
+	       (run->end - run->start) / page);
+	if (is_unchanged(copying->segment, run->categories))
+		return 0;
+	copying->pages += (run->end - run->start) / page;
 	return add_piece(&copying->batch, run->start, copying->segment->bytes + offset,
 			 run->end - run->start);
 }
@@ -198,6 +211,43 @@ int copy_part(struct mematlas_image *image, const struct part *part, struct segm
 	image->facts.copied_bytes += copying.batch.copied;
 	image->facts.unreadable_pages += copying.batch.unreadable;
 	return error;
+}
+
+int protect_and_copy(struct mematlas_image *image, const struct part *part, struct segment *segment,
+		     uint64_t *pages)
+{
+	struct copying copying = {.segment = segment};
+	struct mematlas_page_run runs[RUNS];
+	uint64_t at = part->start;
+	int error = 0;
+
+	copying.batch.pid = image->pid;
+	while (!error && at < part->end) {
+		int64_t got = mematlas_pagemap_protect(image->pagemap, &at, part->end,
+						       part->written_only, runs, RUNS);
+		if (got < 0)
+			return (int)got;
+		for (int64_t i = 0; !error && i < got; i++)
+			error = copy_run(&copying, &runs[i]);
+	}
+	if (!error)
+		error = flush(&copying.batch);
+	image->facts.copied_bytes += copying.batch.copied;
+	*pages += copying.pages;
+	return error;
+}
+
+void forget_unseen(struct segment *segment)
+{
+	uint64_t page = page_bytes(), count = segment->size / page;
+
+	for (uint64_t i = 0; i < count; i++) {
+		uint8_t known = segment->pages[i];
+		if (known && !(known & PAGE_SEEN))
+			memset(segment->bytes + i * page, 0, page);
+		if (known)
+			segment->pages[i] = known & PAGE_SEEN ? known & 3 : 0;
+	}
 }
 
 static int populate_run(void *to, const struct mematlas_page_run *run)

@@ -43,6 +43,8 @@ struct shared {
 	int futex;
 };
 static struct shared *shared;
+static double estimate_s;
+static int can_copy_first = 1; /* this kernel can */
 static uint64_t global_word = 0x1122334455667788;
 
 static double now_s(void)
@@ -77,7 +79,7 @@ static void end(int pid)
 static struct mematlas_image *capture(int pid, int way)
 {
 	struct mematlas_image *image;
-	int error = mematlas_image_capture(pid, way, TIMEOUT_S, &image);
+	int error = mematlas_image_capture(pid, way, TIMEOUT_S, 0, &estimate_s, &image);
 
 	if (error == -EPERM)
 		SKIP("ptrace is refused");
@@ -152,6 +154,8 @@ static void test_content(void)
 	CHECK(survey.threads == 1 &&
 	      survey.small_bytes + survey.huge_bytes >= BLOCK_PAGES / 2 * PAGE);
 	for (int way = MEMATLAS_IMAGE_STOP; way <= MEMATLAS_IMAGE_NO_STOP; way++) {
+		if (way == MEMATLAS_IMAGE_COPY_FIRST && !can_copy_first)
+			continue;
 		struct mematlas_image *image = capture(pid, way);
 		uint64_t block = (uintptr_t)shared->block;
 		const struct mematlas_heap_range *range = find(image, block);
@@ -230,12 +234,12 @@ static void starts_threads(void)
 	}
 }
 
-static void test_threads_that_come_and_go(void)
+static void test_threads_that_come_and_go(int way)
 {
 	int pid = start(starts_threads);
 
-	for (int i = 0; i < 30; i++) {
-		struct mematlas_image *image = capture(pid, MEMATLAS_IMAGE_STOP);
+	for (int i = 0; i < 20; i++) {
+		struct mematlas_image *image = capture(pid, way);
 		CHECK(facts_of(image).thread_count >= 1);
 		mematlas_image_destroy(image);
 	}
@@ -366,7 +370,7 @@ static void wake(int pid)
 }
 
 /* Each call ends as it would have without the captures: by its timeout, not before, or by what it waits for. */
-static void test_waits(void)
+static void test_waits(int way)
 {
 	for (unsigned i = 0; i < WAITS + TIMED; i++) {
 		chosen = i % WAITS;
@@ -376,7 +380,7 @@ static void test_waits(void)
 		while (state_of(pid) == 'R')
 			usleep(1000);
 		for (int round = 0; round < 3; round++) {
-			mematlas_image_destroy(capture(pid, MEMATLAS_IMAGE_STOP));
+			mematlas_image_destroy(capture(pid, way));
 			usleep(10000);
 		}
 		if (chosen_timeout < 0)
@@ -402,6 +406,7 @@ static void stops_itself(void)
 		shared->count++;
 }
 
+/* It need not be stopped: nothing of it runs. */
 static void test_group_stop(void)
 {
 	int pid = start(stops_itself), status;
@@ -409,6 +414,9 @@ static void test_group_stop(void)
 	CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
 	struct mematlas_image *image = capture(pid, MEMATLAS_IMAGE_STOP);
 	CHECK(facts_of(image).group_stopped);
+	CHECK(!can_copy_first ||
+	      mematlas_image_capture(pid, MEMATLAS_IMAGE_COPY_FIRST, TIMEOUT_S, 0, &estimate_s,
+				     &(struct mematlas_image *){0}) == -EBUSY);
 	mematlas_image_destroy(image);
 	for (int i = 0; i < 1000 && state_of(pid) != 'T'; i++)
 		usleep(1000);
@@ -446,7 +454,8 @@ static void test_killed_tool(int way)
 		if (!tool)
 			for (;;) {
 				struct mematlas_image *image;
-				if (mematlas_image_capture(pid, way, TIMEOUT_S, &image))
+				if (mematlas_image_capture(pid, way, TIMEOUT_S, 0, &estimate_s,
+							   &image))
 					_exit(1);
 				mematlas_image_destroy(image);
 			}
@@ -462,6 +471,193 @@ static void test_killed_tool(int way)
 	end(pid);
 }
 
+#define WRITTEN_PAGES 2000ul
+
+/* Page by page in order: whatever moment it is, a prefix of the pages is one ahead. */
+static void writes_in_order(void)
+{
+	char *pages = mmap(NULL, WRITTEN_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	shared->block = (uint64_t *)pages;
+	for (uint64_t turn = 1;; turn++) {
+		for (unsigned long i = 0; i < WRITTEN_PAGES; i++)
+			*(volatile uint64_t *)(pages + i * PAGE) = turn;
+		shared->count = turn;
+		shared->ready = 1;
+		for (volatile int i = 0; i < 1000000; i++)
+			;
+	}
+}
+
+static void test_one_moment(int way)
+{
+	int pid = start(writes_in_order);
+
+	for (int round = 0; round < 10; round++) {
+		struct mematlas_image *image = capture(pid, way);
+		uint64_t first = word_at(image, (uintptr_t)shared->block), before = first;
+		for (unsigned long i = 1; i < WRITTEN_PAGES; i++) {
+			uint64_t word = word_at(image, (uintptr_t)shared->block + i * PAGE);
+			CHECK(word == before || (word == first - 1 && before == first));
+			before = word;
+		}
+		mematlas_image_destroy(image);
+	}
+	end(pid);
+}
+
+static void map_again(char *at, uint64_t mark)
+{
+	munmap(at, 16 * PAGE);
+	CHECK(mmap(at, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == at);
+	*(uint64_t *)at = mark;
+}
+
+/* Maps, unmaps, drops and moves memory, grows its heap, and has the kernel write. */
+static void changes_mappings(void)
+{
+	char *area =
+		mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int ends[2];
+
+	CHECK(pipe(ends) == 0);
+	shared->block = (uint64_t *)area;
+	for (uint64_t turn = 1;; turn++) {
+		map_again(area, turn);
+		*(uint64_t *)(area + 16 * PAGE) = turn;
+		madvise(area + 16 * PAGE, 8 * PAGE, MADV_DONTNEED);
+		char *moved = mremap(area + 32 * PAGE, 16 * PAGE, 16 * PAGE,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, area + 48 * PAGE);
+		CHECK(moved == area + 48 * PAGE);
+		map_again(area + 32 * PAGE, turn);
+		if (turn < 2000)
+			CHECK(sbrk(PAGE) != (void *)-1);
+		memset((char *)sbrk(0) - PAGE, 7, PAGE);
+		CHECK(write(ends[1], &turn, sizeof turn) == sizeof turn);
+		CHECK(read(ends[0], area + 24 * PAGE, sizeof turn) == sizeof turn);
+		CHECK(*(uint64_t *)(area + 24 * PAGE) == turn);
+		shared->count = turn;
+		shared->ready = 1;
+	}
+}
+
+static unsigned count_kind(const struct mematlas_image *image, uint32_t kind)
+{
+	unsigned found = 0;
+
+	for (uint64_t i = 0; i < facts_of(image).range_count; i++)
+		found += mematlas_image_ranges(image)[i].kind == kind;
+	return found;
+}
+
+static uint64_t word_or_zero(const struct mematlas_image *image, uint64_t address)
+{
+	return find(image, address) ? word_at(image, address) : 0;
+}
+
+static void test_changes(int way)
+{
+	int pid = start(changes_mappings);
+
+	for (int round = 0; round < 40; round++) {
+		uint64_t before = shared->count;
+		struct mematlas_image *image = capture(pid, way);
+		uint64_t after = shared->count + 1, area = (uintptr_t)shared->block;
+		uint64_t first = word_or_zero(image, area);
+		uint64_t last = word_or_zero(image, area + 32 * PAGE);
+		uint64_t moved = word_or_zero(image, area + 48 * PAGE);
+		CHECK(first == 0 || (first >= before && first <= after));
+		CHECK(last == 0 || (last + 1 >= before && last <= after));
+		uint64_t dropped = word_or_zero(image, area + 16 * PAGE);
+		CHECK(dropped == 0 || first == 0 || dropped == first);
+		CHECK(count_kind(image, MEMATLAS_HEAP_BRK) == 1);
+		CHECK(moved == 0 || (moved + 2 >= before && moved <= after));
+		mematlas_image_destroy(image);
+	}
+	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
+	end(pid);
+}
+
+static unsigned count_lines(int pid, const char *file, const char *word)
+{
+	char path[64], line[512];
+	unsigned found = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+	FILE *stream = fopen(path, "r");
+	CHECK(stream);
+	while (fgets(line, sizeof line, stream))
+		found += strstr(line, word) != NULL;
+	fclose(stream);
+	return found;
+}
+
+/* No descriptor, no mapping, no protection, no other mask or register is left. */
+static void test_nothing_left(void)
+{
+	int pid = start(holds_memory);
+	char path[64];
+
+	while (state_of(pid) != 'S')
+		usleep(1000);
+	unsigned mappings = count_lines(pid, "maps", "-");
+	for (int i = 0; i < 5; i++)
+		mematlas_image_destroy(capture(pid, MEMATLAS_IMAGE_COPY_FIRST));
+	CHECK(count_lines(pid, "smaps", " uw") == 0);
+	CHECK(count_lines(pid, "maps", "-") == mappings);
+	CHECK(count_lines(pid, "status", "SigBlk:\t0000000000000000") == 1);
+	for (int number = 0; number < 64; number++) {
+		char to[64] = "";
+		snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, number);
+		CHECK(readlink(path, to, sizeof to - 1) < 0 || !strstr(to, "userfaultfd"));
+	}
+	end(pid);
+}
+
+/* While memory is protected, the tool dies: the kernel ends the protection. */
+static void test_killed_while_protected(void)
+{
+	int pid = start(writes_in_order), seen = 0;
+
+	for (int i = 0; i < 200 && seen < 3; i++) {
+		int tool = fork();
+		CHECK(tool >= 0);
+		if (!tool)
+			for (;;)
+				mematlas_image_destroy(capture(pid, MEMATLAS_IMAGE_COPY_FIRST));
+		usleep(5000 + (useconds_t)(i * 7919 % 10000));
+		CHECK(kill(tool, SIGSTOP) == 0);
+		seen += count_lines(pid, "smaps", " uw") > 0;
+		CHECK(kill(tool, SIGKILL) == 0);
+		CHECK(waitpid(tool, NULL, 0) == tool);
+		for (int wait = 0; wait < 5000 && count_lines(pid, "smaps", " uw"); wait++)
+			usleep(1000);
+		CHECK(count_lines(pid, "smaps", " uw") == 0);
+		uint64_t before = shared->count;
+		for (int wait = 0; wait < 5000 && shared->count == before; wait++)
+			usleep(1000);
+		CHECK(shared->count > before);
+	}
+	CHECK(seen == 3);
+	end(pid);
+}
+
+static void find_abilities(void)
+{
+	int pid = start(holds_memory);
+	struct mematlas_image *image;
+	int error = mematlas_image_capture(pid, MEMATLAS_IMAGE_COPY_FIRST, TIMEOUT_S, 0,
+					   &estimate_s, &image);
+
+	can_copy_first = error == 0;
+	if (error)
+		printf("copying first is not possible here: %s\n", strerror(-error));
+	mematlas_image_destroy(image);
+	end(pid);
+}
+
 static void test_no_process(void)
 {
 	struct mematlas_image *image;
@@ -470,7 +666,8 @@ static void test_no_process(void)
 	if (!pid)
 		_exit(0);
 	CHECK(waitpid(pid, NULL, 0) == pid);
-	CHECK(mematlas_image_capture(pid, MEMATLAS_IMAGE_STOP, TIMEOUT_S, &image) == -ESRCH);
+	CHECK(mematlas_image_capture(pid, MEMATLAS_IMAGE_STOP, TIMEOUT_S, 0, &estimate_s, &image) ==
+	      -ESRCH);
 	CHECK(!image);
 }
 
@@ -480,12 +677,22 @@ int main(void)
 		      0);
 	CHECK(shared != MAP_FAILED);
 	test_no_process();
+	find_abilities();
 	test_content();
 	test_threads();
-	test_threads_that_come_and_go();
-	test_waits();
 	test_group_stop();
-	test_killed_tool(MEMATLAS_IMAGE_STOP);
+	for (int way = MEMATLAS_IMAGE_STOP; way <= MEMATLAS_IMAGE_COPY_FIRST - !can_copy_first;
+	     way++) {
+		test_threads_that_come_and_go(way);
+		test_waits(way);
+		test_one_moment(way);
+		test_changes(way);
+		test_killed_tool(way);
+	}
+	if (can_copy_first) {
+		test_nothing_left();
+		test_killed_while_protected();
+	}
 	puts("fine");
 	return 0;
 }

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         CaptureWay,
         CopiedRange,
         CopiedThread,
+        PauseTooLongError,
         Survey,
         capture_process,
         read_process,
@@ -133,6 +134,7 @@ __all__ = [
     "LeftKind",
     "MapsColumns",
     "Origin",
+    "PauseTooLongError",
     "PerfFlag",
     "Place",
     "PoolHandle",
@@ -228,7 +230,8 @@ _MODULES = {
     "proc.page_cache": "cachestat mincore_file",
     "proc.pages": "join_frames read_pagemap scan_pagemap",
     "snapshot.image": (
-        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread Survey capture_process "
+        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread PauseTooLongError Survey "
+        "capture_process "
         "read_process survey_process"
     ),
     "syscalls.heap": "read_heap trim_heap",
