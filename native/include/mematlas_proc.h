@@ -53,7 +53,8 @@ int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *
 int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
 			      struct mematlas_page_run *ret, uint64_t capacity);
 /* PAGEMAP_SCAN: the runs of pages with memory that were written since the last call for them, which the call
- * write-protects again. `anonymous`: not those of files. -EPERM: userfaultfd(2) does not track the range. */
+ * write-protects again. Memory
+ * that userfaultfd(2) does not track is left out. `anonymous`: not pages of files. */
 int64_t mematlas_pagemap_protect(int fd, uint64_t *start, uint64_t end, int anonymous,
 				 struct mematlas_page_run *ret, uint64_t capacity);
 /* The words of an open kpageflags, kpagecount or kpagecgroup (fd < 0: none) for the frame of each

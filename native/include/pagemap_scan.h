@@ -32,6 +32,6 @@ _Static_assert(sizeof(struct pagemap_scan_argument) == 96, "the kernel's first v
 #define PAGEMAP_IS_HUGE (1u << 6)
 #define PAGEMAP_IS_GUARD (1u << 8)
 
-#define PAGEMAP_PROTECT 3u /* PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC */
+#define PAGEMAP_WP_MATCHING 1u
 
 #endif

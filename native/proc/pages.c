@@ -84,15 +84,17 @@ int64_t mematlas_pagemap_protect(int fd, uint64_t *start, uint64_t end, int anon
 {
 	struct pagemap_scan_argument argument = {
 		.size = sizeof(argument),
-		.flags = PAGEMAP_PROTECT,
+		.flags = PAGEMAP_WP_MATCHING,
 		.start = *start,
 		.end = end,
 		.vec = (uint64_t)(uintptr_t)ret,
 		.vec_len = capacity,
 		.category_inverted = anonymous ? PAGEMAP_IS_FILE : 0,
-		.category_mask = PAGEMAP_IS_WRITTEN | (anonymous ? PAGEMAP_IS_FILE : 0),
+		.category_mask =
+			PAGEMAP_IS_TRACKED | PAGEMAP_IS_WRITTEN | (anonymous ? PAGEMAP_IS_FILE : 0),
 		.category_anyof_mask = PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED,
-		.return_mask = PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED | PAGEMAP_IS_WRITTEN,
+		.return_mask = PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED | PAGEMAP_IS_WRITTEN |
+			       PAGEMAP_IS_TRACKED,
 	};
 
 	return scan(fd, &argument, start);

@@ -13,46 +13,31 @@
 #define SCANNED_PAGE_S 5e-9
 #define FEW_PAGES 256u /* copied in less time than a round takes */
 
-/* The memory of a part that cannot be protected is copied during the stop. */
-static int begin_part(struct mematlas_image *image, const struct part *part)
+/* The memory of a part that cannot be protected is copied during the stop. Where the mapping is gone, nothing is. */
+static int copy_in_round(struct mematlas_image *image, const struct part *part, uint64_t *pages)
 {
 	struct segment *segment = segment_prepare(image, part->start, part->end);
 
 	if (!segment)
 		return -ENOMEM;
-	segment->copied = userfault_register(image->userfault, part->start, part->end);
-	return segment->copied ? 0 : populate_part(image, part, segment);
+	if (!userfault_register(image->userfault, part->start, part->end) && !segment->copied)
+		return populate_part(image, part, segment);
+	segment->copied = true;
+	return protect_and_copy(image, part, segment, pages);
 }
 
-static int begin_parts(struct mematlas_image *image)
+/* The mappings are read again for each round: what was mapped meanwhile takes part. */
+static int copy_round(struct mematlas_image *image, uint64_t *pages)
 {
 	struct parts *parts = &image->registered;
 	int error = image_read_maps(image);
 
+	*pages = 0;
 	if (!error)
 		error = parts_select(parts, image->maps, NULL, 0);
 	segments_begin(image);
 	for (size_t i = 0; !error && i < parts->count; i++)
-		error = begin_part(image, &parts->rows[i]);
-	return error;
-}
-
-/* A mapping that is gone meanwhile is no failure: the pass during the stop finds what is there. */
-static int copy_round(struct mematlas_image *image, uint64_t *pages)
-{
-	int error = 0;
-
-	*pages = 0;
-	for (size_t i = 0; !error && i < image->registered.count; i++) {
-		struct segment *segment = &image->segments[i];
-		if (!segment->copied)
-			continue;
-		error = protect_and_copy(image, &image->registered.rows[i], segment, pages);
-		if (error == -EPERM || error == -EFAULT) {
-			segment->copied = false;
-			error = 0;
-		}
-	}
+		error = copy_in_round(image, &parts->rows[i], pages);
 	return error;
 }
 
@@ -82,10 +67,7 @@ int precopy_begin(struct mematlas_image *image, double timeout_s)
 	if (fd < 0)
 		return fd;
 	image->userfault = fd;
-	int error = begin_parts(image);
-	if (!error)
-		error = copy_rounds(image);
-	return error;
+	return copy_rounds(image);
 }
 
 void precopy_end(struct mematlas_image *image)
