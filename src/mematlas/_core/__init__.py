@@ -41,6 +41,12 @@ if TYPE_CHECKING:
         Traced,
         left_kind,
     )
+    from mematlas._core.proc.charged_frames import (
+        ChargedFrames,
+        FileCharge,
+        file_charge,
+        read_charged_frames,
+    )
     from mematlas._core.proc.chunks import HeapWalk, walk_heap
     from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
     from mematlas._core.proc.page_cache import cachestat, mincore_file
@@ -94,9 +100,11 @@ __all__ = [
     "ArenaStats",
     "ArrayHandler",
     "ArrayStats",
+    "ChargedFrames",
     "Collector",
     "Event",
     "Faults",
+    "FileCharge",
     "HeapWalk",
     "LeftKind",
     "MapsColumns",
@@ -123,6 +131,7 @@ __all__ = [
     "create_memfd",
     "create_secret_memfd",
     "disable_thp",
+    "file_charge",
     "fork_timed",
     "gather_sum",
     "join_frames",
@@ -141,6 +150,7 @@ __all__ = [
     "open_perf_sampler",
     "policy",
     "protect_memory",
+    "read_charged_frames",
     "read_heap",
     "read_maps",
     "read_pagemap",
@@ -180,6 +190,7 @@ _MODULES = {
     "collector": (
         "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
+    "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
     "proc.page_cache": "cachestat mincore_file",
