@@ -41,11 +41,6 @@ if TYPE_CHECKING:
         Traced,
         left_kind,
     )
-    from mematlas._core.proc.charged_frames import (
-        ChargedFrames,
-        FileCharge,
-        file_charge,
-        read_charged_frames,
     from mematlas._core.heap.blocks import (
         NO_BLOCK,
         AreaKind,
@@ -56,6 +51,12 @@ if TYPE_CHECKING:
         RawFinding,
         RawRange,
         TypeKind,
+    )
+    from mematlas._core.proc.charged_frames import (
+        ChargedFrames,
+        FileCharge,
+        file_charge,
+        read_charged_frames,
     )
     from mematlas._core.proc.chunks import HeapWalk, walk_heap
     from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
@@ -124,9 +125,9 @@ __all__ = [
     "ArenaStats",
     "ArrayHandler",
     "ArrayStats",
-    "ChargedFrames",
     "Capture",
     "CaptureWay",
+    "ChargedFrames",
     "Collector",
     "CopiedRange",
     "CopiedThread",
