@@ -124,19 +124,21 @@ static int set_kept(struct heap *heap, uint32_t block)
 	return 0;
 }
 
-/* The sizes of the types `type` and `code` differ in each minor version. */
+/* The sizes of the types `type` and `code` differ in each minor version. Classes may be in blocks of
+ * an allocator that is not known: `type` is then met as the type of a type alone. */
 static void choose_layout(struct heap *heap)
 {
 	struct heap_python *python = heap->python;
-	uint64_t heap_size = 0, code_size = 0;
+	uint64_t heap_size = 0, code_size = 0, type;
 
 	for (uint32_t i = 0; i < python->count; i++) {
-		if (python->types[i].kind == PYTHON_TYPE &&
-		    !(python->types[i].flags & PYTHON_HEAP_TYPE) &&
-		    python_name_is(heap, python->types[i].address, "type"))
-			heap_size = python->types[i].basic_size;
+		uint64_t address = python->types[i].address;
+
 		if (python->types[i].kind == PYTHON_CODE)
 			code_size = python->types[i].basic_size;
+		if (!heap_size && heap_word(&heap->image, address + 8, &type) &&
+		    python_name_is(heap, type, "type"))
+			heap_word(&heap->image, type + TYPE_BASIC_SIZE, &heap_size);
 	}
 	for (size_t i = 0; i < python_layout_count; i++)
 		if (python_layouts[i].heap_type == heap_size &&
