@@ -52,6 +52,12 @@ if TYPE_CHECKING:
         RawRange,
         TypeKind,
     )
+    from mematlas._core.proc.charged_frames import (
+        ChargedFrames,
+        FileCharge,
+        file_charge,
+        read_charged_frames,
+    )
     from mematlas._core.proc.chunks import HeapWalk, walk_heap
     from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
     from mematlas._core.proc.page_cache import cachestat, mincore_file
@@ -122,11 +128,13 @@ __all__ = [
     "ArrayStats",
     "Capture",
     "CaptureWay",
+    "ChargedFrames",
     "Collector",
     "CopiedRange",
     "CopiedThread",
     "Event",
     "Faults",
+    "FileCharge",
     "FindingKind",
     "GlibcSums",
     "HeapHandle",
@@ -163,6 +171,7 @@ __all__ = [
     "create_memfd",
     "create_secret_memfd",
     "disable_thp",
+    "file_charge",
     "fork_timed",
     "gather_sum",
     "join_frames",
@@ -181,6 +190,7 @@ __all__ = [
     "open_perf_sampler",
     "policy",
     "protect_memory",
+    "read_charged_frames",
     "read_heap",
     "read_maps",
     "read_pagemap",
@@ -222,6 +232,7 @@ _MODULES = {
     "collector": (
         "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
+    "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
         "NO_BLOCK AreaKind FindingKind GlibcSums HeapHandle Origin RawFinding RawRange TypeKind"
     ),
