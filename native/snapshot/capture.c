@@ -195,8 +195,8 @@ static int capture_by(const struct work *work)
 	hurry(true);
 	if (!error)
 		error = copy_in_stop(image, work->timeout_s);
+	precopy_end(image); /* holds locks that the process's page faults wait for */
 	hurry(false);
-	precopy_end(image);
 	return error;
 }
 
