@@ -89,6 +89,7 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         earlier_peak_rss_bytes=optional(amount_of, metadata.get("earlier_peak_rss_bytes")),
         cause=text_of(metadata.get("cause", "")),
         run=_run_index(pieces, metadata.get("run", 0)),
+        build_id=text_of(metadata.get("build_id", "")),
     )
     pieces.processes[process.index] = process
 

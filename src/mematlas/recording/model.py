@@ -255,6 +255,7 @@ class Process:
         default="", repr=False
     )  # of its ending, if that was the OOM killer: whose limit was reached
     run: int = field(default=0, repr=False)  # index in RecordingData.runs
+    build_id: str = field(default="", repr=False)  # of the program file, "" if it is not known
 
 
 @dataclass(frozen=True, slots=True)

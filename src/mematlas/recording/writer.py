@@ -85,6 +85,8 @@ class Writer:
         )
         if process.run:
             metadata["run"] = process.run
+        if process.build_id:
+            metadata["build_id"] = process.build_id
         self._chunk(atlas.PROCESS, metadata)
 
     def nodes(self, process: int, rows: bytes | memoryview) -> None:

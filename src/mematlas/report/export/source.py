@@ -72,10 +72,9 @@ class ExportSource:
         found = next((each for each in self.recording.processes if each.index == process), None)
         runs = self.recording.runs
         run = runs[found.run] if found and found.run < len(runs) else Run("", "", "", "")
-        modules = self.recording.modules.get(process, []) if found else []
-        builds = (each.build_id for each in modules if found and each.path == found.executable)
+        build_id = clean(found.build_id) if found else ""
         labels = {name: clean(value) for name, value in (*run.labels, *self.labels)}
-        return Origin(clean(run.host), run.id, run.version, next(builds, ""), labels)
+        return Origin(clean(run.host), run.id, run.version, build_id, labels)
 
 
 def frame_text(frame: Frame) -> str:
