@@ -13,7 +13,9 @@ extern "C" {
 #include "mematlas_bench.h"
 #include "mematlas_collector.h"
 #include "mematlas_columns.h"
+#include "mematlas_heap.h"
 #include "mematlas_proc.h"
+#include "mematlas_snapshot.h"
 #include "mematlas_syscalls.h"
 #ifdef __cplusplus
 }

@@ -41,10 +41,38 @@ if TYPE_CHECKING:
         Traced,
         left_kind,
     )
+    from mematlas._core.heap.blocks import (
+        NO_BLOCK,
+        AreaKind,
+        FindingKind,
+        GlibcSums,
+        HeapHandle,
+        Origin,
+        RawFinding,
+        RawRange,
+        TypeKind,
+    )
+    from mematlas._core.proc.charged_frames import (
+        ChargedFrames,
+        FileCharge,
+        file_charge,
+        read_charged_frames,
+    )
     from mematlas._core.proc.chunks import HeapWalk, walk_heap
     from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
     from mematlas._core.proc.page_cache import cachestat, mincore_file
     from mematlas._core.proc.pages import join_frames, read_pagemap, scan_pagemap
+    from mematlas._core.snapshot.image import (
+        GENERAL_REGISTERS,
+        Capture,
+        CaptureWay,
+        CopiedRange,
+        CopiedThread,
+        Survey,
+        capture_process,
+        read_process,
+        survey_process,
+    )
     from mematlas._core.syscalls.heap import read_heap, trim_heap
     from mematlas._core.syscalls.mapping import (
         add_to_counter,
@@ -86,30 +114,47 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT",
     "ARRAY_STEPS",
+    "GENERAL_REGISTERS",
     "MAPS_COLUMNS",
+    "NO_BLOCK",
     "PAGE",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
+    "AreaKind",
     "ArenaHandle",
     "ArenaStats",
     "ArrayHandler",
     "ArrayStats",
+    "Capture",
+    "CaptureWay",
+    "ChargedFrames",
     "Collector",
+    "CopiedRange",
+    "CopiedThread",
     "Event",
     "Faults",
+    "FileCharge",
+    "FindingKind",
+    "GlibcSums",
+    "HeapHandle",
     "HeapWalk",
     "LeftKind",
     "MapsColumns",
+    "Origin",
     "PerfFlag",
     "Place",
     "PoolHandle",
     "PoolStats",
     "ProcessCode",
+    "RawFinding",
+    "RawRange",
     "ResidencySnapshot",
     "SessionSettings",
     "StoppedThread",
     "Sums",
+    "Survey",
     "Traced",
+    "TypeKind",
     "Verdict",
     "add_personality",
     "add_to_counter",
@@ -119,10 +164,12 @@ __all__ = [
     "bind_memory",
     "buffer_at",
     "cachestat",
+    "capture_process",
     "compile_flags",
     "create_memfd",
     "create_secret_memfd",
     "disable_thp",
+    "file_charge",
     "fork_timed",
     "gather_sum",
     "join_frames",
@@ -141,9 +188,11 @@ __all__ = [
     "open_perf_sampler",
     "policy",
     "protect_memory",
+    "read_charged_frames",
     "read_heap",
     "read_maps",
     "read_pagemap",
+    "read_process",
     "run_pingpong",
     "run_pointer_chase",
     "run_sharing",
@@ -153,6 +202,7 @@ __all__ = [
     "set_policy",
     "stream_reader",
     "stream_vectors",
+    "survey_process",
     "swap_handler",
     "touch_pages",
     "trace_me",
@@ -180,10 +230,18 @@ _MODULES = {
     "collector": (
         "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
+    "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
+    "heap.blocks": (
+        "NO_BLOCK AreaKind FindingKind GlibcSums HeapHandle Origin RawFinding RawRange TypeKind"
+    ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
     "proc.page_cache": "cachestat mincore_file",
     "proc.pages": "join_frames read_pagemap scan_pagemap",
+    "snapshot.image": (
+        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread Survey capture_process "
+        "read_process survey_process"
+    ),
     "syscalls.heap": "read_heap trim_heap",
     "syscalls.mapping": (
         "add_to_counter address_of advise buffer_at create_memfd create_secret_memfd lock_all "

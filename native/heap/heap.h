@@ -1,0 +1,93 @@
+/* A heap in a copy of a process's memory: image, blocks, index of addresses, types, findings. */
+#ifndef MEMATLAS_HEAP_HEAP_H
+#define MEMATLAS_HEAP_HEAP_H
+
+#include <stdbool.h>
+
+#include "mematlas.h"
+
+#define HEAP_NONE MEMATLAS_HEAP_NONE
+
+struct heap_image {
+	struct mematlas_heap_range *ranges; /* ascending, disjoint */
+	size_t count;
+	uint64_t page_size;
+};
+
+/* The range that holds `address`, or NULL. */
+const struct mematlas_heap_range *heap_range(const struct heap_image *image, uint64_t address);
+/* The copied bytes [address, address + size); NULL unless wholly inside one range. */
+const void *heap_at(const struct heap_image *image, uint64_t address, size_t size);
+/* The aligned or unaligned word at `address`; false: not in the image. */
+bool heap_word(const struct heap_image *image, uint64_t address, uint64_t *ret);
+/* Resident bytes of [address, address + size); all of them where the image does not know. */
+uint64_t heap_resident(const struct heap_image *image, uint64_t address, uint64_t size);
+
+/* count <= capacity; sorted: address[i] + size[i] <= address[i + 1] */
+struct heap_blocks {
+	uint64_t *address;
+	uint64_t *size;
+	uint32_t *type;
+	uint8_t *origin;
+	uint8_t *layout;
+	uint32_t count;
+	uint32_t capacity;
+};
+
+/* A bit for each granule of 8 bytes in which a block starts, in windows of 4 MiB.
+ * rank[i] == number of bits before word i, those of all earlier windows included */
+struct heap_index {
+	uint64_t base; /* multiple of a window */
+	uint64_t windows;
+	uint32_t *
+		coarse; /* windows: 0 none; HEAP_COVERED | block; else number of the window's bits + 1 */
+	uint64_t *bits;
+	uint32_t *rank;
+	size_t coarse_bytes;
+};
+
+struct heap;
+typedef void heap_visitor(void *to, uint64_t word);
+/* Calls `visit` for each pointer of a block. */
+typedef void heap_reader(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
+
+struct heap_python; /* what the interpreter's reader knows */
+
+struct heap {
+	struct heap_image image;
+	struct heap_blocks blocks;
+	struct heap_index index;
+	heap_reader *readers[256]; /* by layout; NULL: as MEMATLAS_HEAP_WORDS */
+	struct mematlas_heap_type *types;
+	uint32_t *type_slots; /* open hash of types, index + 1 */
+	uint32_t type_count, type_capacity, type_mask;
+	struct mematlas_heap_finding *findings;
+	uint32_t finding_count;
+	uint64_t finding_total;
+	uint64_t *resident;
+	struct mematlas_heap_area *areas;
+	uint32_t area_count, area_capacity;
+	struct heap_python *python;
+	void (*python_destroy)(struct heap_python *);
+};
+
+struct heap_span {
+	uint64_t start, end;
+};
+/* Leaves out the blocks that touch one of the ascending, disjoint spans. */
+void heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
+int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
+/* Leaves out the blocks from number `first` on that have this origin. */
+void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);
+int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind);
+bool heap_in_area(const struct heap *heap, uint64_t address, int kind);
+/* HEAP_NONE where no block holds `word`. */
+uint32_t heap_find(const struct heap *heap, uint64_t word);
+void heap_index_destroy(struct heap_index *index);
+int heap_index_build(struct heap *heap);
+void heap_visit(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
+/* The index of a type, made when it is new. -ENOMEM */
+int64_t heap_type(struct heap *heap, int kind, uint64_t key);
+void heap_finding(struct heap *heap, int kind, uint64_t address, uint64_t detail, uint32_t number);
+
+#endif

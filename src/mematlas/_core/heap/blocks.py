@@ -1,0 +1,209 @@
+"""The blocks of a heap: added by the readers of allocators, sorted, found by address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from mematlas._core.binding import check, ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+NO_BLOCK = 2**32 - 1
+"""Result of a search for an address that no block holds."""
+
+COLUMNS = {
+    "address": "u8",
+    "size": "u8",
+    "type": "u4",
+    "origin": "u1",
+    "layout": "u1",
+    "resident": "u8",
+}
+"""Columns of blocks in the order of enum mematlas_heap_column, with their NumPy formats."""
+
+
+class Origin(IntEnum):
+    """Allocator of a block: enum mematlas_heap_origin."""
+
+    GLIBC = 0
+    GLIBC_MMAPPED = 1
+    PYMALLOC = 2
+    PYTHON_STATIC = 3
+    MIMALLOC = 4
+    TRACED = 5
+    PYMALLOC_TORN = 6
+
+
+class TypeKind(IntEnum):
+    """What the key of a type means: enum mematlas_heap_type_kind."""
+
+    UNKNOWN = 0
+    CPP = 1
+    VTABLE = 2
+    PYTHON = 3
+    PYTHON_PART = 4
+    CONTENT = 5
+
+
+class FindingKind(IntEnum):
+    """Damage and doubts: enum mematlas_heap_finding_kind."""
+
+    TORN_CHUNK = 0
+    OVERLAP = 1
+    TORN_FREE_CHUNK = 2
+    TORN_FASTBIN = 3
+    TORN_POOL = 4
+
+
+class AreaKind(IntEnum):
+    """What memory is that is no block: enum mematlas_heap_area_kind."""
+
+    REGION = 0  # chunks of an allocator, with what lies between them
+    GAP = 1  # in a region, and no chunk
+    ALLOCATOR = 2  # tables of an allocator, whose pointers keep nothing alive
+
+
+@dataclass(frozen=True, slots=True)
+class GlibcSums:
+    """What was read of glibc's malloc: struct mematlas_heap_glibc. Bytes of chunks, headers included."""
+
+    copies: int
+    arenas: int
+    heaps: int
+    chunks: int
+    binned: int
+    top: int
+    thread_caches: int
+    cached: int
+    fast: int
+    torn: int
+    mapped_chunks: int
+    mapped: int
+    told_mapped_chunks: int | None  # malloc's own count; None: not found
+    told_mapped: int | None
+    told_system: int  # malloc's own sum of all arenas
+
+
+_UNKNOWN = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RawFinding:
+    """One finding as the C core tells it."""
+
+    kind: FindingKind
+    address: int
+    detail: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RawRange:
+    """Copied memory, as the C core takes it: struct mematlas_heap_range."""
+
+    start: int
+    kind: int
+    memory: memoryview
+    pages: bytes | None
+    mapping: int
+
+
+class HeapHandle:
+    """A heap of the C core. The memory of its ranges must not change or go while the handle lives."""
+
+    def __init__(self, ranges: Sequence[RawRange], page_size: int) -> None:
+        """Take the ranges of an image. OSError EINVAL: they overlap or do not ascend."""
+        rows = ffi.new("struct mematlas_heap_range[]", max(len(ranges), 1))
+        self._kept: list[Any] = []
+        for row, found in zip(rows, ranges, strict=False):
+            row.start, row.size = found.start, len(found.memory)
+            row.bytes = self._pointer(found.memory)
+            row.pages = self._pointer(found.pages) if found.pages is not None else ffi.NULL
+            row.kind, row.mapping = found.kind, found.mapping & 0xFFFFFFFF
+        out = ffi.new("struct mematlas_heap **")
+        check(lib.mematlas_heap_create(rows, len(ranges), page_size, out))
+        self.handle: Any = ffi.gc(out[0], lib.mematlas_heap_destroy)
+
+    def _pointer(self, buffer: memoryview | bytes) -> Any:
+        pointer = ffi.from_buffer("uint8_t[]", buffer)
+        self._kept.append(pointer)
+        return pointer
+
+    def add(self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint64], origin: Origin) -> None:
+        """Add blocks of a source outside the C core, such as a recording."""
+        check(
+            lib.mematlas_heap_add(
+                self.handle,
+                ffi.from_buffer("uint64_t[]", addresses),
+                ffi.from_buffer("uint64_t[]", sizes),
+                len(addresses),
+                origin,
+            )
+        )
+
+    def read_glibc(self) -> GlibcSums:
+        """Add the live blocks of glibc's malloc."""
+        out = ffi.new("struct mematlas_heap_glibc *")
+        check(lib.mematlas_heap_read_glibc(self.handle, out))
+        names = [found.name for found in fields(GlibcSums)]
+        values = {name: int(getattr(out, name)) for name in names}
+        return GlibcSums(
+            **{name: None if value == _UNKNOWN else value for name, value in values.items()}  # type: ignore[arg-type]
+        )
+
+    def areas(self) -> list[tuple[AreaKind, int, int]]:
+        """Return kind, start and end of memory that is no block."""
+        out = ffi.new("struct mematlas_heap_area **")
+        count = check(lib.mematlas_heap_areas(self.handle, out))
+        return [(AreaKind(out[0][i].kind), out[0][i].start, out[0][i].end) for i in range(count)]
+
+    def subdivide(self, start: int, end: int) -> None:
+        """Leave out the blocks in [start, end), which another allocator subdivides."""
+        check(lib.mematlas_heap_subdivide(self.handle, start, end))
+
+    def index(self) -> int:
+        """Sort the blocks, build the index of addresses and return the number of blocks."""
+        self._count = check(lib.mematlas_heap_index(self.handle))
+        return self._count
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a column of the blocks without a copy. It is valid until blocks are added."""
+        import numpy as np
+
+        number = tuple(COLUMNS).index(name)
+        dtype = np.dtype(COLUMNS[name])
+        pointer = lib.mematlas_heap_column(self.handle, number)
+        if pointer == ffi.NULL or not self._count:
+            return np.empty(0, dtype)
+        # A buffer keeps its cdata alive, and the cdata its destructor, which holds the heap.
+        kept = ffi.gc(pointer, lambda _, owner=self.handle: owner)
+        return np.frombuffer(ffi.buffer(kept, self._count * dtype.itemsize), dtype)
+
+    def find(self, address: int) -> int | None:
+        """Return the number of the block that holds an address; None: no block does."""
+        found = lib.mematlas_heap_find(self.handle, address)
+        return None if found == NO_BLOCK else int(found)
+
+    def types(self) -> list[tuple[TypeKind, int]]:
+        """Return kind and key of each type by number."""
+        out = ffi.new("struct mematlas_heap_type **")
+        count = check(lib.mematlas_heap_types(self.handle, out))
+        return [(TypeKind(out[0][i].kind), int(out[0][i].key)) for i in range(count)]
+
+    def findings(self) -> tuple[list[RawFinding], int]:
+        """Return the first findings and the number of all."""
+        out, total = ffi.new("struct mematlas_heap_finding **"), ffi.new("uint64_t *")
+        count = check(lib.mematlas_heap_findings(self.handle, total, out))
+        rows = [out[0][i] for i in range(count)]
+        return [
+            RawFinding(FindingKind(row.kind), int(row.address), int(row.detail), int(row.number))
+            for row in rows
+        ], int(total[0])
+
+    _count = 0

@@ -1,0 +1,1 @@
+"""Answers from a graph: dominators, paths, unreachable blocks, differences, waste."""
