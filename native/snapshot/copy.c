@@ -178,6 +178,7 @@ struct copying {
 	struct batch batch;
 	struct segment *segment;
 	uint64_t pages;
+	uint8_t mark; /* PAGE_SEEN: the last pass, after which nothing changes */
 };
 
 /* The copy has the page as it is. Where writes are not tracked, nothing tells. */
@@ -193,7 +194,7 @@ static int copy_run(void *to, const struct mematlas_page_run *run)
 	uint64_t offset = run->start - copying->segment->start, page = page_bytes();
 
 	memset(copying->segment->pages + offset / page,
-	       PAGE_SEEN | (run->categories & PAGEMAP_IS_PRESENT ? 1 : 2),
+	       copying->mark | (run->categories & PAGEMAP_IS_PRESENT ? 1 : 2),
 	       (run->end - run->start) / page);
 	if (is_unchanged(copying->segment, run->categories))
 		return 0;
@@ -204,7 +205,7 @@ static int copy_run(void *to, const struct mematlas_page_run *run)
 
 int copy_part(struct mematlas_image *image, const struct part *part, struct segment *segment)
 {
-	struct copying copying = {.segment = segment};
+	struct copying copying = {.segment = segment, .mark = PAGE_SEEN};
 
 	copying.batch.pid = image->pid;
 	int error = visit_pages(image, part, copy_run, &copying);

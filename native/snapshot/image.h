@@ -10,7 +10,7 @@
 #define PAGE_SEEN 0x80u
 
 /* Memory of the copy for [start, start + size) of the process; zero where nothing was copied.
- * pages[i]: 0 nothing there, 1 resident, 2 swapped out, for page i; during a pass PAGE_SEEN is added.
+ * pages[i]: 0 nothing there, 1 resident, 2 swapped out, for page i; in the last pass PAGE_SEEN is added.
  * in_use: by a range of the image; copied: holds an earlier state of the pages that are not written since */
 struct segment {
 	uint64_t start, size;

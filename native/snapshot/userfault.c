@@ -1,6 +1,6 @@
 /* Opens userfaultfd(2) in another process. The descriptor acts on the memory of the process that made the
- * call, whoever uses it. Everything ends when the last copy of the descriptor is closed, that is, when this
- * process ends, however. */
+ * call, in every process that holds it. Everything ends when the last copy of the descriptor is closed, that is,
+ * at the end of this process. */
 #define _GNU_SOURCE
 #include "userfault.h"
 
