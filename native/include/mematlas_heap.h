@@ -44,7 +44,9 @@ enum mematlas_heap_origin {
 enum mematlas_heap_layout {
 	MEMATLAS_HEAP_WORDS, /* conservative: every aligned word may point to a block */
 	MEMATLAS_HEAP_OPAQUE, /* no pointers: strings, numbers */
-	MEMATLAS_HEAP_PYTHON /* this and above: read by heap->readers[] */
+	MEMATLAS_HEAP_PYTHON, /* this and above: read by heap->readers[] */
+	MEMATLAS_HEAP_PYTHON_NAMESPACE, /* a dict whose values are roots with names of their own */
+	MEMATLAS_HEAP_PYTHON_UNCOUNTED /* a dict whose entries are no references: interned strings */
 };
 enum mematlas_heap_column {
 	MEMATLAS_HEAP_ADDRESS, /* uint64_t */
@@ -172,6 +174,9 @@ struct mematlas_heap_python {
 int64_t mematlas_heap_python(struct mematlas_heap *heap, struct mematlas_heap_python *ret);
 /* Address of the object in each block; 0: the block holds none. */
 void mematlas_heap_python_objects(const struct mematlas_heap *heap, uint64_t *ret);
+/* The dict at this address is the namespace of a module: its values get roots with names.
+ * -ENOENT: no dict is there. */
+int mematlas_heap_python_namespace(struct mematlas_heap *heap, uint64_t dict);
 /* What moved between minor versions. heap_type, the size of a heap type, and code_size, the size of
  * a code object without its instructions, are read from the types `type` and `code`: they tell
  * the version. Offsets in bytes. */

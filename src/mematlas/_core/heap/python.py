@@ -98,7 +98,14 @@ def find_objects(heap: HeapHandle) -> PythonObjects:
     """Set type and layout of the blocks that hold an object, after index(). OSError EEXIST: called before."""
     out = ffi.new("struct mematlas_heap_python *")
     check(lib.mematlas_heap_python(heap.handle, out))
-    return PythonObjects(int(out.objects), int(out.kept), int(out.types), int(out.version) or None)
+    return PythonObjects(
+        int(out.objects), int(out.kept), int(out.types), int(out.version) or None
+    )
+
+
+def set_namespace(heap: HeapHandle, address: int) -> bool:
+    """Leave the values of a module's dict to roots with names. False: no dict is there."""
+    return int(lib.mematlas_heap_python_namespace(heap.handle, address)) == 0
 
 
 def object_addresses(heap: HeapHandle) -> NDArray[np.uint64]:
