@@ -1,4 +1,4 @@
-#include "heap.h"
+#include "graph.h"
 
 #include "../collector/array.h"
 
@@ -50,6 +50,7 @@ void mematlas_heap_destroy(struct mematlas_heap *handle)
 	if (heap->python_destroy)
 		heap->python_destroy(heap->python);
 	heap_index_destroy(&heap->index);
+	heap_graph_destroy(&heap->graph);
 	free(heap->image.ranges);
 	free(heap->blocks.address);
 	free(heap->blocks.size);

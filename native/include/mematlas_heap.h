@@ -134,3 +134,51 @@ struct mematlas_heap_glibc {
 };
 /* Adds the live blocks of all arenas. */
 int mematlas_heap_read_glibc(struct mematlas_heap *heap, struct mematlas_heap_glibc *ret);
+
+/* heap/link.c: the graph. Nodes: 0, all memory; 1 ... strong, groups of roots; then the blocks; then the
+ * groups of weak roots, whose words count only where nothing else keeps a block alive; last, the
+ * blocks that nothing keeps alive.
+ * node of block i == strong + 1 + i; of weak group g == blocks + g; of the lost == blocks + groups + 1 */
+enum mematlas_heap_root_flag {
+	MEMATLAS_HEAP_ROOT_EXACT = 1 /* the words may lie in blocks; else those in blocks are no roots */
+};
+/* Words of [start, end) are roots of a group: 1 <= group <= groups. */
+struct mematlas_heap_root {
+	uint64_t start;
+	uint64_t end;
+	uint32_t group;
+	uint32_t flags; /* enum mematlas_heap_root_flag */
+};
+/* `roots` ascend by group. parents[g - 1] is the group above group g, less than g, or 0; groups 1 ...
+ * strong are strong. Reads all blocks and makes the graph. Returns the number of edges. */
+int64_t mematlas_heap_link(struct mematlas_heap *heap, const struct mematlas_heap_root *roots,
+			   uint64_t root_count, const uint32_t *parents, uint32_t groups,
+			   uint32_t strong);
+
+/* heap/dominate.c: of each node the node that holds it alone: without it, the node would be free. */
+enum mematlas_heap_state {
+	MEMATLAS_HEAP_HELD, /* by a strong root */
+	MEMATLAS_HEAP_HELD_WEAKLY, /* by weak roots alone */
+	MEMATLAS_HEAP_LOST, /* directly: no block points to it */
+	MEMATLAS_HEAP_LOST_CYCLE, /* the first of blocks that only point to each other */
+	MEMATLAS_HEAP_LOST_INDIRECTLY
+};
+enum mematlas_heap_node_column {
+	MEMATLAS_HEAP_DOMINATOR, /* uint32_t: a node; node 0 has itself */
+	MEMATLAS_HEAP_RETAINED, /* uint64_t: bytes */
+	MEMATLAS_HEAP_RETAINED_RESIDENT, /* uint64_t */
+	MEMATLAS_HEAP_RETAINED_COUNT, /* uint32_t: blocks, itself included */
+	MEMATLAS_HEAP_STATE, /* uint8_t: enum mematlas_heap_state */
+	MEMATLAS_HEAP_PATH /* uint32_t: the node before on a shortest path from node 0, after
+			      mematlas_heap_find_paths(); MEMATLAS_HEAP_NONE: none */
+};
+int mematlas_heap_dominate(struct mematlas_heap *heap);
+/* heap/paths.c: shortest paths from node 0 to all nodes, but not through the lost. */
+int mematlas_heap_find_paths(struct mematlas_heap *heap);
+const void *mematlas_heap_node_column(const struct mematlas_heap *heap, int column);
+struct mematlas_heap_graph {
+	uint64_t nodes, edges, blocks, groups, strong;
+	const uint32_t *offsets; /* nodes + 1 */
+	const uint32_t *targets; /* edges of node n: targets[offsets[n]] ... targets[offsets[n + 1] - 1] */
+};
+void mematlas_heap_graph(const struct mematlas_heap *heap, struct mematlas_heap_graph *ret);
