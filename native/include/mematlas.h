@@ -15,6 +15,7 @@ extern "C" {
 #include "mematlas_columns.h"
 #include "mematlas_heap.h"
 #include "mematlas_proc.h"
+#include "mematlas_snapshot.h"
 #include "mematlas_syscalls.h"
 #ifdef __cplusplus
 }

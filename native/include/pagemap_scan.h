@@ -23,6 +23,7 @@ struct pagemap_scan_argument {
 _Static_assert(sizeof(struct pagemap_scan_argument) == 96, "the kernel's first version");
 
 #define PAGEMAP_SCAN_CALL _IOWR('f', 16, struct pagemap_scan_argument)
+#define PAGEMAP_IS_WRITTEN (1u << 1) /* not write-protected by userfaultfd(2) since the last look */
 #define PAGEMAP_IS_FILE (1u << 2) /* of a file or shared memory; not so once a private page is written */
 #define PAGEMAP_IS_PRESENT (1u << 3)
 #define PAGEMAP_IS_SWAPPED (1u << 4)

@@ -56,6 +56,17 @@ if TYPE_CHECKING:
     from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
     from mematlas._core.proc.page_cache import cachestat, mincore_file
     from mematlas._core.proc.pages import join_frames, read_pagemap, scan_pagemap
+    from mematlas._core.snapshot.image import (
+        GENERAL_REGISTERS,
+        Capture,
+        CaptureWay,
+        CopiedRange,
+        CopiedThread,
+        Survey,
+        capture_process,
+        read_process,
+        survey_process,
+    )
     from mematlas._core.syscalls.heap import read_heap, trim_heap
     from mematlas._core.syscalls.mapping import (
         add_to_counter,
@@ -97,6 +108,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT",
     "ARRAY_STEPS",
+    "GENERAL_REGISTERS",
     "MAPS_COLUMNS",
     "NO_BLOCK",
     "PAGE",
@@ -107,7 +119,11 @@ __all__ = [
     "ArenaStats",
     "ArrayHandler",
     "ArrayStats",
+    "Capture",
+    "CaptureWay",
     "Collector",
+    "CopiedRange",
+    "CopiedThread",
     "Event",
     "Faults",
     "FindingKind",
@@ -128,6 +144,7 @@ __all__ = [
     "SessionSettings",
     "StoppedThread",
     "Sums",
+    "Survey",
     "Traced",
     "TypeKind",
     "Verdict",
@@ -139,6 +156,7 @@ __all__ = [
     "bind_memory",
     "buffer_at",
     "cachestat",
+    "capture_process",
     "compile_flags",
     "create_memfd",
     "create_secret_memfd",
@@ -164,6 +182,7 @@ __all__ = [
     "read_heap",
     "read_maps",
     "read_pagemap",
+    "read_process",
     "run_pingpong",
     "run_pointer_chase",
     "run_sharing",
@@ -173,6 +192,7 @@ __all__ = [
     "set_policy",
     "stream_reader",
     "stream_vectors",
+    "survey_process",
     "swap_handler",
     "touch_pages",
     "trace_me",
@@ -207,6 +227,10 @@ _MODULES = {
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
     "proc.page_cache": "cachestat mincore_file",
     "proc.pages": "join_frames read_pagemap scan_pagemap",
+    "snapshot.image": (
+        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread Survey capture_process "
+        "read_process survey_process"
+    ),
     "syscalls.heap": "read_heap trim_heap",
     "syscalls.mapping": (
         "add_to_counter address_of advise buffer_at create_memfd create_secret_memfd lock_all "

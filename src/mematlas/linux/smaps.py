@@ -10,6 +10,7 @@ from mematlas.linux.mappings import Mappings, ReadOutcome
 from mematlas.linux.process import open_process
 
 if TYPE_CHECKING:
+    from mematlas._core import MapsColumns
     from mematlas.linux.process import ProcessDirectory
 
 
@@ -38,7 +39,11 @@ def read_from(process: ProcessDirectory, *, fields: bool = True) -> tuple[Mappin
 
 def parse(descriptor: int) -> Mappings:
     """Parse an open file in the format of maps or smaps."""
-    columns = _core.read_maps(descriptor)
+    return mappings_of(_core.read_maps(descriptor))
+
+
+def mappings_of(columns: MapsColumns) -> Mappings:
+    """Return the mappings of columns that the core has parsed."""
     return Mappings(
         count=columns.count,
         fields=columns.fields,

@@ -42,6 +42,11 @@ def read_maps(descriptor: int) -> MapsColumns:
     holder = ffi.new("struct mematlas_maps **")
     check(lib.mematlas_maps_create(descriptor, holder))
     maps = ffi.gc(holder[0], lib.mematlas_maps_destroy)
+    return columns_of(maps, maps)
+
+
+def columns_of(maps: Any, owner: Any) -> MapsColumns:
+    """Return the columns of parsed maps that `owner` keeps alive."""
     sizes = ffi.new("struct mematlas_maps_sizes *")
     lib.mematlas_maps_sizes(maps, sizes)
     count = sizes.count
@@ -50,12 +55,12 @@ def read_maps(descriptor: int) -> MapsColumns:
         overlaps=sizes.overlaps,
         ignored=sizes.ignored,
         base={
-            name: _view(lib.mematlas_maps_base(maps, index), count * 8, maps).cast("Q")
+            name: _view(lib.mematlas_maps_base(maps, index), count * 8, owner).cast("Q")
             for index, name in enumerate(MAPS_COLUMNS)
         },
         fields={
             ffi.string(lib.mematlas_maps_key(maps, index)).decode("ascii", "replace"): _view(
-                lib.mematlas_maps_values(maps, index), count * 8, maps
+                lib.mematlas_maps_values(maps, index), count * 8, owner
             ).cast("Q")
             for index in range(sizes.keys)
         },
@@ -63,7 +68,7 @@ def read_maps(descriptor: int) -> MapsColumns:
             ffi.string(lib.mematlas_maps_flag(maps, index)).decode("ascii", "replace")
             for index in range(sizes.flags)
         ),
-        names=_view(lib.mematlas_maps_names(maps), sizes.names, maps),
+        names=_view(lib.mematlas_maps_names(maps), sizes.names, owner),
     )
 
 

@@ -1,0 +1,1 @@
+"""A copy of the memory of a running process at one time."""
