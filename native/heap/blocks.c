@@ -73,14 +73,17 @@ static void move(struct heap_blocks *blocks, uint32_t to, uint32_t from)
 
 int mematlas_heap_subdivide(struct mematlas_heap *handle, uint64_t start, uint64_t end)
 {
-	struct heap_blocks *blocks = &((struct heap *)handle)->blocks;
+	struct heap *heap = (struct heap *)handle;
+	struct heap_blocks *blocks = &heap->blocks;
 	uint32_t kept = 0;
 
+	if (start >= end)
+		return -EINVAL;
 	for (uint32_t i = 0; i < blocks->count; i++)
 		if (blocks->address[i] >= end || blocks->address[i] + blocks->size[i] <= start)
 			move(blocks, kept++, i);
 	blocks->count = kept;
-	return 0;
+	return heap_add_area(heap, start, end, MEMATLAS_HEAP_AREA_REGION);
 }
 
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)

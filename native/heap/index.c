@@ -89,3 +89,10 @@ uint32_t mematlas_heap_find(const struct mematlas_heap *handle, uint64_t word)
 {
 	return heap_find((const struct heap *)handle, word);
 }
+
+void mematlas_heap_find_all(const struct mematlas_heap *handle, const uint64_t *words,
+			    uint64_t count, uint32_t *ret)
+{
+	for (uint64_t i = 0; i < count; i++)
+		ret[i] = index_find((const struct heap *)handle, words[i]);
+}

@@ -55,8 +55,8 @@ enum mematlas_heap_column {
 };
 int mematlas_heap_add(struct mematlas_heap *heap, const uint64_t *addresses, const uint64_t *sizes,
 		      uint64_t count, int origin);
-/* Leaves out the blocks that lie in [start, end): memory that another allocator subdivides. Call it
- * before the blocks of that allocator are added. */
+/* Leaves out the blocks that lie in [start, end), memory that another allocator subdivides, and makes
+ * it a region. Call it before the blocks of that allocator are added. */
 int mematlas_heap_subdivide(struct mematlas_heap *heap, uint64_t start, uint64_t end);
 /* Sorts the blocks, cuts those that overlap (a finding each) and builds the index of addresses.
  * Returns the number of blocks. May be called again after more blocks were added. */
@@ -64,6 +64,8 @@ int64_t mematlas_heap_index(struct mematlas_heap *heap);
 const void *mematlas_heap_column(const struct mematlas_heap *heap, int column);
 /* The block whose [address, address + size) holds `word`, or MEMATLAS_HEAP_NONE. */
 uint32_t mematlas_heap_find(const struct mematlas_heap *heap, uint64_t word);
+void mematlas_heap_find_all(const struct mematlas_heap *heap, const uint64_t *words, uint64_t count,
+			    uint32_t *ret);
 #define MEMATLAS_HEAP_NONE 4294967295U
 
 /* heap/types.c: type 0 is "unknown". A name is read by the caller from `key`. */
@@ -82,6 +84,12 @@ struct mematlas_heap_type {
 };
 /* Types by index. Returns their number. */
 int64_t mematlas_heap_types(const struct mematlas_heap *heap, const struct mematlas_heap_type **ret);
+/* heap/content_types.c: keys of MEMATLAS_HEAP_TYPE_CONTENT */
+enum mematlas_heap_content {
+	MEMATLAS_HEAP_TEXT /* fills its block */
+};
+/* Types of blocks that have none yet. Returns how many got one. */
+int64_t mematlas_heap_type_by_content(struct mematlas_heap *heap);
 
 /* heap/findings.c: damage and doubts. Nothing else is stopped by them. */
 enum mematlas_heap_finding_kind {

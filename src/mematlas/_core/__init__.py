@@ -42,8 +42,11 @@ if TYPE_CHECKING:
         left_kind,
     )
     from mematlas._core.heap.blocks import (
+        EXACT_ROOT,
         NO_BLOCK,
+        ROOT_FORMAT,
         AreaKind,
+        BlockState,
         FindingKind,
         GlibcSums,
         HeapHandle,
@@ -108,10 +111,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT",
     "ARRAY_STEPS",
+    "EXACT_ROOT",
     "GENERAL_REGISTERS",
     "MAPS_COLUMNS",
     "NO_BLOCK",
     "PAGE",
+    "ROOT_FORMAT",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
     "AreaKind",
@@ -119,6 +124,7 @@ __all__ = [
     "ArenaStats",
     "ArrayHandler",
     "ArrayStats",
+    "BlockState",
     "Capture",
     "CaptureWay",
     "Collector",
@@ -221,7 +227,8 @@ _MODULES = {
         "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
     "heap.blocks": (
-        "NO_BLOCK AreaKind FindingKind GlibcSums HeapHandle Origin RawFinding RawRange TypeKind"
+        "EXACT_ROOT NO_BLOCK ROOT_FORMAT AreaKind BlockState FindingKind GlibcSums HeapHandle Origin "
+        "RawFinding RawRange TypeKind"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
