@@ -70,24 +70,42 @@ static int64_t type_of_vtable(struct heap *heap, struct vtable *slots, uint64_t 
 	return type;
 }
 
-/* UTF-8 passes, control characters do not. */
-static bool is_printable(uint8_t byte)
+static bool is_control(uint8_t byte)
 {
-	return byte >= ' ' ? byte != 127 : byte == '\n' || byte == '\t' || byte == '\r';
+	return byte == 127 || (byte < ' ' && byte != '\n' && byte != '\t' && byte != '\r');
 }
 
-/* A text and its end, with no more behind than malloc rounds up. */
+/* Bytes of the UTF-8 sequence that a byte begins; 0: none, or a control character. */
+static uint32_t sequence(uint8_t byte)
+{
+	if (byte < 0x80)
+		return is_control(byte) ? 0 : 1;
+	if (byte < 0xC2 || byte >= 0xF5)
+		return 0;
+	return byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
+}
+
+static bool is_utf8(const uint8_t *text, uint64_t length)
+{
+	for (uint64_t i = 0; i < length;) {
+		uint32_t more = sequence(text[i++]);
+
+		if (!more)
+			return false;
+		while (--more)
+			if (i == length || (text[i++] & 0xC0) != 0x80)
+				return false;
+	}
+	return true;
+}
+
+/* A text and its end, with no more behind than malloc rounds up. Eight bytes of text are no pointer. */
 static bool is_text(const uint8_t *bytes, uint64_t size)
 {
 	const uint8_t *end = memchr(bytes, 0, size);
-	uint64_t length = end ? (uint64_t)(end - bytes) : size;
+	uint64_t length = end ? (uint64_t)(end - bytes) : 0;
 
-	if (length < 6 || length == size || (length + 1 + 16 <= size && size > 24))
-		return false;
-	for (uint64_t i = 0; i < length; i++)
-		if (!is_printable(bytes[i]))
-			return false;
-	return true;
+	return length >= 8 && (size <= 24 || length + 17 > size) && is_utf8(bytes, length);
 }
 
 static int64_t type_of(struct heap *heap, struct vtable *slots, uint32_t block)
@@ -107,6 +125,16 @@ static int64_t type_of(struct heap *heap, struct vtable *slots, uint32_t block)
 	return type;
 }
 
+/* Sizes of blocks are told apart to 1 KiB, then in eighths of a power of two. */
+static uint64_t size_class(uint64_t size)
+{
+	uint64_t step = 8;
+
+	while (size > step * 128)
+		step *= 2;
+	return (size + step - 1) / step * step;
+}
+
 /* 1: the block got a type. */
 static int set_type(struct heap *heap, struct vtable *slots, uint32_t block)
 {
@@ -115,7 +143,10 @@ static int set_type(struct heap *heap, struct vtable *slots, uint32_t block)
 	if (heap->blocks.type[block] || heap->blocks.layout[block] != MEMATLAS_HEAP_WORDS)
 		return 0;
 	type = type_of(heap, slots, block);
-	if (type <= 0)
+	if (!type)
+		type = heap_type(heap, MEMATLAS_HEAP_TYPE_SIZE,
+				 size_class(heap->blocks.size[block]));
+	if (type < 0)
 		return (int)type;
 	heap->blocks.type[block] = (uint32_t)type;
 	if (heap->types[type].kind == MEMATLAS_HEAP_TYPE_CONTENT)

@@ -83,6 +83,11 @@ static void sum_up(const struct heap *heap, struct heap_graph *graph,
 		graph->retained_resident[node] = heap->resident[block];
 		graph->retained_count[node] = 1;
 	}
+	for (uint32_t i = 1; i < search->count; i++) {
+		uint32_t node = search->vertex[i], above = search->vertex[dominator[i]];
+
+		graph->top[node] = graph_same_type(heap, node, above) ? graph->top[above] : node;
+	}
 	for (uint32_t i = search->count - 1; i > 0; i--) {
 		uint32_t node = search->vertex[i], above = search->vertex[dominator[i]];
 
@@ -99,10 +104,12 @@ static int allocate(struct heap_graph *graph)
 	free(graph->retained);
 	free(graph->retained_resident);
 	free(graph->retained_count);
+	free(graph->top);
 	graph->dominator = calloc(graph->nodes, sizeof *graph->dominator);
 	graph->retained = calloc(graph->nodes, sizeof *graph->retained);
 	graph->retained_resident = calloc(graph->nodes, sizeof *graph->retained_resident);
 	graph->retained_count = calloc(graph->nodes, sizeof *graph->retained_count);
+	graph->top = calloc(graph->nodes, sizeof *graph->top);
 	return graph->dominator && graph->retained && graph->retained_resident &&
 			       graph->retained_count && graph->state
 		       ? 0
@@ -145,7 +152,9 @@ const void *mematlas_heap_node_column(const struct mematlas_heap *handle, int co
 		[MEMATLAS_HEAP_RETAINED_RESIDENT] = graph->retained_resident,
 		[MEMATLAS_HEAP_RETAINED_COUNT] = graph->retained_count,
 		[MEMATLAS_HEAP_STATE] = graph->state,
+		[MEMATLAS_HEAP_TOP] = graph->top,
 		[MEMATLAS_HEAP_PATH] = graph->path,
+		[MEMATLAS_HEAP_PATH_TOP] = graph->path_top,
 	};
 
 	return column >= 0 && column < (int)(sizeof columns / sizeof *columns) ? columns[column]

@@ -24,6 +24,15 @@ static inline bool graph_is_block(const struct heap_graph *graph, uint32_t node)
 	return node - graph->strong - 1 < graph->blocks;
 }
 
+/* Whether two nodes are blocks of one type. */
+static inline bool graph_same_type(const struct heap *heap, uint32_t a, uint32_t b)
+{
+	const struct heap_graph *graph = &heap->graph;
+
+	return graph_is_block(graph, a) && graph_is_block(graph, b) &&
+	       heap->blocks.type[a - graph->strong - 1] == heap->blocks.type[b - graph->strong - 1];
+}
+
 int graph_add_edge(struct heap_graph *graph, uint32_t to);
 /* Adds an edge for each word of the roots of `group`, from *root on; to blocks that are in `number`
  * already, none (NULL: to all). */

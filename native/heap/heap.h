@@ -59,7 +59,8 @@ struct heap_graph {
 	uint64_t *retained, *retained_resident;
 	uint32_t *retained_count;
 	uint8_t *state; /* nodes */
-	uint32_t *path;
+	uint32_t *top;
+	uint32_t *path, *path_top;
 };
 
 struct heap;

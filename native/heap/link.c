@@ -21,7 +21,9 @@ void heap_graph_destroy(struct heap_graph *graph)
 	free(graph->retained_resident);
 	free(graph->retained_count);
 	free(graph->state);
+	free(graph->top);
 	free(graph->path);
+	free(graph->path_top);
 	*graph = (struct heap_graph){0};
 }
 

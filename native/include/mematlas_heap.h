@@ -75,7 +75,8 @@ enum mematlas_heap_type_kind {
 	MEMATLAS_HEAP_TYPE_VTABLE, /* key: the address of a vtable without a type_info */
 	MEMATLAS_HEAP_TYPE_PYTHON, /* key: the address of the type object */
 	MEMATLAS_HEAP_TYPE_PYTHON_PART, /* key: a number, such as "keys of a dict" */
-	MEMATLAS_HEAP_TYPE_CONTENT /* key: a number, such as "text" */
+	MEMATLAS_HEAP_TYPE_CONTENT, /* key: enum mematlas_heap_content */
+	MEMATLAS_HEAP_TYPE_SIZE /* key: the largest size of a class of sizes, where nothing else is known */
 };
 struct mematlas_heap_type {
 	uint64_t key;
@@ -177,8 +178,11 @@ enum mematlas_heap_node_column {
 	MEMATLAS_HEAP_RETAINED_RESIDENT, /* uint64_t */
 	MEMATLAS_HEAP_RETAINED_COUNT, /* uint32_t: blocks, itself included */
 	MEMATLAS_HEAP_STATE, /* uint8_t: enum mematlas_heap_state */
-	MEMATLAS_HEAP_PATH /* uint32_t: the node before on a shortest path from node 0, after
-			      mematlas_heap_find_paths(); MEMATLAS_HEAP_NONE: none */
+	MEMATLAS_HEAP_TOP, /* uint32_t: the first of the nodes of one type that dominate each other, such as
+			      the elements of a list; itself where the dominator has another type */
+	MEMATLAS_HEAP_PATH, /* uint32_t: the node before on a shortest path from node 0, after
+			       mematlas_heap_find_paths(); MEMATLAS_HEAP_NONE: none */
+	MEMATLAS_HEAP_PATH_TOP /* uint32_t: the first of the nodes of one type on this path */
 };
 int mematlas_heap_dominate(struct mematlas_heap *heap);
 /* heap/paths.c: shortest paths from node 0 to all nodes, but not through the lost. */
@@ -190,3 +194,5 @@ struct mematlas_heap_graph {
 	const uint32_t *targets; /* edges of node n: targets[offsets[n]] ... targets[offsets[n + 1] - 1] */
 };
 void mematlas_heap_graph(const struct mematlas_heap *heap, struct mematlas_heap_graph *ret);
+/* heap/type_sums.c: what the blocks of each type retain together. Arrays of as many words as types. */
+int mematlas_heap_sum_types(const struct mematlas_heap *heap, uint64_t *bytes, uint64_t *resident);

@@ -48,6 +48,7 @@ class TypeKind(IntEnum):
     PYTHON = 3
     PYTHON_PART = 4
     CONTENT = 5
+    SIZE = 6
 
 
 class BlockState(IntEnum):
@@ -66,7 +67,9 @@ NODE_COLUMNS = {
     "retained_resident": "u8",
     "retained_count": "u4",
     "state": "u1",
+    "top": "u4",
     "path": "u4",
+    "path_top": "u4",
 }
 """Columns of nodes in the order of enum mematlas_heap_node_column, with their NumPy formats."""
 
@@ -222,7 +225,7 @@ class HeapHandle:
         return found
 
     def type_by_content(self) -> int:
-        """Set the types of C++ objects and texts among the blocks without a type; return how many."""
+        """Set the type of each block that has none: C++ class, text, else size. Return how many."""
         return check(lib.mematlas_heap_type_by_content(self.handle))
 
     def link(self, roots: NDArray[np.void], parents: NDArray[np.uint32], strong: int) -> int:
@@ -245,6 +248,19 @@ class HeapHandle:
     def find_paths(self) -> None:
         """Compute the column `path`."""
         check(lib.mematlas_heap_find_paths(self.handle))
+
+    def sum_types(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return bytes and resident bytes that the blocks of each type retain together."""
+        import numpy as np
+
+        count = len(self.types())
+        both = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+        check(
+            lib.mematlas_heap_sum_types(
+                self.handle, *(ffi.from_buffer("uint64_t[]", each) for each in both)
+            )
+        )
+        return both
 
     def node_column(self, name: str) -> NDArray[Any]:
         """Return a column of the nodes without a copy."""
