@@ -71,19 +71,44 @@ static void move(struct heap_blocks *blocks, uint32_t to, uint32_t from)
 	blocks->layout[to] = blocks->layout[from];
 }
 
-int mematlas_heap_subdivide(struct mematlas_heap *handle, uint64_t start, uint64_t end)
+/* Does [start, end) touch one of the spans? */
+static bool touches(const struct heap_span *spans, size_t count, uint64_t start, uint64_t end)
 {
-	struct heap *heap = (struct heap *)handle;
+	size_t low = 0, high = count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (spans[middle].end <= start)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < count && spans[low].start < end;
+}
+
+int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count)
+{
 	struct heap_blocks *blocks = &heap->blocks;
 	uint32_t kept = 0;
+	int error = 0;
 
-	if (start >= end)
-		return -EINVAL;
 	for (uint32_t i = 0; i < blocks->count; i++)
-		if (blocks->address[i] >= end || blocks->address[i] + blocks->size[i] <= start)
+		if (!touches(spans, count, blocks->address[i],
+			     blocks->address[i] + blocks->size[i]))
 			move(blocks, kept++, i);
 	blocks->count = kept;
-	return heap_add_area(heap, start, end, MEMATLAS_HEAP_AREA_REGION);
+	for (size_t i = 0; i < count && !error; i++)
+		error = heap_add_area(heap, spans[i].start, spans[i].end,
+				      MEMATLAS_HEAP_AREA_REGION);
+	return error;
+}
+
+int mematlas_heap_subdivide(struct mematlas_heap *handle, uint64_t start, uint64_t end)
+{
+	if (start >= end)
+		return -EINVAL;
+	return heap_subdivide((struct heap *)handle, &(struct heap_span){start, end}, 1);
 }
 
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)

@@ -89,6 +89,11 @@ struct heap {
 	void (*python_destroy)(struct heap_python *);
 };
 
+struct heap_span {
+	uint64_t start, end;
+};
+/* Leaves out the blocks that touch one of the ascending, disjoint spans. */
+int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
 /* Leaves out the blocks from number `first` on that have this origin. */
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);

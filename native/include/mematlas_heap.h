@@ -38,7 +38,8 @@ enum mematlas_heap_origin {
 	MEMATLAS_HEAP_PYMALLOC,
 	MEMATLAS_HEAP_PYTHON_STATIC, /* objects in .data of an interpreter or extension */
 	MEMATLAS_HEAP_MIMALLOC,
-	MEMATLAS_HEAP_TRACED /* from a recording: exact, with the requested size */
+	MEMATLAS_HEAP_TRACED, /* from a recording: exact, with the requested size */
+	MEMATLAS_HEAP_PYMALLOC_TORN /* a whole pool whose free list is broken: no slot is trusted */
 };
 enum mematlas_heap_layout {
 	MEMATLAS_HEAP_WORDS, /* conservative: every aligned word may point to a block */
@@ -97,7 +98,8 @@ enum mematlas_heap_finding_kind {
 	MEMATLAS_HEAP_TORN_CHUNK, /* address: the chunk; detail: where reading went on, or 0 */
 	MEMATLAS_HEAP_OVERLAP, /* address: the block; detail: the block before */
 	MEMATLAS_HEAP_TORN_FREE_CHUNK, /* address: the chunk, whose sizes differ; detail: its size */
-	MEMATLAS_HEAP_TORN_FASTBIN /* address: the entry that leads nowhere */
+	MEMATLAS_HEAP_TORN_FASTBIN, /* address: the entry that leads nowhere */
+	MEMATLAS_HEAP_TORN_POOL /* address: the pool of pymalloc; number: its arena */
 };
 struct mematlas_heap_finding {
 	uint64_t address;
@@ -196,3 +198,95 @@ struct mematlas_heap_graph {
 void mematlas_heap_graph(const struct mematlas_heap *heap, struct mematlas_heap_graph *ret);
 /* heap/type_sums.c: what the blocks of each type retain together. Arrays of as many words as types. */
 int mematlas_heap_sum_types(const struct mematlas_heap *heap, uint64_t *bytes, uint64_t *resident);
+
+/* heap/pymalloc.c: CPython's allocator of small blocks. Replaces the blocks that hold its arenas.
+ * Call it before mematlas_heap_index(). torn_pools <= pools */
+struct mematlas_heap_pymalloc {
+	uint64_t arenas;
+	uint64_t pools;
+	uint64_t torn_pools;
+};
+/* Returns the number of blocks added. */
+int64_t mematlas_heap_pymalloc(struct mematlas_heap *heap, struct mematlas_heap_pymalloc *ret);
+
+/* heap/python_classify.c: CPython's objects. Sets types and layouts of the blocks that hold one.
+ * Call it once, after mematlas_heap_index(). */
+enum mematlas_heap_python_part { /* keys of types of kind MEMATLAS_HEAP_TYPE_PYTHON_PART */
+	MEMATLAS_PYTHON_FREE_LIST, /* kept by the interpreter for reuse */
+	MEMATLAS_PYTHON_KEYS,
+	MEMATLAS_PYTHON_SHARED_KEYS, /* names of the attributes of all instances of a class */
+	MEMATLAS_PYTHON_VALUES,
+	MEMATLAS_PYTHON_ITEMS,
+	MEMATLAS_PYTHON_SET_TABLE,
+	MEMATLAS_PYTHON_DEQUE_BLOCK,
+	MEMATLAS_PYTHON_UTF8,
+	MEMATLAS_PYTHON_BUFFER,
+	MEMATLAS_PYTHON_PART_END
+};
+struct mematlas_heap_python {
+	uint64_t objects;
+	uint64_t kept; /* in free lists */
+	uint64_t types;
+	uint32_t version; /* minor; 0: no version with a known layout */
+	uint32_t padding;
+};
+/* Returns the number of objects. -EEXIST: called before. */
+int64_t mematlas_heap_python(struct mematlas_heap *heap, struct mematlas_heap_python *ret);
+/* Address of the object in each block; 0: the block holds none. */
+void mematlas_heap_python_objects(const struct mematlas_heap *heap, uint64_t *ret);
+/* What moved between minor versions. heap_type, the size of a heap type, and code_size, the size of
+ * a code object without its instructions, are read from the types `type` and `code`: they tell
+ * the version. Offsets in bytes. */
+struct mematlas_python_layout {
+	uint16_t version; /* minor */
+	uint16_t heap_type;
+	uint16_t code_size;
+	uint16_t cached_keys; /* ht_cached_keys; ht_module and the name follow */
+	uint16_t string_data;
+	uint16_t string_wide_data;
+	uint16_t string_utf8;
+	uint16_t values_items; /* of struct _dictvalues */
+	uint16_t frame_code;
+	uint16_t frame_function;
+	uint16_t frame_locals;
+	uint16_t frame_object;
+	uint16_t frame_previous;
+	uint16_t frame_top;
+	uint16_t frame_owner;
+	uint16_t frame_items;
+	uint16_t frame_data; /* of a frame object: the frame it owns */
+	uint16_t generator_frame;
+	uint16_t generator_state;
+	uint16_t generator_cleared; /* states from this one on have no frame */
+	uint16_t code_locals; /* co_nlocalsplus; co_stacksize is 8 bytes before */
+	uint16_t code_first_line;
+	uint16_t thread_frame;
+	uint16_t thread_id;
+	uint16_t thread_native_id;
+	uint16_t thread_chunk;
+	uint16_t cframe_frame; /* 3.11, 3.12: thread_frame leads to a structure that holds the frame */
+	uint16_t tagged_frames; /* 1: the low two bits of a frame's words are tags */
+	uint32_t interpreter_threads;
+	uint32_t interpreter_modules;
+	uint32_t interpreter_type_cache;
+};
+/* NULL: no version with a known layout. */
+const struct mematlas_python_layout *mematlas_heap_python_layout(const struct mematlas_heap *heap);
+/* Bytes from the start of a frame to the end of the words in use. */
+uint64_t mematlas_heap_python_frame(const struct mematlas_heap *heap, uint64_t frame);
+/* Of each block that holds an object: its count of references (UINT32_MAX: immortal, or no object),
+ * and the references to it that were found in blocks. */
+int mematlas_heap_python_references(const struct mematlas_heap *heap, uint32_t *counts,
+				    uint32_t *found);
+
+/* heap/python_waste.c */
+enum mematlas_heap_python_waste_kind {
+	MEMATLAS_PYTHON_NO_WASTE,
+	MEMATLAS_PYTHON_EMPTY, /* containers without items: their own bytes */
+	MEMATLAS_PYTHON_SLACK, /* room behind the items of lists, dicts, sets */
+	MEMATLAS_PYTHON_DICT_OF_INSTANCE /* what __slots__ would save */
+};
+/* Wasted bytes of each block, and why; and a hash of the content of each str and bytes (0: neither),
+ * equal content has equal hashes. */
+void mematlas_heap_python_waste(const struct mematlas_heap *heap, uint32_t *bytes, uint8_t *kinds,
+				uint64_t *hashes);

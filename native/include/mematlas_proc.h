@@ -85,3 +85,31 @@ int mematlas_cachestat(int fd, uint64_t offset, uint64_t length, struct mematlas
 /* mincore(2) of a whole file: a byte a page, 1 if resident. Returns the number of resident pages.
  * The kernel reports every page of a file that the caller may not write as resident. */
 int64_t mematlas_mincore_file(int fd, uint64_t length, unsigned char *ret);
+
+/* proc/charged_frames.c: the frames that are charged to memory cgroups, by what they hold. Slab pages
+ * belong to no group in kpagecgroup since Linux 5.9: their objects are charged one by one. */
+struct mematlas_charged {
+	uint64_t anonymous;
+	uint64_t shared; /* tmpfs, memfd, shared anonymous */
+	uint64_t file;
+	uint64_t page_tables;
+	uint64_t slab;
+	uint64_t other; /* kernel stacks, pipes, buffers of sockets */
+};
+/* `inodes` are those of the groups' directories, ascending. Returns the number of frames looked at. */
+int64_t mematlas_charged_frames(int groups_fd, int flags_fd, const uint64_t *inodes, uint64_t count,
+				struct mematlas_charged *ret);
+struct mematlas_charge_files {
+	int pagemap; /* of this process */
+	int groups; /* kpagecgroup */
+};
+/* In pages: charged <= known <= cached. */
+struct mematlas_file_charge {
+	uint64_t cached;
+	uint64_t known; /* whose frame was found */
+	uint64_t charged;
+};
+/* The pages of an open file of `size` bytes that are cached, and those charged to the groups. The pages
+ * are mapped for a moment, and count as not used by that. */
+int mematlas_file_charge(int fd, uint64_t size, const struct mematlas_charge_files *files,
+			 const uint64_t *inodes, uint64_t count, struct mematlas_file_charge *ret);

@@ -9,14 +9,14 @@
 #include "mematlas.h"
 #include "page_size.h"
 #include "pagemap_scan.h"
+#include "table_words.h"
 
 #define ENTRY_PRESENT (1ULL << 63)
 #define ENTRY_EXCLUSIVE (1ULL << 56) /* the only mapping of the page, since Linux 4.2 */
 #define ENTRY_FRAME ((1ULL << 55) - 1)
 #define MAX_FRAMES (1ULL << 36) /* 256 TiB of 4 KiB frames */
 
-/* Returns the words read, fewer at the end of the file, or -errno. */
-static int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
+int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
 {
 	uint64_t done = 0;
 

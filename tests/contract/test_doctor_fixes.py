@@ -18,7 +18,6 @@ from mematlas.control.tune import plan
 from mematlas.control.tune.profiles import values_of
 from mematlas.doctor import rules
 from mematlas.doctor.model import FixKind
-from mematlas.doctor.rules.unproven import UNPROVEN
 from unit.doctor.test_host import CASES as HOSTS
 from unit.doctor.test_process import CASES as PROCESSES
 from unit.doctor.test_recording import CASES as RECORDINGS
@@ -27,21 +26,9 @@ if TYPE_CHECKING:
     from mematlas.doctor.model import Finding, Fix
 
 FINDINGS: list[Finding] = [
-    *(
-        f
-        for faulty, _ in HOSTS.values()
-        for f in rules.examine_host(faulty, every_fix=True).findings
-    ),
-    *(
-        f
-        for faulty, _ in PROCESSES.values()
-        for f in rules.examine_process(faulty, every_fix=True).findings
-    ),
-    *(
-        f
-        for faulty, _ in RECORDINGS.values()
-        for f in rules.examine_recording(faulty, every_fix=True).findings
-    ),
+    *(f for faulty, _ in HOSTS.values() for f in rules.examine_host(faulty).findings),
+    *(f for faulty, _ in PROCESSES.values() for f in rules.examine_process(faulty).findings),
+    *(f for faulty, _ in RECORDINGS.values() for f in rules.examine_recording(faulty).findings),
 ]
 FIXES = {(each.rule, fix.command): fix for each in FINDINGS for fix in each.fixes}
 OURS = {key: fix for key, fix in FIXES.items() if "mematlas " in fix.command}
@@ -116,21 +103,9 @@ def test_a_printed_fix_has_a_test_that_has_run() -> None:
 
     After a change of such a test, run the test with MEMATLAS_SHOWN_FIXES=FILE, and bring the lines in.
     """
-    passed, tests = shown(), applied()
-    assert sorted(UNPROVEN - names_in_source()) == []
-    missing = {name for name, test in tests.items() if (name, test) not in passed}
-    assert sorted(missing - UNPROVEN) == []
-    assert sorted(UNPROVEN - missing) == []
-
-
-def test_unproven_fixes_are_not_printed() -> None:
-    """A finding keeps something to look at where its fixes are not shown to work."""
-    printed = [
-        *(f for faulty, _ in HOSTS.values() for f in rules.examine_host(faulty).findings),
-        *(f for faulty, _ in PROCESSES.values() for f in rules.examine_process(faulty).findings),
-    ]
-    assert all(each.fixes for each in printed)
-    assert not {fix.name for each in printed for fix in each.fixes} & UNPROVEN
+    passed = shown()
+    missing = {name for name, test in applied().items() if (name, test) not in passed}
+    assert sorted(missing) == []
 
 
 def test_inspections_change_nothing() -> None:

@@ -18,6 +18,7 @@ from applied_fixes import applies, finding, named, number, on_machine, running, 
 from guest.conftest import full_node, holding, mematlas
 from guest.test_two_nodes import on_nodes
 from mematlas import _core
+from mematlas.cli import main
 from mematlas.doctor import read, rules
 from mematlas.memory import Region
 from mematlas.memory.advice import ADVICE
@@ -177,7 +178,10 @@ def test_remote_memory() -> None:
         bind = shlex.split(named(found.fixes, "numa.bind").command)
         move = shlex.split(named(found.fixes, "numa.migrate").command)
         assert move[:2] == ["mematlas", "migrate"]
-        mematlas(*move[1:])
+        assert main(move[1:]) in {
+            0,
+            1,
+        }  # 1: pages of libraries that others map stay, and it says so
         assert finding(child.pid, "numa.remote") is None
     with holding(96 * MIB, *bind[2 : bind.index("--")]) as child:
         assert on_nodes(child.pid).get(1, 0) < 1000
@@ -215,9 +219,7 @@ def test_a_throttled_group() -> None:
             until = time.monotonic() + 60
             while number(group / "memory.events", "high") < 20 and time.monotonic() < until:
                 time.sleep(0.5)
-            findings = rules.examine_process(
-                read.read_process(child.pid, "/", 1), every_fix=True
-            ).findings
+            findings = rules.examine_process(read.read_process(child.pid, "/", 1)).findings
             found = next((each for each in findings if each.rule == "cgroup.throttled"), None)
             assert found, [each.rule for each in findings]
             assert f"--pid {child.pid}" in found.fixes[0].command
@@ -225,9 +227,7 @@ def test_a_throttled_group() -> None:
                 command = named(found.fixes, "cgroup.raise-high").command
                 subprocess.run(["sh", "-c", command], check=True)
                 time.sleep(1)
-                findings = rules.examine_process(
-                    read.read_process(child.pid, "/", 2), every_fix=True
-                ).findings
+                findings = rules.examine_process(read.read_process(child.pid, "/", 2)).findings
                 found = next((each for each in findings if each.rule == "cgroup.throttled"), None)
                 if found is None:
                     break

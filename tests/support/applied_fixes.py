@@ -122,13 +122,13 @@ def settled(measure: Callable[[], int], below: int, seconds: float = 60) -> int:
 
 def on_machine(rule: str) -> Finding | None:
     """Return what a rule finds about the machine now; its fixes include those that no test has shown to work."""
-    findings = rules.examine_host(read.read_host("/", 0), every_fix=True).findings
+    findings = rules.examine_host(read.read_host("/", 0)).findings
     return next((each for each in findings if each.rule == rule), None)
 
 
 def finding(pid: int, rule: str) -> Finding | None:
     """Return what a rule finds about a process and its machine now."""
-    findings = rules.examine_process(read.read_process(pid, "/", 0), every_fix=True).findings
+    findings = rules.examine_process(read.read_process(pid, "/", 0)).findings
     return next((each for each in findings if each.rule == rule), None)
 
 

@@ -55,6 +55,12 @@ if TYPE_CHECKING:
         RawRange,
         TypeKind,
     )
+    from mematlas._core.proc.charged_frames import (
+        ChargedFrames,
+        FileCharge,
+        file_charge,
+        read_charged_frames,
+    )
     from mematlas._core.proc.chunks import HeapWalk, walk_heap
     from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
     from mematlas._core.proc.page_cache import cachestat, mincore_file
@@ -127,11 +133,13 @@ __all__ = [
     "BlockState",
     "Capture",
     "CaptureWay",
+    "ChargedFrames",
     "Collector",
     "CopiedRange",
     "CopiedThread",
     "Event",
     "Faults",
+    "FileCharge",
     "FindingKind",
     "GlibcSums",
     "HeapHandle",
@@ -167,6 +175,7 @@ __all__ = [
     "create_memfd",
     "create_secret_memfd",
     "disable_thp",
+    "file_charge",
     "fork_timed",
     "gather_sum",
     "join_frames",
@@ -185,6 +194,7 @@ __all__ = [
     "open_perf_sampler",
     "policy",
     "protect_memory",
+    "read_charged_frames",
     "read_heap",
     "read_maps",
     "read_pagemap",
@@ -226,6 +236,7 @@ _MODULES = {
     "collector": (
         "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
+    "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
         "EXACT_ROOT NO_BLOCK ROOT_FORMAT AreaKind BlockState FindingKind GlibcSums HeapHandle Origin "
         "RawFinding RawRange TypeKind"

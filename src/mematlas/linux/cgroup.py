@@ -61,12 +61,19 @@ _NO_LIMIT = 1 << 62  # cgroup v1 writes no limit as the largest multiple of a pa
 
 
 def read(
-    text: Callable[[str], str], root: str = "/", pid: int | None = None
+    text: Callable[[str], str],
+    root: str = "/",
+    pid: int | None = None,
+    group: str | None = None,
 ) -> tuple[CgroupLevel, ...]:
-    """Read all levels, the innermost first. `text` reads a file below the root; pid None: this process."""
+    """Read all levels, the innermost first. `text` reads a file below the root.
+
+    The innermost is the group of a process, by default of this one, or `group`, a path in the hierarchy.
+    """
     version, path = _find(text(f"proc/{pid or 'self'}/cgroup"))
     if not version:
         return ()
+    path = path if group is None else group.rstrip("/")
     top = _mount_point(text("proc/self/mountinfo"), version)
     levels = []
     while True:
@@ -178,3 +185,19 @@ def _pressure(directory: str) -> dict[str, float]:
         return {}
     found = (re.match(r"(some|full) avg10=([\d.]+)", line) for line in lines)
     return {each[1]: float(each[2]) for each in found if each}
+
+
+def read_usage(level: CgroupLevel) -> int | None:
+    """Read the charged bytes of a level anew."""
+    name = "memory.usage_in_bytes" if level.version == 1 else "memory.current"
+    return _number(level.directory, name)
+
+
+def find_hierarchy(root: str = "/") -> str | None:
+    """Return the directory where the memory controller is mounted; None without one."""
+    try:
+        version, _ = _find(Path(root, "proc/self/cgroup").read_text())
+        mounts = Path(root, "proc/self/mountinfo").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    return f"{root.rstrip('/')}/{_mount_point(mounts, version)}" if version else None

@@ -92,13 +92,13 @@ def _deleted_in_memory(process: ProcessDirectory, folder: int) -> Iterator[tuple
                 continue
             if mounts is None:
                 mounts = _memory_mounts(process)
-            if _mount_of(process.read(f"fdinfo/{number}")) in mounts:
+            if mount_id(process.read(f"fdinfo/{number}")) in mounts:
                 yield number, name.removesuffix(_DELETED)
         except OSError:  # closed meanwhile
             continue
 
 
-def _mount_of(information: bytes) -> str:
+def mount_id(information: bytes) -> str:
     """Return the mount ID in the text of a file below /proc/PID/fdinfo."""
     for line in information.splitlines():
         key, _, value = line.partition(b":")
@@ -109,7 +109,7 @@ def _mount_of(information: bytes) -> str:
 
 def _memory_mounts(process: ProcessDirectory) -> set[str]:
     """Return the IDs of the tmpfs and hugetlbfs mounts that the process sees, and of the kernel's own."""
-    found = set(_internal_mounts())
+    found = set(internal_mounts())
     try:
         lines = process.read("mountinfo").decode("utf-8", "replace").splitlines()
     except OSError:
@@ -122,7 +122,7 @@ def _memory_mounts(process: ProcessDirectory) -> set[str]:
 
 
 @functools.cache
-def _internal_mounts() -> frozenset[str]:
+def internal_mounts() -> frozenset[str]:
     """Return the IDs of the mounts of all memfds, shared anonymous memory and System V segments.
 
     No mountinfo names them. A file of our own is on each.
@@ -137,7 +137,7 @@ def _internal_mounts() -> frozenset[str]:
         with suppress(OSError):  # ENOSYS, or a size without a mount
             file = os.memfd_create("mematlas", os.MFD_CLOEXEC | each)
             try:
-                found.add(_mount_of(Path(f"/proc/self/fdinfo/{file}").read_bytes()))
+                found.add(mount_id(Path(f"/proc/self/fdinfo/{file}").read_bytes()))
             finally:
                 os.close(file)
     return frozenset(found - {""})

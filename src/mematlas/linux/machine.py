@@ -133,6 +133,7 @@ class Machine:
     zswap: dict[str, str] = field(default_factory=dict)
     cgroup: tuple[CgroupLevel, ...] = ()  # innermost first
     cgroup_of: int | None = None  # its process; None: this one
+    cgroup_asked: str | None = None  # its path, where one was given
     bounds: tuple[Bound, ...] = ()  # of that process
     placed: tuple[ProcessNodes, ...] = ()  # read for the topic numa only
     huge: tuple[ProcessHuge, ...] = ()  # read for the topic thp only
@@ -202,15 +203,20 @@ class Tree:
 
 
 def read(
-    root: str = "/", pid: int | None = None, *, free_lists: bool = False, slabs: bool = True
+    root: str = "/",
+    pid: int | None = None,
+    *,
+    group: str | None = None,
+    free_lists: bool = False,
+    slabs: bool = True,
 ) -> Machine:
-    """Read the machine's memory, and the cgroup of a process (default: this one).
+    """Read the machine's memory, and the cgroup of a process (default: this one) or one by its path.
 
     `free_lists`: count the free blocks by migrate type, for which the kernel holds each zone's lock.
     `slabs`: read the caches of the kernel's objects.
     """
     tree = Tree(root)
-    levels: tuple[CgroupLevel, ...] = cgroup.read(tree.text, root, pid)
+    levels: tuple[CgroupLevel, ...] = cgroup.read(tree.text, root, pid, group)
     return Machine(
         page_size=_core.PAGE,
         meminfo=parse_meminfo(tree.text("proc/meminfo")),
@@ -230,8 +236,14 @@ def read(
         zswap=tree.texts("sys/module/zswap/parameters"),
         cgroup=levels,
         cgroup_of=pid,
+        cgroup_asked=group,
         missing=tree.missing,
     )
+
+
+def read_levels(pid: int | None, group: str | None) -> tuple[CgroupLevel, ...]:
+    """Read the cgroup of a process, or one by its path, and the levels above it."""
+    return cgroup.read(Tree("/").text, "/", pid, group)
 
 
 def parse_meminfo(text: str) -> dict[str, int]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mematlas.linux.process import ProcessDirectory
 
-_LOCAL = frozenset(
+LOCAL = frozenset(
     [
         "ext2",
         "ext3",
@@ -68,7 +68,7 @@ def read(process: ProcessDirectory) -> tuple[MemoryMount, ...]:
     except OSError:
         return ()
     try:
-        return _sizes(text, folder, _LOCAL | {"overlay"} if ours else _LOCAL)
+        return _sizes(text, folder, LOCAL | {"overlay"} if ours else LOCAL)
     finally:
         os.close(folder)
 
@@ -83,7 +83,7 @@ def read_from(root: str = "/") -> tuple[MemoryMount, ...]:
         return ()
     folder = os.open("/", os.O_PATH | os.O_DIRECTORY)
     try:
-        return _sizes(text, folder, _LOCAL | {"overlay"})
+        return _sizes(text, folder, LOCAL | {"overlay"})
     finally:
         os.close(folder)
 

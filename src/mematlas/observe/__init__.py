@@ -175,6 +175,9 @@ def system(
     topic: TopicName = "memory",
     *,
     pid: int | None = None,
+    cgroup: str | None = None,
+    container: str | None = None,
+    files: Sequence[str] = (),
     duration_s: float | None = None,
     root: str = "/",
 ) -> Topic:
@@ -186,23 +189,28 @@ def system(
     Arguments:
         topic: memory, thp, fragmentation, numa, pressure, slab, cgroup, swap or ksm.
         pid: numa, thp: this process alone; cgroup: the cgroup of this process.
+        cgroup: cgroup: this memory cgroup, by its path below the hierarchy or in the file system.
+        container: cgroup: the group of the container with this ID (at least 6 letters) or name.
+        files: cgroup: directories whose files may be in the page cache though nobody has them open.
         duration_s: pressure: read twice, this many seconds apart, and return rates.
         root: a directory that holds captured proc/ and sys/ trees.
 
     Raises:
         UsageError: there is no such topic.
-        TargetError: there is no such process.
+        TargetError: there is no such process, cgroup or container.
 
     >>> import mematlas
     >>> memory = mematlas.observe.system("memory")
     >>> memory.name, len(memory.answer) > 0
     ('memory', True)
     """
-    from mematlas.linux import machine
+    from mematlas.linux import cgroup_paths, machine
     from mematlas.observe.machine import topics
 
     if topic not in topics.TOPICS:
         raise UsageError(f"unknown topic {topic!r}; use {', '.join(topics.TOPICS)}")
+    if topic == "cgroup":
+        return _cgroup(pid, cgroup_paths.resolve(cgroup, container, root), files, root)
     before = machine.read(root, pid, free_lists=topic == "fragmentation")
     if topic == "pressure" and duration_s:
         began = time.monotonic()
@@ -363,6 +371,24 @@ def cache(paths: Iterable[str | os.PathLike[str]]) -> CacheReport:
 
 def _or_own(pid: int | None) -> int:
     return os.getpid() if pid is None else pid
+
+
+def _cgroup(pid: int | None, group: str | None, files: Sequence[str], root: str) -> Topic:
+    """Return the topic cgroup, with the account of the group where the kernel runs here."""
+    from mematlas.linux import machine
+    from mematlas.observe.cgroup_account.analyse import analyse_cgroup
+    from mematlas.observe.cgroup_account.read import read_cgroup
+    from mematlas.observe.cgroup_account.topic import with_account
+    from mematlas.observe.machine import topics
+
+    found = machine.read(root, pid, group=group, slabs=False)
+    topic = topics.TOPICS["cgroup"](_with_processes(found, "cgroup", pid, root))
+    own = found.cgroup[0] if found.cgroup else None
+    if root != "/" or own is None or own.path == "/":  # the root group is the whole machine
+        return topic
+    # The figures of the group are read anew, so that they are of one moment with those of its members.
+    level = machine.read_levels(pid, group)[0]
+    return with_account(topic, analyse_cgroup(read_cgroup(level, files)))
 
 
 def _with_processes(machine: Machine, topic: str, pid: int | None, root: str) -> Machine:

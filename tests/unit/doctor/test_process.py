@@ -114,7 +114,7 @@ CASES: dict[str, tuple[ProcessState, ProcessState]] = {
 
 def finding(state: ProcessState, rule: str) -> Finding | None:
     """Return the finding of one rule; None if there is none."""
-    findings = rules.examine_process(state, every_fix=True).findings
+    findings = rules.examine_process(state).findings
     return next((each for each in findings if each.rule == rule), None)
 
 

@@ -238,7 +238,7 @@ SPREAD = (leak(live_count=40_000),)
 )  # fmt: skip
 def test_fixes_are_those_of_the_allocator(more: dict[str, Any], names: list[str]) -> None:
     """Slack has the fixes that return it for the allocator, and none where none does."""
-    findings = rules.examine_recording(run(slack=190 * MIB, **more), every_fix=True).findings
+    findings = rules.examine_recording(run(slack=190 * MIB, **more)).findings
     found = next(each for each in findings if each.rule == "malloc.slack")
     assert [each.name for each in found.fixes if each.name] == names
     assert all(each.gain is None or 0 < each.gain <= 190 * MIB for each in found.fixes)

@@ -19,7 +19,7 @@ def measured(
     opened: list[str] = []
     monkeypatch.setattr(memory_mounts, "_size", lambda path, *_: opened.append(path))
     lines = [f"30 22 0:{25 + n} / {path} rw - {kind} x rw" for n, (path, kind) in enumerate(mounts)]
-    memory_mounts._sizes("\n".join([root, *lines]), -1, memory_mounts._LOCAL)
+    memory_mounts._sizes("\n".join([root, *lines]), -1, memory_mounts.LOCAL)
     return opened
 
 

@@ -37,6 +37,7 @@ class Origin(IntEnum):
     PYTHON_STATIC = 3
     MIMALLOC = 4
     TRACED = 5
+    PYMALLOC_TORN = 6
 
 
 class TypeKind(IntEnum):
@@ -86,6 +87,7 @@ class FindingKind(IntEnum):
     OVERLAP = 1
     TORN_FREE_CHUNK = 2
     TORN_FASTBIN = 3
+    TORN_POOL = 4
 
 
 class AreaKind(IntEnum):

@@ -24,7 +24,6 @@ from mematlas.doctor.rules import (
     small_pages,
     tmpfs,
 )
-from mematlas.doctor.rules.unproven import without_unproven
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -51,12 +50,12 @@ _State = TypeVar("_State")
 _ORDER = {severity: number for number, severity in enumerate(Severity)}
 
 
-def examine_host(state: HostState, *, every_fix: bool = False) -> Checkup:
-    """Check a machine by all rules about machines. `every_fix`: those too that no test has shown to work."""
-    return _examine("this machine", HOST_RULES, state, every_fix=every_fix)
+def examine_host(state: HostState) -> Checkup:
+    """Check a machine by all rules about machines."""
+    return _examine("this machine", HOST_RULES, state)
 
 
-def examine_process(state: ProcessState, *, every_fix: bool = False) -> Checkup:
+def examine_process(state: ProcessState) -> Checkup:
     """Check a process by all rules about processes, and its machine as it is now."""
     name = state.info.status.lines.get("Name", "?")
     own = _examine(
@@ -64,9 +63,8 @@ def examine_process(state: ProcessState, *, every_fix: bool = False) -> Checkup:
         PROCESS_RULES,
         state,
         state.info.notes,
-        every_fix=every_fix,
     )
-    around = _examine("", _NOW_RULES, state.host, every_fix=every_fix)
+    around = _examine("", _NOW_RULES, state.host)
     return Checkup(
         subject=f"{own.subject} and its machine",
         findings=_ranked((*own.findings, *around.findings)),
@@ -96,10 +94,10 @@ def recording_rules() -> tuple[Rule[RecordingState], ...]:
     return (*recording.RULES, *slack.RULES, *endings.RULES)
 
 
-def examine_recording(state: RecordingState, *, every_fix: bool = False) -> Checkup:
+def examine_recording(state: RecordingState) -> Checkup:
     """Check a recording by all rules about recordings."""
     notes = tuple(state.recording.notes)
-    return _examine(state.path, recording_rules(), state, notes, every_fix=every_fix)
+    return _examine(state.path, recording_rules(), state, notes)
 
 
 def _examine(
@@ -107,8 +105,6 @@ def _examine(
     rules: Sequence[Rule[_State]],
     state: _State,
     notes: tuple[str, ...] = (),
-    *,
-    every_fix: bool = False,
 ) -> Checkup:
     findings, passed, unchecked = [], [], []
     for rule in rules:
@@ -118,8 +114,7 @@ def _examine(
         elif isinstance(answer, Unknown):
             unchecked.append(Unchecked(rule.key, rule.checks, answer.reason))
         else:
-            finding = _finding(rule, answer)
-            findings.append(finding if every_fix else without_unproven(finding))
+            findings.append(_finding(rule, answer))
     return Checkup(subject, _ranked(findings), tuple(passed), tuple(unchecked), notes)
 
 

@@ -28,11 +28,15 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class TopicSection:
-    """A title with figures or a table below it."""
+    """A title with figures or a table below it.
+
+    `bar`: the rows of the table are parts of a whole; kind (of present.drawing) and size of each.
+    """
 
     title: str
     figures: tuple[TopicFigure, ...] = ()
     grid: Grid | None = None
+    bar: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

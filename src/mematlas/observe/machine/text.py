@@ -9,7 +9,7 @@ from rich.text import Text
 from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, fit, note, show, title, write
-from mematlas.units import format_bytes
+from mematlas.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _TEXT = 24  # minimum width of a text column
+_BAR = 78  # columns of a bar of parts
+_SIZE = 10  # columns of an amount
 
 
 def render_topic(topic: Topic, *, console: Console) -> None:
@@ -35,6 +37,9 @@ def render_topic(topic: Topic, *, console: Console) -> None:
 
 def _section(section: TopicSection, console: Console) -> None:
     title(console, section.title)
+    if section.grid and section.bar:
+        _parts(section.grid, list(section.bar), console)
+        return
     if section.grid:
         _grid(section.grid, console)
         return
@@ -43,6 +48,21 @@ def _section(section: TopicSection, console: Console) -> None:
         for figure in section.figures
     )
     show(console, ("=", ">", ""), rows)
+
+
+def _parts(grid: Grid, parts: list[tuple[str, int]], console: Console) -> None:
+    """Render the parts of a whole: one bar, then a line for each with name, size, share and words."""
+    whole = sum(size for _, size in parts)
+    write(console, drawing.stacked_bar(parts, min(console.width, _BAR), console))
+    names = max(len(str(row[0])) for row in grid.rows)
+    for row, (kind, size) in zip(grid.rows, parts, strict=True):
+        first = Text(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2])
+        first.append(f" {clean(str(row[0])):<{names}}", "default")
+        first.append(
+            format_value(row[1], "bytes").rjust(_SIZE) + format_percent(size, whole).rjust(8)
+        )
+        words = Text("  " + clean(str(row[2])), "dim")
+        write(console, drawing.hanging(first, words, len(first), console))
 
 
 def _grid(grid: Grid, console: Console) -> None:

@@ -52,7 +52,9 @@ def _stat_figure(name: str, value: int) -> TopicFigure:
 
 
 def _answer(machine: Machine, limits: list[MemoryLimit]) -> list[str]:
-    whose = f"process {machine.cgroup_of}" if machine.cgroup_of is not None else "this process"
+    whose = machine.cgroup_asked or (
+        f"process {machine.cgroup_of}" if machine.cgroup_of is not None else "this process"
+    )
     sentences = []
     limited = any(limit.name != MACHINE for limit in limits)
     if not machine.cgroup:

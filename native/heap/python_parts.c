@@ -1,0 +1,156 @@
+/* The storage of containers: blocks without a head of their own, named by what holds them. */
+#include "python.h"
+
+#include <string.h>
+
+struct marker {
+	struct heap *heap;
+	uint32_t numbers[MEMATLAS_PYTHON_PART_END];
+};
+
+static uint64_t word_at(const struct heap *heap, uint64_t address)
+{
+	uint64_t word = 0;
+
+	heap_word(&heap->image, address, &word);
+	return word;
+}
+
+/* Only a block that nothing else has explained becomes a part. */
+static void mark(struct marker *marker, uint64_t address, int part)
+{
+	struct heap_blocks *blocks = &marker->heap->blocks;
+	uint32_t block = address ? heap_find(marker->heap, address) : HEAP_NONE;
+
+	if (block == HEAP_NONE || blocks->type[block] ||
+	    blocks->origin[block] == MEMATLAS_HEAP_PYMALLOC_TORN)
+		return;
+	blocks->type[block] = marker->numbers[part];
+	blocks->layout[block] = MEMATLAS_HEAP_OPAQUE;
+}
+
+static void mark_dict(struct marker *marker, uint64_t dict)
+{
+	uint64_t keys = word_at(marker->heap, dict + 32), values = word_at(marker->heap, dict + 40);
+	struct python_keys table;
+
+	if (!python_keys_at(marker->heap, keys, &table))
+		return;
+	if (values && marker->heap->python->layout)
+		mark(marker, values, MEMATLAS_PYTHON_VALUES);
+	if (!table.split)
+		mark(marker, keys, MEMATLAS_PYTHON_KEYS);
+}
+
+static void mark_deque(struct marker *marker, uint64_t deque)
+{
+	uint64_t block = word_at(marker->heap, deque + 24),
+		 last = word_at(marker->heap, deque + 32);
+	uint32_t hops = 0;
+
+	while (heap_find(marker->heap, block) != HEAP_NONE &&
+	       hops++ <= marker->heap->blocks.count) {
+		mark(marker, block, MEMATLAS_PYTHON_DEQUE_BLOCK);
+		if (block == last)
+			break;
+		block = word_at(marker->heap, block + 8 + 64 * 8);
+	}
+}
+
+static void mark_instance(struct marker *marker, const struct python_type *type, uint64_t object)
+{
+	const struct mematlas_python_layout *layout = marker->heap->python->layout;
+	uint64_t word;
+
+	if (!layout || layout->version > 12)
+		return;
+	word = word_at(marker->heap, object - 24);
+	if (layout->version == 11)
+		mark(marker, word_at(marker->heap, object - 32), MEMATLAS_PYTHON_VALUES);
+	else if (word & 1)
+		mark(marker, word + 1, MEMATLAS_PYTHON_VALUES);
+	mark(marker, word_at(marker->heap, type->address + layout->cached_keys),
+	     MEMATLAS_PYTHON_SHARED_KEYS);
+}
+
+/* Numbers and text only: arrays of objects are read by words. */
+static void mark_ndarray(struct marker *marker, uint64_t array)
+{
+	const char *kind = heap_at(&marker->heap->image, word_at(marker->heap, array + 56) + 24, 1);
+
+	if (kind && *kind && strchr("biufcmMSU?", *kind))
+		mark(marker, word_at(marker->heap, array + 16), MEMATLAS_PYTHON_BUFFER);
+}
+
+static void mark_str(struct marker *marker, uint64_t string)
+{
+	const struct mematlas_python_layout *layout = marker->heap->python->layout;
+	uint32_t state = (uint32_t)word_at(marker->heap, string + 32);
+
+	if (layout && (state & 0x60) != 0x60)
+		mark(marker, word_at(marker->heap, string + layout->string_utf8),
+		     MEMATLAS_PYTHON_UTF8);
+}
+
+static void mark_of_kind(struct marker *marker, const struct python_type *type, uint64_t object)
+{
+	switch (type->kind) {
+	case PYTHON_DICT:
+		mark_dict(marker, object);
+		break;
+	case PYTHON_LIST:
+		mark(marker, word_at(marker->heap, object + 24), MEMATLAS_PYTHON_ITEMS);
+		break;
+	case PYTHON_SET:
+		if (word_at(marker->heap, object + 40) != object + 64)
+			mark(marker, word_at(marker->heap, object + 40), MEMATLAS_PYTHON_SET_TABLE);
+		break;
+	case PYTHON_DEQUE:
+		mark_deque(marker, object);
+		break;
+	case PYTHON_STR:
+		mark_str(marker, object);
+		break;
+	case PYTHON_BUFFER: /* ob_bytes of a bytearray is behind ob_alloc, ob_item of an array is not */
+		mark(marker, word_at(marker->heap, object + 24), MEMATLAS_PYTHON_BUFFER);
+		mark(marker, word_at(marker->heap, object + 32), MEMATLAS_PYTHON_BUFFER);
+		break;
+	case PYTHON_TYPE:
+		if (marker->heap->python->layout)
+			mark(marker,
+			     word_at(marker->heap,
+				     object + marker->heap->python->layout->cached_keys),
+			     MEMATLAS_PYTHON_SHARED_KEYS);
+		break;
+	default:
+		break;
+	}
+}
+
+int python_mark_parts(struct heap *heap)
+{
+	struct marker marker = {.heap = heap};
+
+	for (int part = 0; part < MEMATLAS_PYTHON_PART_END; part++) {
+		int64_t number = heap_type(heap, MEMATLAS_HEAP_TYPE_PYTHON_PART, (uint64_t)part);
+
+		if (number < 0)
+			return (int)number;
+		marker.numbers[part] = (uint32_t)number;
+	}
+	for (uint32_t i = 0; i < heap->blocks.count; i++) {
+		const struct python_type *type = python_type_of(heap, i);
+		uint64_t object;
+
+		if (!type)
+			continue;
+		object = python_object(heap, i);
+		mark_of_kind(&marker, type, object);
+		if (type->flags & PYTHON_MANAGED_DICT)
+			mark_instance(&marker, type, object);
+		if (type->kind == PYTHON_OBJECT &&
+		    python_name_is(heap, type->address, "numpy.ndarray"))
+			mark_ndarray(&marker, object);
+	}
+	return 0;
+}
