@@ -98,9 +98,7 @@ def find_objects(heap: HeapHandle) -> PythonObjects:
     """Set type and layout of the blocks that hold an object, after index(). OSError EEXIST: called before."""
     out = ffi.new("struct mematlas_heap_python *")
     check(lib.mematlas_heap_python(heap.handle, out))
-    return PythonObjects(
-        int(out.objects), int(out.kept), int(out.types), int(out.version) or None
-    )
+    return PythonObjects(int(out.objects), int(out.kept), int(out.types), int(out.version) or None)
 
 
 def set_namespace(heap: HeapHandle, address: int) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas._core import AreaKind
+from mematlas._core import NO_BLOCK, AreaKind, Rank
 from mematlas._core.heap import python
 from mematlas.heap.model.roots import RootKind
 from mematlas.heap.read.python_objects import HEAD, IS_TYPE
@@ -44,7 +44,9 @@ class _Name:
     word: int
 
 
-def find_modules(reader: ObjectReader, objects: NDArray[np.uint64], kinds: Iterable[int]) -> dict[int, str]:
+def find_modules(
+    reader: ObjectReader, objects: NDArray[np.uint64], kinds: Iterable[int]
+) -> dict[int, str]:
     """Return the names of all modules by the address of their dict. `kinds`: addresses of types of modules."""
     wanted = set(kinds)
     found = {}
@@ -95,7 +97,7 @@ def _add_modules(
             names.setdefault(value, []).append(name)
     # Of the value's word alone: what is not in a block needs no root.
     values = np.array(list(names), np.uint64)
-    live = handle.find_all(values) != np.uint32(2**32 - 1)
+    live = handle.find_all(values) != np.uint32(NO_BLOCK)
     groups: dict[str, int] = {}
     for value, is_live in zip(names, live.tolist(), strict=True):
         if is_live:
@@ -139,11 +141,13 @@ def _owner(reader: ObjectReader, value: int, kind: str, names: list[_Name]) -> _
 def _add_thread(thread: PythonThread, of: str, roots: RootTable) -> None:
     if not thread.frames:
         return
-    above = roots.add_group(f"thread {thread.name}{of}", RootKind.PYTHON, late=True)
+    above = roots.add_group(f"thread {thread.name}{of}", RootKind.PYTHON, rank=Rank.FRAMES)
     for frame in thread.frames:
-        group = roots.add_group(frame.title, RootKind.PYTHON, parent=above, late=True)
+        group = roots.add_group(frame.title, RootKind.PYTHON, parent=above, rank=Rank.FRAMES)
         for index, name in enumerate(frame.names):
-            local = roots.add_group(f"local {name}", RootKind.PYTHON, parent=group, late=True)
+            local = roots.add_group(
+                f"local {name}", RootKind.PYTHON, parent=group, rank=Rank.FRAMES
+            )
             word = frame.items + index * 8
             roots.add_range(local, word, word + 8, exact=True)
         roots.add_range(group, frame.address, frame.items, exact=True)
@@ -165,7 +169,7 @@ def _add_interned(reader: ObjectReader, handle: HeapHandle, roots: RootTable) ->
     blocks = np.flatnonzero(handle.column("layout") == _UNCOUNTED)
     if not len(blocks):
         return
-    group = roots.add_group("interned strings", RootKind.PYTHON, late=True)
+    group = roots.add_group("interned strings", RootKind.PYTHON, rank=Rank.FRAMES)
     for address in python.object_addresses(handle)[blocks].tolist():
         for _, _, word in reader.entries(address)[1]:
             roots.add_range(group, word, word + 8, exact=True)
