@@ -226,7 +226,8 @@ static void test_lost(void)
 static void test_empty(void)
 {
 	const struct mematlas_heap_root row = {.start = ROOTS, .end = ROOTS + 8, .group = 1};
-	const struct mematlas_heap_root rows[] = {row, row};
+	const struct mematlas_heap_root rows[] = {row,
+						  {.start = ROOTS, .end = ROOTS + 8, .group = 2}};
 	const uint32_t parents[] = {0, 0};
 	static const uint8_t ranks[] = {MEMATLAS_HEAP_STRONG, MEMATLAS_HEAP_WEAK};
 	struct mematlas_heap *heap;
