@@ -127,6 +127,24 @@ static uint64_t block(uint32_t number)
 	return BASE + number * sizeof *blocks;
 }
 
+/* Blocks of each way to be held or lost. */
+static void fill(void)
+{
+	memset(blocks, 0, sizeof blocks);
+	roots[0] = block(0) + 8; /* inside */
+	roots[1] = block(9);
+	blocks[0][3] = block(1) + 31;
+	blocks[2][0] = block(3); /* a lost chain into a cycle */
+	blocks[3][0] = block(4);
+	blocks[4][0] = block(3);
+	blocks[5][1] = block(5); /* only its own */
+	blocks[6][0] = block(7); /* a cycle, and what hangs on it */
+	blocks[7][0] = block(6);
+	blocks[7][1] = block(8);
+	blocks[9][0] = block(10);
+	blocks[9][1] = block(0);
+}
+
 static void test_lost(void)
 {
 	const struct mematlas_heap_root row = {.start = ROOTS, .end = ROOTS + 8, .group = 1};
@@ -151,19 +169,7 @@ static void test_lost(void)
 	const uint32_t *path;
 	const uint64_t *retained;
 
-	memset(blocks, 0, sizeof blocks);
-	roots[0] = block(0) + 8; /* inside */
-	roots[1] = block(9);
-	blocks[0][3] = block(1) + 31;
-	blocks[2][0] = block(3); /* a lost chain into a cycle */
-	blocks[3][0] = block(4);
-	blocks[4][0] = block(3);
-	blocks[5][1] = block(5); /* only its own */
-	blocks[6][0] = block(7); /* a cycle, and what hangs on it */
-	blocks[7][0] = block(6);
-	blocks[7][1] = block(8);
-	blocks[9][0] = block(10);
-	blocks[9][1] = block(0);
+	fill();
 	heap = create(11, rows, 2, parents, 2, 1);
 	state = mematlas_heap_node_column(heap, MEMATLAS_HEAP_STATE);
 	path = mematlas_heap_node_column(heap, MEMATLAS_HEAP_PATH);
@@ -176,6 +182,17 @@ static void test_lost(void)
 	CHECK(retained[11 + 3] == 7 * 32);
 	CHECK(mematlas_heap_dominate(heap) == 0 && mematlas_heap_dominate(heap) == 0);
 	mematlas_heap_destroy(heap);
+}
+
+static void test_empty(void)
+{
+	const struct mematlas_heap_root rows[] = {
+		{.start = ROOTS, .end = ROOTS + 8, .group = 1},
+		{.start = ROOTS + 8, .end = ROOTS + 16, .group = 2},
+	};
+	const uint32_t parents[] = {0, 0};
+	struct mematlas_heap *heap;
+
 	CHECK(mematlas_heap_create(NULL, 0, 4096, &heap) == 0 && mematlas_heap_index(heap) == 0);
 	CHECK(mematlas_heap_link(heap, rows, 2, parents, 1, 1) == -EINVAL);
 	CHECK(mematlas_heap_link(heap, NULL, 0, NULL, 0, 0) == 0 &&
@@ -221,6 +238,7 @@ int main(void)
 {
 	test_random();
 	test_lost();
+	test_empty();
 	test_chain();
 	return 0;
 }

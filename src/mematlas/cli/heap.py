@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at a heap and print the answer."""
+    """Read the heap and print the answer."""
     if not arguments.target.isdigit():
         return _run_saved(arguments)
     from mematlas.heap.read.capture import capture
