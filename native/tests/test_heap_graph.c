@@ -171,6 +171,24 @@ static uint64_t block(uint32_t number)
 	return BASE + number * sizeof *blocks;
 }
 
+/* Blocks of each way to be held or lost. */
+static void fill(void)
+{
+	memset(blocks, 0, sizeof blocks);
+	roots[0] = block(0) + 8; /* inside */
+	roots[1] = block(9);
+	blocks[0][3] = block(1) + 31;
+	blocks[2][0] = block(3); /* a lost chain into a cycle */
+	blocks[3][0] = block(4);
+	blocks[4][0] = block(3);
+	blocks[5][1] = block(5); /* only its own */
+	blocks[6][0] = block(7); /* a cycle, and what hangs on it */
+	blocks[7][0] = block(6);
+	blocks[7][1] = block(8);
+	blocks[9][0] = block(10);
+	blocks[9][1] = block(0);
+}
+
 static void test_lost(void)
 {
 	const struct mematlas_heap_root row = {.start = ROOTS, .end = ROOTS + 8, .group = 1};
@@ -196,19 +214,7 @@ static void test_lost(void)
 	const uint32_t *path;
 	const uint64_t *retained;
 
-	memset(blocks, 0, sizeof blocks);
-	roots[0] = block(0) + 8; /* inside */
-	roots[1] = block(9);
-	blocks[0][3] = block(1) + 31;
-	blocks[2][0] = block(3); /* a lost chain into a cycle */
-	blocks[3][0] = block(4);
-	blocks[4][0] = block(3);
-	blocks[5][1] = block(5); /* only its own */
-	blocks[6][0] = block(7); /* a cycle, and what hangs on it */
-	blocks[7][0] = block(6);
-	blocks[7][1] = block(8);
-	blocks[9][0] = block(10);
-	blocks[9][1] = block(0);
+	fill();
 	heap = create(11, rows, 2, parents, ranks, 2);
 	state = mematlas_heap_node_column(heap, MEMATLAS_HEAP_STATE);
 	path = mematlas_heap_node_column(heap, MEMATLAS_HEAP_PATH);
@@ -225,9 +231,10 @@ static void test_lost(void)
 
 static void test_empty(void)
 {
-	const struct mematlas_heap_root row = {.start = ROOTS, .end = ROOTS + 8, .group = 1};
-	const struct mematlas_heap_root rows[] = {row,
-						  {.start = ROOTS, .end = ROOTS + 8, .group = 2}};
+	const struct mematlas_heap_root rows[] = {
+		{.start = ROOTS, .end = ROOTS + 8, .group = 1},
+		{.start = ROOTS + 8, .end = ROOTS + 16, .group = 2},
+	};
 	const uint32_t parents[] = {0, 0};
 	static const uint8_t ranks[] = {MEMATLAS_HEAP_STRONG, MEMATLAS_HEAP_WEAK};
 	struct mematlas_heap *heap;

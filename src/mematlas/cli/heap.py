@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_TOP = 12
 EXAMPLES = (
     "heap 4242 --why Order",
-    "heap 4242 -o before.json; sleep 60; mematlas heap 4242 --diff before.json",
+    "heap 4242 --diff before.json",
 )
 
 
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at a heap and print the answer."""
+    """Read the heap and print the answer."""
     if not arguments.target.isdigit():
         return _run_saved(arguments)
     from mematlas.heap.read.capture import capture
