@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from mematlas.heap.model.heap import Heap
 
 DEFAULT_TOP = 12
-EXAMPLES = (
-    "heap 4242 --why Order",
-    "heap 4242 --diff before.json",
-)
+EXAMPLES = ("heap 4242 --why Order", "heap 4242 --diff before.json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
