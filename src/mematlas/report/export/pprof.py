@@ -80,7 +80,8 @@ class _Profile:
         self._source = source
         self._strings: dict[str, int] = {"": 0}
         self._functions: dict[tuple[str, str], int] = {}
-        self._types = [each for each in TYPES if each[2] not in source.unknown]
+        wanted = source.types or [name for name, _, column in TYPES if column not in source.unknown]
+        self._types = [each for each in TYPES if each[0] in wanted]
         self._locations = 0
         self._mappings = [0]  # number written so far
 
@@ -92,9 +93,10 @@ class _Profile:
         for process in source.table.processes():
             yield from self._process(process)
         report = source.report
-        yield number(9, _nanoseconds(report.started))
         seconds = run_facts.duration_s(report)
-        yield number(10, 0 if seconds is None else round(seconds * 1e9))
+        started, lasted = source.span or (_nanoseconds(report.started), round((seconds or 0) * 1e9))
+        yield number(9, started)
+        yield number(10, lasted)
         yield data(11, self._type("space", "bytes"))
         exact = report.sampling.mode == "exact"
         yield number(12, 1 if exact else report.sampling.sample_bytes)

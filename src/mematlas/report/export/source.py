@@ -27,6 +27,8 @@ class ExportSource:
     by: str = "resident"
     unit: str = "bytes"  # for collapsed stacks
     rows: str = "stacks"  # the table, for formats that are one
+    types: tuple[str, ...] = ()  # sample types of pprof; empty: all that were measured
+    span: tuple[int, int] | None = None  # of pprof: moment and duration, ns; None: those of the run
 
     @property
     def unknown(self) -> list[str]:
