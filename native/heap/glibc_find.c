@@ -34,7 +34,7 @@ static bool is_state(const struct glibc *glibc, uint64_t state)
 		if ((first == bin - 16) != (last == bin - 16))
 			return false;
 		/* One torn list does not hide an arena, a wild pointer means that it is none. */
-		if (first % 16 || !heap_word(image, first + 24, &back))
+		if ((first % 16 && first != bin - 16) || !heap_word(image, first + 24, &back))
 			return false;
 	}
 	return true;

@@ -37,32 +37,8 @@ enum python_type_field {
 	TYPE_END = 400
 };
 
-/* What moved between minor versions. heap_type, the size of a heap type, and code_size, the size of
- * a code object without its instructions, are read from the types `type` and `code`: they tell the
- * row. Offsets in bytes. */
-struct python_row {
-	uint16_t version; /* minor */
-	uint16_t heap_type, code_size;
-	uint16_t cached_keys; /* ht_cached_keys; ht_module and the name follow */
-	uint16_t string_data, string_wide_data, string_utf8;
-	uint16_t values_items; /* of struct _dictvalues */
-	uint16_t frame_code, frame_function, frame_locals, frame_object, frame_previous;
-	uint16_t frame_top, frame_owner, frame_items;
-	uint16_t frame_data; /* of a frame object: the frame it owns */
-	uint16_t generator_frame, generator_state, generator_exception;
-	uint16_t code_locals; /* co_nlocalsplus, 4 bytes */
-	uint16_t code_extra;
-	uint32_t interpreter_threads, interpreter_modules;
-	uint32_t interpreter_type_cache;
-	uint16_t thread_frame, thread_id, thread_native_id, thread_chunk;
-	uint16_t
-		cframe_frame; /* 3.11, 3.12: thread_frame points to a structure that holds the frame */
-	int8_t generator_cleared; /* states at and above have no frame */
-	bool tagged_frames; /* low two bits of a frame's words are tags */
-};
-
-extern const struct python_row python_rows[];
-extern const size_t python_row_count;
+extern const struct mematlas_python_layout python_layouts[];
+extern const size_t python_layout_count;
 
 /* How an object's own part is read. */
 enum python_kind {
@@ -96,7 +72,7 @@ struct python_type {
 };
 
 struct heap_python {
-	const struct python_row *row; /* NULL: of no known version, read by words */
+	const struct mematlas_python_layout *layout; /* NULL: of no known version, read by words */
 	struct python_type *types;
 	uint32_t *slots; /* open hash by address: index + 1 */
 	uint32_t *by_number; /* index + 1 by the number of a heap's type; 0: no Python type */
@@ -140,8 +116,7 @@ void python_read_set(const struct python_reader *reader);
 void python_read_deque(const struct python_reader *reader);
 void python_read_instance(const struct python_reader *reader);
 void python_read_shared_keys(const struct python_reader *reader, uint64_t keys);
-/* python_frames.c. Words of a frame that are in use, behind its head. */
-uint64_t python_frame_words(const struct heap *heap, uint64_t frame);
+/* python_frames.c */
 void python_read_frame(const struct python_reader *reader, uint64_t frame);
 void python_read_generator(const struct python_reader *reader);
 void python_read_frame_object(const struct python_reader *reader);

@@ -124,23 +124,26 @@ static int set_kept(struct heap *heap, uint32_t block)
 	return 0;
 }
 
-/* The sizes of the types `type` and `code` differ in each minor version. */
-static void choose_row(struct heap *heap)
+/* The sizes of the types `type` and `code` differ in each minor version. Classes may be in blocks of
+ * an allocator that is not known: `type` is then met as the type of a type alone. */
+static void choose_layout(struct heap *heap)
 {
 	struct heap_python *python = heap->python;
-	uint64_t heap_size = 0, code_size = 0;
+	uint64_t heap_size = 0, code_size = 0, type;
 
 	for (uint32_t i = 0; i < python->count; i++) {
-		if (python->types[i].kind == PYTHON_TYPE &&
-		    !(python->types[i].flags & PYTHON_HEAP_TYPE) &&
-		    python_name_is(heap, python->types[i].address, "type"))
-			heap_size = python->types[i].basic_size;
+		uint64_t address = python->types[i].address;
+
 		if (python->types[i].kind == PYTHON_CODE)
 			code_size = python->types[i].basic_size;
+		if (!heap_size && heap_word(&heap->image, address + 8, &type) &&
+		    python_name_is(heap, type, "type"))
+			heap_word(&heap->image, type + TYPE_BASIC_SIZE, &heap_size);
 	}
-	for (size_t i = 0; i < python_row_count; i++)
-		if (python_rows[i].heap_type == heap_size && python_rows[i].code_size == code_size)
-			python->row = &python_rows[i];
+	for (size_t i = 0; i < python_layout_count; i++)
+		if (python_layouts[i].heap_type == heap_size &&
+		    python_layouts[i].code_size == code_size)
+			python->layout = &python_layouts[i];
 }
 
 static int classify(struct heap *heap, struct mematlas_heap_python *ret)
@@ -182,8 +185,8 @@ int64_t mematlas_heap_python(struct mematlas_heap *handle, struct mematlas_heap_
 	error = classify(heap, ret);
 	if (error < 0)
 		return error;
-	choose_row(heap);
-	ret->version = python->row ? python->row->version : 0;
+	choose_layout(heap);
+	ret->version = python->layout ? python->layout->version : 0;
 	ret->types = python->count;
 	error = python_mark_parts(heap);
 	if (error < 0)
@@ -198,4 +201,11 @@ void mematlas_heap_python_objects(const struct mematlas_heap *handle, uint64_t *
 
 	for (uint32_t i = 0; i < heap->blocks.count; i++)
 		ret[i] = python_type_of(heap, i) ? python_object(heap, i) : 0;
+}
+
+const struct mematlas_python_layout *mematlas_heap_python_layout(const struct mematlas_heap *handle)
+{
+	const struct heap_python *python = ((const struct heap *)handle)->python;
+
+	return python ? python->layout : NULL;
 }

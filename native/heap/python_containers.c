@@ -89,23 +89,23 @@ void python_read_shared_keys(const struct python_reader *reader, uint64_t addres
 /* Values from 3.13 on begin with their capacity; `embedded` ones lie in the instance. */
 static void read_values(const struct python_reader *reader, uint64_t values, uint64_t count)
 {
-	const struct python_row *row = reader->heap->python->row;
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
 	const uint8_t *head = heap_at(&reader->heap->image, values, 4);
 
-	if (!row || !head)
+	if (!layout || !head)
 		return;
-	if (row->values_items && count > head[0])
+	if (layout->values_items && count > head[0])
 		count = head[0];
-	visit_array(reader, values + row->values_items, count, 8);
+	visit_array(reader, values + layout->values_items, count, 8);
 }
 
 static void read_split(const struct python_reader *reader, uint64_t keys, uint64_t values)
 {
-	const struct python_row *row = reader->heap->python->row;
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
 	const uint8_t *head = heap_at(&reader->heap->image, values, 4);
 	struct python_keys table;
 
-	if (row && row->values_items && head && head[2])
+	if (layout && layout->values_items && head && head[2])
 		return; /* the instance has them */
 	reader->visit(reader->to, values);
 	if (python_keys_at(reader->heap, keys, &table))
@@ -189,14 +189,15 @@ void python_read_deque(const struct python_reader *reader)
 
 static void read_old_values(const struct python_reader *reader, uint64_t values)
 {
-	const struct python_row *row = reader->heap->python->row;
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
 	struct python_keys keys;
 
 	if (!values)
 		return;
 	reader->visit(reader->to, values);
 	if (python_keys_at(reader->heap,
-			   word_at(reader->heap, reader->type->address + row->cached_keys), &keys))
+			   word_at(reader->heap, reader->type->address + layout->cached_keys),
+			   &keys))
 		read_values(reader, values, keys.count);
 }
 
@@ -209,7 +210,7 @@ static void read_inline_values(const struct python_reader *reader)
 		visit_array(reader, values + 8, head[0], 8);
 }
 
-/* Without a row the words before the object are taken for what they can be. */
+/* Without a layout the words before the object are taken for what they can be. */
 static void read_unknown_instance(const struct python_reader *reader)
 {
 	for (uint64_t at = reader->object - 32; at < reader->object - 16; at += 8) {
@@ -222,20 +223,20 @@ static void read_unknown_instance(const struct python_reader *reader)
 
 void python_read_instance(const struct python_reader *reader)
 {
-	const struct python_row *row = reader->heap->python->row;
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
 	uint64_t word = word_at(reader->heap, reader->object - 24);
 
-	if (!row) {
+	if (!layout) {
 		read_unknown_instance(reader);
 		return;
 	}
-	if (row->version == 12 && word & 1) {
+	if (layout->version == 12 && word & 1) {
 		read_old_values(reader, word + 1); /* tagged */
 		return;
 	}
 	if (word)
 		reader->visit(reader->to, word);
-	if (row->version == 11)
+	if (layout->version == 11)
 		read_old_values(reader, word_at(reader->heap, reader->object - 32));
 	if (reader->type->flags & PYTHON_INLINE_VALUES)
 		read_inline_values(reader);

@@ -16,27 +16,27 @@ static uint64_t word_at(const struct heap *heap, uint64_t address)
 	return word;
 }
 
-static uint64_t untag(const struct python_row *row, uint64_t word)
+static uint64_t untag(const struct mematlas_python_layout *layout, uint64_t word)
 {
-	if (!row->tagged_frames)
+	if (!layout->tagged_frames)
 		return word;
 	return (word & TAGS) == TAGS ? 0 : word & ~TAGS;
 }
 
 /* Words of the frame that are in use: locals, and the stack as far as it is known. The stack of a
  * running frame ends where a register of the thread says: all of it is read then. */
-uint64_t python_frame_words(const struct heap *heap, uint64_t frame)
+static uint64_t words_in_use(const struct heap *heap, uint64_t frame)
 {
-	const struct python_row *row = heap->python->row;
-	uint64_t code = untag(row, word_at(heap, frame + row->frame_code));
-	uint32_t locals = (uint32_t)word_at(heap, code + row->code_locals);
-	uint32_t stack = (uint32_t)word_at(heap, code + row->code_locals - 8U);
-	uint64_t top = word_at(heap, frame + row->frame_top);
+	const struct mematlas_python_layout *layout = heap->python->layout;
+	uint64_t code = untag(layout, word_at(heap, frame + layout->frame_code));
+	uint32_t locals = (uint32_t)word_at(heap, code + layout->code_locals);
+	uint32_t stack = (uint32_t)word_at(heap, code + layout->code_locals - 8U);
+	uint64_t top = word_at(heap, frame + layout->frame_top);
 
 	if (locals > MOST_LOCALS || stack > MOST_LOCALS)
 		return 0;
-	if (row->tagged_frames)
-		top = (top - frame - row->frame_items) / 8;
+	if (layout->tagged_frames)
+		top = (top - frame - layout->frame_items) / 8;
 	else
 		top = (uint32_t)top;
 	return top >= locals && top <= locals + stack ? top : locals + stack;
@@ -44,40 +44,40 @@ uint64_t python_frame_words(const struct heap *heap, uint64_t frame)
 
 void python_read_frame(const struct python_reader *reader, uint64_t frame)
 {
-	const struct python_row *row = reader->heap->python->row;
-	const uint16_t fields[] = {row->frame_code, row->frame_function, row->frame_locals,
-				   row->frame_object};
-	uint64_t at = frame + row->frame_items;
-	uint64_t end = at + python_frame_words(reader->heap, frame) * 8;
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
+	const uint16_t fields[] = {layout->frame_code, layout->frame_function, layout->frame_locals,
+				   layout->frame_object};
+	uint64_t at = frame + layout->frame_items;
+	uint64_t end = at + words_in_use(reader->heap, frame) * 8;
 
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-		reader->visit(reader->to, untag(row, word_at(reader->heap, frame + fields[i])));
+		reader->visit(reader->to, untag(layout, word_at(reader->heap, frame + fields[i])));
 	for (; at < end && at + 8 <= reader->end; at += 8)
-		reader->visit(reader->to, untag(row, word_at(reader->heap, at)));
+		reader->visit(reader->to, untag(layout, word_at(reader->heap, at)));
 }
 
 void python_read_generator(const struct python_reader *reader)
 {
-	const struct python_row *row = reader->heap->python->row;
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
 	const int8_t *state;
 
-	if (!row) {
+	if (!layout) {
 		python_visit_words(reader, reader->object + PYTHON_HEAD, reader->end);
 		return;
 	}
 	python_visit_words(reader, reader->object + PYTHON_HEAD,
-			   reader->object + row->generator_frame);
-	state = heap_at(&reader->heap->image, reader->object + row->generator_state, 1);
-	if (state && *state < row->generator_cleared)
-		python_read_frame(reader, reader->object + row->generator_frame);
+			   reader->object + layout->generator_frame);
+	state = heap_at(&reader->heap->image, reader->object + layout->generator_state, 1);
+	if (state && *state < layout->generator_cleared)
+		python_read_frame(reader, reader->object + layout->generator_frame);
 }
 
 void python_read_frame_object(const struct python_reader *reader)
 {
-	const struct python_row *row = reader->heap->python->row;
-	uint64_t own = reader->object + (row ? row->frame_data : 0);
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
+	uint64_t own = reader->object + (layout ? layout->frame_data : 0);
 
-	if (!row) {
+	if (!layout) {
 		python_visit_words(reader, reader->object + PYTHON_HEAD, reader->end);
 		return;
 	}
@@ -85,4 +85,13 @@ void python_read_frame_object(const struct python_reader *reader)
 	python_visit_words(reader, reader->object + FRAME_OF_OBJECT + 8, own);
 	if (word_at(reader->heap, reader->object + FRAME_OF_OBJECT) == own)
 		python_read_frame(reader, own);
+}
+
+uint64_t mematlas_heap_python_frame(const struct mematlas_heap *handle, uint64_t frame)
+{
+	const struct heap *heap = (const struct heap *)handle;
+
+	if (!heap->python || !heap->python->layout)
+		return 0;
+	return heap->python->layout->frame_items + words_in_use(heap, frame) * 8;
 }

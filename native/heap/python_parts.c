@@ -36,7 +36,7 @@ static void mark_dict(struct marker *marker, uint64_t dict)
 
 	if (!python_keys_at(marker->heap, keys, &table))
 		return;
-	if (values && marker->heap->python->row)
+	if (values && marker->heap->python->layout)
 		mark(marker, values, MEMATLAS_PYTHON_VALUES);
 	if (!table.split)
 		mark(marker, keys, MEMATLAS_PYTHON_KEYS);
@@ -59,17 +59,17 @@ static void mark_deque(struct marker *marker, uint64_t deque)
 
 static void mark_instance(struct marker *marker, const struct python_type *type, uint64_t object)
 {
-	const struct python_row *row = marker->heap->python->row;
+	const struct mematlas_python_layout *layout = marker->heap->python->layout;
 	uint64_t word;
 
-	if (!row || row->version > 12)
+	if (!layout || layout->version > 12)
 		return;
 	word = word_at(marker->heap, object - 24);
-	if (row->version == 11)
+	if (layout->version == 11)
 		mark(marker, word_at(marker->heap, object - 32), MEMATLAS_PYTHON_VALUES);
 	else if (word & 1)
 		mark(marker, word + 1, MEMATLAS_PYTHON_VALUES);
-	mark(marker, word_at(marker->heap, type->address + row->cached_keys),
+	mark(marker, word_at(marker->heap, type->address + layout->cached_keys),
 	     MEMATLAS_PYTHON_SHARED_KEYS);
 }
 
@@ -84,11 +84,11 @@ static void mark_ndarray(struct marker *marker, uint64_t array)
 
 static void mark_str(struct marker *marker, uint64_t string)
 {
-	const struct python_row *row = marker->heap->python->row;
+	const struct mematlas_python_layout *layout = marker->heap->python->layout;
 	uint32_t state = (uint32_t)word_at(marker->heap, string + 32);
 
-	if (row && (state & 0x60) != 0x60)
-		mark(marker, word_at(marker->heap, string + row->string_utf8),
+	if (layout && (state & 0x60) != 0x60)
+		mark(marker, word_at(marker->heap, string + layout->string_utf8),
 		     MEMATLAS_PYTHON_UTF8);
 }
 
@@ -116,9 +116,10 @@ static void mark_of_kind(struct marker *marker, const struct python_type *type, 
 		mark(marker, word_at(marker->heap, object + 32), MEMATLAS_PYTHON_BUFFER);
 		break;
 	case PYTHON_TYPE:
-		if (marker->heap->python->row)
+		if (marker->heap->python->layout)
 			mark(marker,
-			     word_at(marker->heap, object + marker->heap->python->row->cached_keys),
+			     word_at(marker->heap,
+				     object + marker->heap->python->layout->cached_keys),
 			     MEMATLAS_PYTHON_SHARED_KEYS);
 		break;
 	default:

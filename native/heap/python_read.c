@@ -1,7 +1,7 @@
-/* The references an object holds. Left out: the links of the collector, which would hang everything
- * on everything; lists of weak references; and the type. The type of an object is often held
- * by its module alone: an edge from each object would move what a module retains to the root. Types
- * that only objects hold are found by mematlas_heap_python_types(). */
+/* The references an object holds, its class among them: CPython counts that reference, and a class
+ * made in a function is often held by its instances alone. Types of C are immortal or static, and
+ * no edges. Left out: the links of the collector, which would hang everything on everything, and
+ * lists of weak references. */
 #include "python.h"
 
 #include <string.h>
@@ -49,27 +49,27 @@ void python_visit_words(const struct python_reader *reader, uint64_t start, uint
 static void read_str(const struct python_reader *reader)
 {
 	uint32_t state = (uint32_t)word_at(reader->heap, reader->object + STR_STATE);
-	const struct python_row *row = reader->heap->python->row;
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
 
-	if (row && !(state & STR_COMPACT && state & STR_ASCII))
+	if (layout && !(state & STR_COMPACT && state & STR_ASCII))
 		python_visit_words(reader, reader->object + STR_STATE + 8,
-				   reader->object + row->string_wide_data +
+				   reader->object + layout->string_wide_data +
 					   (state & STR_COMPACT ? 0 : 8));
 }
 
 static void read_type(const struct python_reader *reader)
 {
-	const struct python_row *row = reader->heap->python->row;
+	const struct mematlas_python_layout *layout = reader->heap->python->layout;
 	uint64_t type = reader->object;
 
 	python_visit_words(reader, type + PYTHON_HEAD, type + TYPE_WEAK_LIST);
-	if (!row) {
+	if (!layout) {
 		python_visit_words(reader, type + TYPE_WEAK_LIST + 8, reader->end);
 		return;
 	}
 	/* Up to the module and the name. Behind them are uncounted references of the specializer. */
-	python_visit_words(reader, type + TYPE_WEAK_LIST + 8, type + row->cached_keys + 24);
-	python_read_shared_keys(reader, word_at(reader->heap, type + row->cached_keys));
+	python_visit_words(reader, type + TYPE_WEAK_LIST + 8, type + layout->cached_keys + 24);
+	python_read_shared_keys(reader, word_at(reader->heap, type + layout->cached_keys));
 }
 
 /* The caches of the instructions hold uncounted references: only the head is read. */
@@ -156,6 +156,8 @@ void python_read(const struct heap *heap, uint32_t block, heap_visitor *visit, v
 		.visit = visit,
 		.to = to,
 	};
+	if (type->flags & PYTHON_HEAP_TYPE)
+		visit(to, type->address);
 	kinds[type->kind](&reader);
 	/* Types and frames of code end behind what their kind has read. */
 	if (type->kind != PYTHON_TYPE && type->kind != PYTHON_CODE &&

@@ -172,3 +172,59 @@ struct mematlas_heap_python {
 int64_t mematlas_heap_python(struct mematlas_heap *heap, struct mematlas_heap_python *ret);
 /* Address of the object in each block; 0: the block holds none. */
 void mematlas_heap_python_objects(const struct mematlas_heap *heap, uint64_t *ret);
+/* What moved between minor versions. heap_type, the size of a heap type, and code_size, the size of
+ * a code object without its instructions, are read from the types `type` and `code`: they tell
+ * the version. Offsets in bytes. */
+struct mematlas_python_layout {
+	uint16_t version; /* minor */
+	uint16_t heap_type;
+	uint16_t code_size;
+	uint16_t cached_keys; /* ht_cached_keys; ht_module and the name follow */
+	uint16_t string_data;
+	uint16_t string_wide_data;
+	uint16_t string_utf8;
+	uint16_t values_items; /* of struct _dictvalues */
+	uint16_t frame_code;
+	uint16_t frame_function;
+	uint16_t frame_locals;
+	uint16_t frame_object;
+	uint16_t frame_previous;
+	uint16_t frame_top;
+	uint16_t frame_owner;
+	uint16_t frame_items;
+	uint16_t frame_data; /* of a frame object: the frame it owns */
+	uint16_t generator_frame;
+	uint16_t generator_state;
+	uint16_t generator_cleared; /* states from this one on have no frame */
+	uint16_t code_locals; /* co_nlocalsplus; co_stacksize is 8 bytes before */
+	uint16_t code_first_line;
+	uint16_t thread_frame;
+	uint16_t thread_id;
+	uint16_t thread_native_id;
+	uint16_t thread_chunk;
+	uint16_t cframe_frame; /* 3.11, 3.12: thread_frame leads to a structure that holds the frame */
+	uint16_t tagged_frames; /* 1: the low two bits of a frame's words are tags */
+	uint32_t interpreter_threads;
+	uint32_t interpreter_modules;
+	uint32_t interpreter_type_cache;
+};
+/* NULL: no version with a known layout. */
+const struct mematlas_python_layout *mematlas_heap_python_layout(const struct mematlas_heap *heap);
+/* Bytes from the start of a frame to the end of the words in use. */
+uint64_t mematlas_heap_python_frame(const struct mematlas_heap *heap, uint64_t frame);
+/* Of each block that holds an object: its count of references (UINT32_MAX: immortal, or no object),
+ * and the references to it that were found in blocks. */
+int mematlas_heap_python_references(const struct mematlas_heap *heap, uint32_t *counts,
+				    uint32_t *found);
+
+/* heap/python_waste.c */
+enum mematlas_heap_python_waste_kind {
+	MEMATLAS_PYTHON_NO_WASTE,
+	MEMATLAS_PYTHON_EMPTY, /* containers without items: their own bytes */
+	MEMATLAS_PYTHON_SLACK, /* room behind the items of lists, dicts, sets */
+	MEMATLAS_PYTHON_DICT_OF_INSTANCE /* what __slots__ would save */
+};
+/* Wasted bytes of each block, and why; and a hash of the content of each str and bytes (0: neither),
+ * equal content has equal hashes. */
+void mematlas_heap_python_waste(const struct mematlas_heap *heap, uint32_t *bytes, uint8_t *kinds,
+				uint64_t *hashes);

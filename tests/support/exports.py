@@ -75,7 +75,7 @@ def export(path: Path, to: str, name: str, **more: Any) -> tuple[Path, StackTabl
     """Write an export beside the recording; return its path and the stacks in it."""
     source = source_of(path, **more)
     out = path.with_name(name)
-    out.write_bytes(b"".join(render_export(source, to)))
+    out.write_bytes(b"".join(render_export([source], to)))
     return out, source.table
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
 from mematlas.errors import MematlasError, UsageError
 from mematlas.tracing.own_tracer import OwnTracer, recorder_command
-from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings
+from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings, checked_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mematlas.api.recording import Recording
     from mematlas.report.model.leaks import Leaks
@@ -313,6 +313,7 @@ def trace(
     exact: bool = False,
     sample_bytes: int = SAMPLE_BYTES,
     interval_s: float = INTERVAL_S,
+    labels: Mapping[str, str] | None = None,
 ) -> Trace:
     """Trace the allocations of a part of this program, of all threads, with residency.
 
@@ -324,12 +325,13 @@ def trace(
         exact: record every allocation, instead of a sample.
         sample_bytes: mean number of allocated bytes between two samples; default 512 KiB.
         interval_s: seconds between two snapshots of residency; default 1.
+        labels: names and values for the rows of exports, such as {"version": "1.4"}.
 
     Memory allocated before the block counts as allocator slack in the report. Page faults are not
     sampled. Programs that the block starts by exec are not traced.
 
     Raises:
-        UsageError: `sample_bytes` is below 1; on entry, this process is traced already.
+        UsageError: `sample_bytes` is below 1, or a label has a malformed name; on entry, this process is traced already.
         MematlasError: on entry, the recording cannot be written.
 
     >>> import mematlas, tempfile, os
@@ -344,7 +346,11 @@ def trace(
             "sample_bytes must be at least 1; use exact=True to record every allocation"
         )
     settings = TraceSettings(
-        exact=exact, sample_bytes=sample_bytes, interval_s=interval_s, fault_period=0
+        exact=exact,
+        sample_bytes=sample_bytes,
+        interval_s=interval_s,
+        fault_period=0,
+        labels=checked_labels(labels or {}),
     )
     return Trace(output, settings)
 

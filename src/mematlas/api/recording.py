@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from mematlas.report.model.window import Window
 
 Format: TypeAlias = Literal[
-    "html", "pprof", "speedscope", "collapsed", "dhat", "chrome", "parquet", "csv"
+    "html", "pprof", "speedscope", "collapsed", "dhat", "perfetto", "chrome", "parquet", "csv"
 ]
 Unit: TypeAlias = Literal["bytes", "KiB", "pages"]
 Table: TypeAlias = Literal["stacks", "lines", "timeline"]
 Frames: TypeAlias = Literal["code", "all"]
-STACK_FORMATS = ("pprof", "speedscope", "collapsed", "dhat")
+STACK_FORMATS = ("pprof", "speedscope", "collapsed", "dhat", "perfetto")
 
 
 class Recording:
@@ -284,14 +284,14 @@ class Recording:
         file is written as a whole, and its path is returned.
 
         Arguments:
-            format: html, pprof, speedscope, collapsed, dhat, chrome, parquet or csv.
+            format: html, pprof, speedscope, collapsed, dhat, perfetto, chrome, parquet or csv.
             output: the file to write.
             by: the metric, for formats that hold one; the first one shown, for the others. None: resident,
                 and pss for several processes that share memory.
             pid: convert this process alone.
             unit: of collapsed stacks: bytes, KiB or pages.
             table: of csv and parquet: stacks, lines or timeline.
-            frames: of pprof, speedscope, collapsed and dhat: "code" leaves out the frames of language runtimes, so
+            frames: of pprof, speedscope, collapsed, dhat and perfetto: "code" leaves out the frames of language runtimes, so
                 that stacks of Python end in its lines; "all" keeps them.
             at: of html, the moment of its account: "peak", "end", or a mark of the program.
 
@@ -326,8 +326,8 @@ class Recording:
         known = [each.name for each in FORMATS]
         if form not in known:
             raise UsageError(f"unknown format {form!r}; use html, {', '.join(known)}")
-        source = export_source(self, by=by, pid=pid, unit=unit, table=table)
-        return render_export(with_frames(source, form, frames), form)
+        source = export_source(self, form, by=by, pid=pid, unit=unit, table=table, frames=frames)
+        return render_export([source], form)
 
     def _index_of(self, pid: int | None) -> int | None:
         """Return the index of the last program that a process ran; None for all processes."""
@@ -430,30 +430,33 @@ def with_symbol_note(data: model.RecordingData, report: Report) -> Report:
 
 
 def export_source(
-    recording: Recording, *, by: str | None, pid: int | None, unit: str, table: str
+    recording: Recording,
+    form: str,
+    *,
+    by: str | None = None,
+    pid: int | None = None,
+    unit: str = "bytes",
+    table: str = "stacks",
+    frames: str = "code",
 ) -> ExportSource:
-    """Return what the exporters write from; UsageError if the metric is unknown. `by` None: the main one."""
+    """Return what the exporter of a format writes; UsageError if the metric is unknown. `by` None: the main one.
+
+    With `frames` "code", stacks come without the frames of language runtimes.
+    """
+    from mematlas.report.analyse.code_frames import code_only
     from mematlas.report.analyse.export import export_table
     from mematlas.report.export.source import ExportSource
 
     report = recording.report(pid=pid)
     by = by or report.main_metric
     if why := report.why_unknown(by):
-        raise UsageError(f"{by} is unknown: {why}; choose another metric")
+        raise UsageError(f"{recording.path}: {by} is unknown: {why}; choose another metric")
     step("converting stacks")
     rows = export_table(recording._data, report)  # noqa: SLF001 - a function of the same module
-    return ExportSource(recording._data, report, rows, by=by, unit=unit, rows=table)  # noqa: SLF001
-
-
-def with_frames(source: ExportSource, form: str, frames: str) -> ExportSource:
-    """Return what a format of stacks is written from: with `frames` "code" without those of language runtimes."""
-    from dataclasses import replace
-
-    from mematlas.report.analyse.code_frames import code_only
-
-    if frames == "all" or form not in STACK_FORMATS:
-        return source
-    return replace(source, table=code_only(source.table))
+    if frames == "code" and form in STACK_FORMATS:
+        rows = code_only(rows)
+    data = recording._data  # noqa: SLF001
+    return ExportSource(data, report, rows, by=by, unit=unit, rows=table, frames=frames)
 
 
 @contextmanager

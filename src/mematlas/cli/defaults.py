@@ -17,8 +17,8 @@ from mematlas.errors import UsageError
 from mematlas.linux.regular_file import open_regular
 
 OPTIONS: dict[str, tuple[str, ...]] = {
-    "run": ("exact", "sample-bytes", "interval", "idle", "seed", "faults"),
-    "attach": ("exact", "sample-bytes", "interval", "idle", "seed"),
+    "run": ("exact", "sample-bytes", "interval", "idle", "seed", "faults", "label"),
+    "attach": ("exact", "sample-bytes", "interval", "idle", "seed", "label"),
     "report": ("by", "top", "skip", "keep", "markdown", "step-summary"),
     "leaks": ("top", "skip", "keep", "fail-over", "markdown", "step-summary"),
     "diff": (
@@ -32,7 +32,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "markdown",
         "step-summary",
     ),
-    "export": ("by", "frames", "unit", "table"),
+    "export": ("by", "frames", "unit", "table", "label"),
 }
 """The options that may have a default, by command."""
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import add_recording, add_wrappers, positive
+from mematlas.cli.arguments import add_wrappers, positive
+from mematlas.cli.recording_options import add_label, parse_labels
 from mematlas.cli.recordings import open_recording
 from mematlas.errors import UsageError
 from mematlas.present.output_file import writing
+from mematlas.present.printable import clean
 from mematlas.report.export import FORMATS, Format
 from mematlas.report.model.report import METRICS
 
@@ -25,7 +28,7 @@ UNITS = ("bytes", "KiB", "pages")
 TABLES = ("stacks", "lines", "timeline")
 EXAMPLES = (
     "export app.atlas --to pprof -o app.pb.gz",
-    "export app.atlas --to collapsed --by live -o -",
+    "export web-*.atlas --to parquet --label site=berlin -o fleet.parquet",
 )
 
 
@@ -34,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     width = max(len(each.name) for each in FORMATS)
     lines = [f"  {each.name:<{width}}  {each.summary}; {_opens(each)}" for each in FORMATS]
     parser.epilog = "formats, and what opens them:\n" + "\n".join(lines)
-    add_recording(parser)
+    parser.add_argument(
+        "files",
+        metavar="RECORDING",
+        nargs="+",
+        help="a recording, of `mematlas run` or `mematlas attach`; several become one file",
+    )
     parser.add_argument(
         "--to",
         metavar="FORMAT",
@@ -60,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--frames",
         choices=("code", "all"),
         default="code",
-        help="of pprof, speedscope, collapsed and dhat: the program's code and its libraries, or also the frames of"
+        help="of pprof, speedscope, collapsed, dhat and perfetto: the program's code and its libraries, or also the frames of"
         " interpreters and allocators (default code)",
     )
     parser.add_argument(
@@ -72,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="stacks",
         help="table of csv and parquet (default stacks)",
     )
+    add_label(parser, "label what is exported, besides the labels of the recordings; repeatable")
     parser.add_argument(
         "--json", action="store_true", help="describe the written file in JSON (mematlas/export/1)"
     )
@@ -79,32 +88,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file."""
-    from mematlas.api.recording import export_source, with_frames
     from mematlas.report.export import render_export
 
     form = next(each for each in FORMATS if each.name == arguments.to)
-    path = arguments.output or _default_name(arguments.file, form)
+    path = arguments.output or _default_name(arguments.files, form)
     if path == "-" and arguments.json:
         raise UsageError(
             "--json prints to standard output; write the export to a file with -o FILE"
         )
-    source = export_source(
-        open_recording(arguments.file, arguments.skip, arguments.keep),
-        by=arguments.by,
-        pid=arguments.pid,
-        unit=arguments.unit,
-        table=arguments.table,
-    )
-    source = with_frames(source, form.name, arguments.frames)
-    size = _write(path, render_export(source, form.name))
+    if any(_same_file(path, each) for each in arguments.files):
+        raise UsageError(f"{path} is one of the recordings; name another file")
+    sources = _sources(arguments, form)
+    size = _write(path, render_export(sources, form.name))
     if path != "-":
-        _print_result(arguments, source, form, path, size)
+        _print_result(arguments, sources, form, path, size)
     return 0
 
 
-def _default_name(file: str, form: Format) -> str:
-    """Return a name after the recording, in the working directory."""
-    return Path(file).name.removesuffix(".atlas") + form.suffix
+def _sources(arguments: argparse.Namespace, form: Format) -> list[ExportSource]:
+    """Read the recordings. All are exported by one metric, that of the first if none is named."""
+    from mematlas.api.recording import export_source
+
+    labels, by = parse_labels(arguments.label), arguments.by
+    titles = _titles(arguments.files) if len(arguments.files) > 1 else [""]
+    found: list[ExportSource] = []
+    for file, title in zip(arguments.files, titles, strict=True):
+        source = export_source(
+            open_recording(file, arguments.skip, arguments.keep),
+            form.name,
+            by=by,
+            pid=arguments.pid,
+            unit=arguments.unit,
+            table=arguments.table,
+            frames=arguments.frames,
+        )
+        by = source.by
+        found.append(replace(source, title=title, labels=labels))
+    return found
+
+
+def _titles(files: list[str]) -> list[str]:
+    """Return a name for each recording: of its file, or its path where two files have one name."""
+    names = [Path(each).name.removesuffix(".atlas") for each in files]
+    titles = [
+        clean(name if names.count(name) == 1 else file)
+        for name, file in zip(names, files, strict=True)
+    ]
+    if len(set(titles)) < len(titles):
+        twice = next(each for each in titles if titles.count(each) > 1)
+        raise UsageError(f"{twice} is named twice")
+    return titles
+
+
+def _same_file(path: str, file: str) -> bool:
+    return path != "-" and Path(path).exists() and Path(file).exists() and Path(path).samefile(file)
+
+
+def _default_name(files: list[str], form: Format) -> str:
+    """Return a name after the recording, in the working directory.
+
+    Raises:
+        UsageError: there are several recordings.
+    """
+    if len(files) > 1:
+        raise UsageError(f"name the file for {len(files)} recordings with -o FILE")
+    return Path(files[0]).name.removesuffix(".atlas") + form.suffix
 
 
 def _write(path: str, pieces: Iterator[bytes]) -> int:
@@ -118,18 +166,23 @@ def _write(path: str, pieces: Iterator[bytes]) -> int:
 
 
 def _print_result(
-    arguments: argparse.Namespace, source: ExportSource, form: Format, path: str, size: int
+    arguments: argparse.Namespace,
+    sources: list[ExportSource],
+    form: Format,
+    path: str,
+    size: int,
 ) -> None:
     if arguments.json:
         facts = {
             "file": path,
             "format": form.name,
             "bytes": size,
-            "by": source.by,
-            "stacks": len(source.table),
-            "total_bytes": int(source.table.metric(source.by).sum()),
-            "complete": source.report.complete,
-            "notes": list(source.report.notes),
+            "by": sources[0].by,
+            "recordings": len(sources),
+            "stacks": sum(len(each.table) for each in sources),
+            "total_bytes": sum(int(each.table.metric(each.by).sum()) for each in sources),
+            "complete": all(each.report.complete for each in sources),
+            "notes": [note for each in sources for note in each.report.notes],
         }
         print(json.dumps({"schema": "mematlas/export/1", "data": facts}))
         return

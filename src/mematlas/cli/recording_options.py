@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import interval, positive, size
 from mematlas.errors import UsageError
-from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings
+from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings, checked_labels
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +48,27 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=positive, metavar="N", default=0, help="make the sampling repeatable"
     )
+    add_label(parser, "label the recording, for the rows of `mematlas export`; repeatable")
+
+
+def add_label(parser: argparse.ArgumentParser, text: str) -> None:
+    """Declare --label with its help."""
+    parser.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help=text)
+
+
+def parse_labels(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Parse labels NAME=VALUE and return them by name; of one name the last holds.
+
+    Raises:
+        UsageError: one is malformed.
+    """
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"{text!r} is no label; write NAME=VALUE")
+        found[name] = value
+    return checked_labels(found)
 
 
 def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettings:
@@ -62,6 +84,7 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         fault_period=fault_period,
         seed=arguments.seed,
         idle_s=arguments.idle,
+        labels=parse_labels(arguments.label),
     )
 
 
@@ -71,4 +94,4 @@ def to_options(settings: TraceSettings, path: str) -> list[str]:
     words += ["--interval", f"{settings.interval_s}s"] + ["--exact"] * settings.exact
     words += ["--idle", f"{settings.idle_s}s"] if settings.idle_s else []
     words += ["--seed", str(settings.seed)] if settings.seed else []
-    return words
+    return [*words, *(f"--label={name}={value}" for name, value in settings.labels)]

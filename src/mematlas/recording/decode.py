@@ -49,7 +49,23 @@ def _read_header(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> 
             interval_s=number_of(sampling["interval_s"]),
             fault_period=amount_of(sampling.get("fault_period", 0)),
         ),
+        "runs": _runs_of(metadata),
     }
+
+
+def _runs_of(metadata: Metadata) -> tuple[model.Run, ...]:
+    """Return the runs that a header names; of an older file one with what is known of it."""
+    version, started = text_of(metadata.get("mematlas", "")), text_of(metadata["started"])
+    return tuple(
+        model.Run(
+            id=text_of(each["id"]),
+            host=text_of(each["host"]),
+            version=text_of(each["version"]),
+            started=text_of(each["started"]),
+            labels=tuple(sorted((text_of(k), text_of(v)) for k, v in dict(each["labels"]).items())),
+        )
+        for each in metadata.get("runs", ())
+    ) or (model.Run("", "", version, started),)
 
 
 def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
@@ -72,8 +88,18 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         uid=optional(amount_of, metadata.get("uid")),
         earlier_peak_rss_bytes=optional(amount_of, metadata.get("earlier_peak_rss_bytes")),
         cause=text_of(metadata.get("cause", "")),
+        run=_run_index(pieces, metadata.get("run", 0)),
+        build_id=text_of(metadata.get("build_id", "")),
     )
     pieces.processes[process.index] = process
+
+
+def _run_index(pieces: PartialRecording, index: object) -> int:
+    runs = len(pieces.header["runs"]) if pieces.header else 1
+    if not isinstance(index, int) or not 0 <= index < runs:
+        message = "a process belongs to no run"
+        raise ValueError(message)
+    return index
 
 
 def _known_flag(value: object) -> bool | None:

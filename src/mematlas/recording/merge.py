@@ -35,12 +35,14 @@ def write_merged(
         started=min(each.started for each in recordings),
         machine=recordings[0].machine,
         sampling=_sampling(recordings),
+        runs=[run for each in recordings for run in each.runs],
     )
     with writer:
-        index = 0
+        index = runs = 0
         for recording, start in zip(recordings, starts, strict=True):
-            _write(writer, recording, index, start - first)
+            _write(writer, recording, index, start - first, runs)
             index += 1 + max((each.index for each in recording.processes), default=-1)
+            runs += len(recording.runs)
         allocators = {path: names for each in recordings for path, names in each.allocators.items()}
         merged = f"merged from {len(recordings)} recordings"
         lossy = any(each.lossy for each in recordings)
@@ -86,8 +88,11 @@ def _notes(recordings: Sequence[RecordingData]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _write(writer: Writer, recording: RecordingData, first: int, later_s: float) -> None:
-    """Write the processes of one recording, numbered from `first`, with all times shifted by `later_s`."""
+def _write(writer: Writer, recording: RecordingData, first: int, later_s: float, runs: int) -> None:
+    """Write the processes of one recording, numbered from `first`, with all times shifted by `later_s`.
+
+    `runs` is the number of runs of the recordings before.
+    """
     for process in recording.processes:
         old, new = process.index, first + process.index
         parent = process.parent_index
@@ -98,6 +103,7 @@ def _write(writer: Writer, recording: RecordingData, first: int, later_s: float)
                 parent_index=None if parent is None else first + parent,
                 start_s=process.start_s + later_s,
                 end_s=None if process.end_s is None else process.end_s + later_s,
+                run=runs + process.run,
             )
         )
         writer.modules(new, recording.modules.get(old, []))

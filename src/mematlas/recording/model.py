@@ -254,6 +254,8 @@ class Process:
     cause: str = field(
         default="", repr=False
     )  # of its ending, if that was the OOM killer: whose limit was reached
+    run: int = field(default=0, repr=False)  # index in RecordingData.runs
+    build_id: str = field(default="", repr=False)  # of the program file, "" if it is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,6 +449,20 @@ class Sampling:
     fault_period: int = 0  # one minor page fault in `fault_period` is sampled; 0: none
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of mematlas that recorded processes; a merged recording has several.
+
+    What was not recorded is "": recordings before 0.2 have no ID and no host.
+    """
+
+    id: str  # of 16 hexadecimal digits, different for each run
+    host: str
+    version: str  # of the mematlas that recorded
+    started: str  # ISO 8601, UTC
+    labels: tuple[tuple[str, str], ...] = ()  # names and values that the user gave, by name
+
+
 PYTHON = 1 << 63
 """Bit of a word of the stack trie that stands for Python code."""
 ADDRESS = (1 << 57) - 1
@@ -513,3 +529,4 @@ class RecordingData:
         default_factory=dict
     )  # by process and time_s of a snapshot; not of recordings before version 4
     lossy: bool = False  # events of the program were not recorded; the notes say which
+    runs: tuple[Run, ...] = ()  # of the processes, one at least in what was read from a file

@@ -134,4 +134,5 @@ class PartialRecording:
             allocators=self.allocators,
             complete=self.complete and not self.lossy,
             lossy=self.lossy,
+            runs=header["runs"],
         )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Part,
         PartKind,
         Process,
+        Run,
         Sampling,
         SharedPart,
         Touched,
@@ -48,21 +49,22 @@ class Writer:
         started: str,
         machine: Mapping[str, Any],
         sampling: Sampling,
+        runs: Iterable[Run] = (),
     ) -> None:
-        """Create or truncate the file and write its header."""
+        """Create or truncate the file and write its header. `Process.run` is an index in `runs`."""
         self._file = Path(path).open("wb", buffering=0)
         self._nodes: dict[int, int] = {}
         self._write(atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0))
-        self._chunk(
-            atlas.HEADER,
-            {
-                "mematlas": __version__,
-                "command": list(command),
-                "started": started,
-                "machine": dict(machine),
-                "sampling": _fields(sampling, "mode", "sample_bytes", "interval_s", "fault_period"),
-            },
-        )
+        metadata: dict[str, Any] = {
+            "mematlas": __version__,
+            "command": list(command),
+            "started": started,
+            "machine": dict(machine),
+            "sampling": _fields(sampling, "mode", "sample_bytes", "interval_s", "fault_period"),
+        }
+        if known := [_run(each) for each in runs]:
+            metadata["runs"] = known
+        self._chunk(atlas.HEADER, metadata)
 
     def process(self, process: Process) -> None:
         """Write a process, new or with more known than before."""
@@ -81,6 +83,10 @@ class Writer:
             ),
             *("peak_rss_bytes", "earlier_peak_rss_bytes", "uid", "cause"),
         )
+        if process.run:
+            metadata["run"] = process.run
+        if process.build_id:
+            metadata["build_id"] = process.build_id
         self._chunk(atlas.PROCESS, metadata)
 
     def nodes(self, process: int, rows: bytes | memoryview) -> None:
@@ -334,6 +340,10 @@ class Writer:
 
 def _fields(thing: object, *names: str) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in names}
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {**_fields(run, "id", "host", "version", "started"), "labels": dict(run.labels)}
 
 
 def _values(thing: object, *names: str) -> list[Any]:

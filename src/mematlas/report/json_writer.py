@@ -54,6 +54,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "command": list(report.command),
             "started": report.started,
             "machine": report.machine,
+            "runs": [{**asdict(each), "labels": dict(each.labels)} for each in report.runs],
             "sampling": asdict(report.sampling),
             "complete": report.complete,
             "account": _account(report.account),

@@ -9,8 +9,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mematlas.api.recording import with_frames
 from mematlas.errors import UsageError
+from mematlas.report.analyse.code_frames import code_only
 from mematlas.report.analyse.export import export_table, subtract
 from mematlas.report.export import pprof
 from mematlas.report.export.source import ExportSource
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GO_TYPES = ("alloc_objects", "alloc_space", "inuse_objects", "inuse_space")
 LONGEST_S = 60
 _COLUMNS = ("allocations", "allocated_bytes", "live_count", "live_bytes")
-_PATIENCE_S = 20  # beyond the time asked for, until the recorder wrote new sums
+_TIMEOUT_S = 20  # beyond the time asked for, until the recorder wrote new sums
 _MOST_WAITING = 2
 _waiting = threading.BoundedSemaphore(_MOST_WAITING)
 
@@ -71,20 +71,20 @@ def render_profile(
 ) -> Iterator[bytes]:
     """Render a profile; with `seconds`, of what changed in this time. `stop` ends the wait."""
     if not query.seconds:
-        return pprof.render(_source(recording.read(), query, None))
+        return pprof.render([_source(recording.read(), query, None)])
     if not _waiting.acquire(blocking=False):
         raise TooManyError(f"{_MOST_WAITING} requests wait for a difference already; ask later")
     try:
         before = recording.read(fresh=True)
         stop.wait(query.seconds)
-        after = recording.read_newer(before, _PATIENCE_S, stop)
+        after = recording.read_newer(before, _TIMEOUT_S, stop)
     finally:
         _waiting.release()
     if after is None:
         raise NotYetRecordedError(
             f"no new figures were recorded within {query.seconds} seconds; ask for a longer time"
         )
-    return pprof.render(_source(after, query, before))
+    return pprof.render([_source(after, query, before)])
 
 
 def _source(state: State, query: ProfileQuery, before: State | None) -> ExportSource:
@@ -93,12 +93,12 @@ def _source(state: State, query: ProfileQuery, before: State | None) -> ExportSo
     if before is not None:
         lasted_ns = round((state.time_s - before.time_s) * 1e9)
         table = subtract(table, export_table(before.data, before.report), _COLUMNS)
-    source = ExportSource(
+    return ExportSource(
         state.data,
         state.report,
-        table,
+        table if query.every_frame else code_only(table),
         by="live" if query.name == "heap" else "allocated",
+        frames="all" if query.every_frame else "code",
         types=() if query.every_type else GO_TYPES,
         span=(state.time_ns, lasted_ns),
     )
-    return with_frames(source, "pprof", "all" if query.every_frame else "code")

@@ -110,7 +110,7 @@ class Server(ThreadingHTTPServer):
             Path(self.address.path).unlink(missing_ok=True)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that went away."""
+        """Print nothing about clients that went away."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -68,9 +68,9 @@ class ServedRecording:
                 raise NotYetRecordedError("nothing is recorded yet; ask again in a second")
             return self._state
 
-    def read_newer(self, than: State, patience_s: float, stop: threading.Event) -> State | None:
-        """Wait for figures of a later moment; None if there are none within the patience."""
-        end = time.monotonic() + patience_s
+    def read_newer(self, than: State, timeout_s: float, stop: threading.Event) -> State | None:
+        """Wait for figures of a later moment; None if there are none within the timeout."""
+        end = time.monotonic() + timeout_s
         while not stop.wait(_POLL_S) and time.monotonic() < end:
             state = self.read(fresh=True)
             if state.time_s > than.time_s:

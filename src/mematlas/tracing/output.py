@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mematlas import _core
+from mematlas._version import __version__
 from mematlas.recording import Writer
-from mematlas.recording.model import Sampling
+from mematlas.recording.model import Run, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 
 
 def open_recording(path: str, command: Sequence[str], settings: TraceSettings) -> Writer:
-    """Create a recording and write its header: command, start time, machine and sampling.
+    """Create a recording and write its header: command, start time, machine, sampling, and the run.
 
     OSError as of open().
     """
+    started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return Writer(
         path,
         command=command,
-        started=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        started=started,
+        runs=[Run(os.urandom(8).hex(), platform.node(), __version__, started, settings.labels)],
         machine=_machine(),
         sampling=Sampling(
             mode="exact" if settings.exact else "sampled",

@@ -31,6 +31,7 @@ from mematlas.recording.model import (
 from mematlas.tracing import child
 from mematlas.tracing.jit_files import JitFiles
 from mematlas.tracing.program import WHY_UNTRACED
+from mematlas.tracing.program_file import read_build_id
 
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
@@ -128,6 +129,7 @@ class ProcessRecorder:
             forked=True if info.forked else None if info.attached else False,
             uid=_user(info.pid),
             earlier_peak_rss_bytes=(info.peak_rss_bytes or None) if info.attached else None,
+            build_id=read_build_id(info.pid, info.executable),
         )
         writer.process(self._process)
 

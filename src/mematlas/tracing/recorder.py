@@ -23,11 +23,9 @@ from mematlas.tracing.settings import TraceSettings
 def main(request: str) -> int:
     """Record the requested process until it sends `finish`, closes the pipe, or ends."""
     asked = json.loads(request)
-    pid, path, settings = (
-        int(asked["pid"]),
-        str(asked["output"]),
-        TraceSettings(**asked["settings"]),
-    )
+    pid, path = int(asked["pid"]), str(asked["output"])
+    labels = tuple((name, value) for name, value in asked["settings"].pop("labels"))
+    settings = TraceSettings(**asked["settings"], labels=labels)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the program
     collector = open_collector(settings)
     try:

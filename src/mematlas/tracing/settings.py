@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mematlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SAMPLE_BYTES = 512 << 10
 INTERVAL_S = 1.0
 FAULT_PERIOD = 61  # prime, so that no loop of the program runs in step with it
+_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
+
+
+def checked_labels(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return labels by name.
+
+    Raises:
+        UsageError: a name has other characters than letters, digits, "_", "-" and ".", or is too long.
+    """
+    for name in labels:
+        if not _LABEL.fullmatch(name):
+            raise UsageError(
+                f"{name!r} is no name of a label; take letters, digits, _ - and ., 63 at most"
+            )
+    return tuple(sorted((name, str(value)) for name, value in labels.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +43,7 @@ class TraceSettings:
         idle_s: seconds after which untouched pages count as idle; 0: idle pages are not sampled.
         seed: seed of the sampler; 0: a different one each time.
         budget: share of one CPU that residency snapshots may take.
+        labels: names and values that the user gives the recording, by name.
     """
 
     exact: bool = False
@@ -30,6 +53,7 @@ class TraceSettings:
     idle_s: float = 0.0
     seed: int = 0
     budget: float = 0.02
+    labels: tuple[tuple[str, str], ...] = ()
 
     @property
     def ring_bytes(self) -> int:

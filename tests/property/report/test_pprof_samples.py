@@ -136,7 +136,7 @@ def test_a_trie_that_is_none_is_a_malformed_recording(
     """The error says so, and blames no output file."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path)
-    source = export_source(mematlas.open(path), by=None, pid=None, unit="bytes", table="stacks")
+    source = export_source(mematlas.open(path), "pprof", frames="all")
 
     def refuse(*_: object) -> Iterator[bytes]:
         yield b""
@@ -144,4 +144,4 @@ def test_a_trie_that_is_none_is_a_malformed_recording(
 
     monkeypatch.setattr(SampleEncoder, "encode", refuse)
     with pytest.raises(MematlasError, match="malformed"):
-        list(render_export(source, "pprof"))
+        list(render_export([source], "pprof"))

@@ -124,6 +124,7 @@ def make_report(
         )
         if isinstance(stacks, StackTable) and only is None and len(wanted) > 1
         else (),
+        runs=recording.runs,
         only_of_root=bool(processes) and all(each.uid == 0 for each in processes),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
         peak_is_of_one_moment=then is not None,
@@ -361,6 +362,7 @@ def summarize_process(process: Process, recording: RecordingData) -> ProcessSumm
         peak_rss_bytes=highest_rss_of(recording, process),
         note=process.note,
         cause=process.cause,
+        run=process.run,
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from mematlas._version import __version__
 from mematlas.present.printable import clean
 from mematlas.report import run_facts, titles
+from mematlas.report.export.source import distinct_pids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mematlas.recording.model import Snapshot
     from mematlas.report.export.source import ExportSource
@@ -26,35 +27,40 @@ _COUNTERS = {
 }
 
 
-def render(source: ExportSource) -> Iterator[bytes]:
-    """Render process names, counters and instant events. Times are microseconds since the start."""
-    report = source.report
+def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
+    """Render process names, counters and instant events. Times are microseconds since the start of each run."""
+    commands = dict.fromkeys(clean(" ".join(each.report.command)) for each in sources)
     header = {
         "displayTimeUnit": "ms",
         "otherData": {
             "exporter": f"mematlas {__version__}",
-            "command": clean(" ".join(report.command)),
-            "started": report.started,
+            "command": " + ".join(commands),
+            "started": min(each.report.started for each in sources),
         },
     }
     yield json.dumps(header)[:-1].encode() + b', "traceEvents": [\n'
     separator = b""
-    for event in _events(source):
-        yield separator + json.dumps(event).encode()
-        separator = b",\n"
+    taken: set[int] = set()
+    for source in sources:
+        pids = distinct_pids(source, taken)
+        for event in _events(source, pids):
+            yield separator + json.dumps(event).encode()
+            separator = b",\n"
     yield b"\n]}\n"
 
 
-def _events(source: ExportSource) -> Iterator[dict[str, Any]]:
+def _events(source: ExportSource, pids: dict[int, int]) -> Iterator[dict[str, Any]]:
     for line in source.report.processes:
-        phrase = {"name": source.process_name(line.index)}
-        yield {"ph": "M", "name": "process_name", "pid": line.pid, "tid": 0, "args": phrase}
-        yield from _counters(source, line.index, line.pid)
+        pid = pids[line.index]
+        name = source.process_name(line.index)
+        phrase = {"name": f"{source.title}: {name}" if source.title else name}
+        yield {"ph": "M", "name": "process_name", "pid": pid, "tid": 0, "args": phrase}
+        yield from _counters(source, line.index, pid)
         if line.end_s is not None:
-            yield _instant(f"ended: {clean(line.ending)}", line.end_s, line.pid)
+            yield _instant(f"ended: {clean(line.ending)}", line.end_s, pid)
     account = source.report.account
     if account.parts and len(source.report.processes) == 1:
-        pid = source.report.processes[0].pid
+        pid = pids[source.report.processes[0].index]
         yield _instant(f"account {run_facts.account_time(account)}", account.time_s, pid)
 
 

@@ -10,7 +10,7 @@ from mematlas._core.columns.trie import LabelTree
 from mematlas.report.export.source import frame_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,8 +21,13 @@ _UNKNOWN = "unknown stack"
 UNITS = {"bytes": 1, "KiB": 1024, "pages": 4096}
 
 
-def render(source: ExportSource) -> Iterator[bytes]:
-    """Render the stacks with any of the metric; equal stacks are summed."""
+def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
+    """Render the stacks with any of the metric; equal stacks of a recording are summed."""
+    for source in sources:
+        yield from _stacks(source)
+
+
+def _stacks(source: ExportSource) -> Iterator[bytes]:
     table, texts = source.table, _Texts(source)
     column = table.metric(source.by)
     rows = np.flatnonzero(column)
@@ -50,7 +55,7 @@ class _Texts:
         """Format the stack of a row, outermost frame first."""
         process = int(self._table.process[row])
         frames = self._table.paths[process].frames(int(self._table.stack[row]))
-        parts = [self._root(process)] if process in self._roots else []
+        parts = self._above(process)
         parts += [self._of(frame) for frame in reversed(frames)] or [_UNKNOWN]
         return ";".join(parts)
 
@@ -63,8 +68,8 @@ class _Texts:
             words = paths.frames_of_words
             labels = [[self._number(self._of(frame)) for frame in reversed(each)] for each in words]
             top = 0
-            if process in self._roots:
-                top = tree.child(0, self._number(self._root(process)))
+            for root in self._above(process):
+                top = tree.child(top, self._number(root))
             nodes = tree.merge(top, paths.parents, paths.word_of, labels)
             stacks = self._table.stack[rows[mine]]
             found[mine] = nodes[stacks]
@@ -72,8 +77,9 @@ class _Texts:
                 found[mine[stacks == 0]] = tree.child(top, self._number(_UNKNOWN))
         return found
 
-    def _root(self, process: int) -> str:
-        return self._roots[process].replace(";", ":")
+    def _above(self, process: int) -> list[str]:
+        """Return the root frames of a process, outermost first."""
+        return [each.replace(";", ":") for each in reversed(self._roots.get(process, ()))]
 
     def _number(self, text: str) -> int:
         return self._numbers.setdefault(text, len(self._numbers))

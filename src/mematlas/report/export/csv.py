@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean
 from mematlas.report.export.rows import COLUMNS_OF, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mematlas.report.export.source import ExportSource
 
@@ -18,13 +19,13 @@ _BATCH = 1000
 _FORMULA = ("=", "+", "-", "@")
 
 
-def render(source: ExportSource) -> Iterator[bytes]:
-    """Render the table. The frames of a stack are lines of one cell, innermost first."""
-    names = list(COLUMNS_OF[source.rows])
+def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
+    """Render the table. The frames of a stack are lines of one cell, innermost first; labels are a JSON object."""
+    names = list(COLUMNS_OF[sources[0].rows])
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(names)
-    for number, row in enumerate(rows_of(source)):
+    for number, row in enumerate(rows_of(sources)):
         writer.writerow([_cell(row[name]) for name in names])
         if number % _BATCH == 0:
             yield buffer.getvalue().encode()
@@ -36,6 +37,8 @@ def render(source: ExportSource) -> Iterator[bytes]:
 def _cell(value: object) -> object:
     if isinstance(value, list):
         return _text("\n".join(map(clean, value)))
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False) if value else None
     return _text(clean(value)) if isinstance(value, str) else value
 
 

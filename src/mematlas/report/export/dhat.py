@@ -15,9 +15,7 @@ from mematlas.report import frame_names, run_facts
 from mematlas.report.export.source import Numbers, frame_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
+    from collections.abc import Iterator, Sequence
 
     from mematlas.recording.model import Frame
     from mematlas.report.export.source import ExportSource
@@ -36,9 +34,12 @@ _COLUMNS = {
 _SHORT_US = 1000
 
 
-def render(source: ExportSource) -> Iterator[bytes]:
-    """Render the program points that allocated, and their frames."""
-    report, table = source.report, source.table
+def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
+    """Render the program points that allocated, and their frames. Times are those of the longest run."""
+    report = max(
+        (each.report for each in sources), key=lambda each: run_facts.duration_s(each) or 0.0
+    )
+    commands = dict.fromkeys(clean(" ".join(each.report.command)) for each in sources)
     header = {
         "dhatFileVersion": 2,
         "mode": "heap",
@@ -48,32 +49,32 @@ def render(source: ExportSource) -> Iterator[bytes]:
         "tu": "µs",
         "Mtu": "s",
         "tuth": _SHORT_US,
-        "cmd": clean(" ".join(report.command)),
+        "cmd": " + ".join(commands),
         "pid": report.processes[0].pid if report.processes else 0,
         "tg": round(report.peak_live_time_s * 1e6),
         "te": round((run_facts.duration_s(report) or 0.0) * 1e6),
     }
     yield json.dumps(header, ensure_ascii=False)[:-1].encode() + b', "pps": [\n'
     numbers, separator = Numbers(first=1), b""
-    for point in _points(source, numbers, table.columns.narrow("allocations").nonzero()[0]):
-        yield separator + json.dumps(point, separators=(",", ":")).encode()
-        separator = b",\n"
+    for source in sources:
+        for point in _points(source, numbers):
+            yield separator + json.dumps(point, separators=(",", ":")).encode()
+            separator = b",\n"
     texts = ["[root]", *(_text(number, frame) for number, frame in enumerate(numbers, 1))]
     ftbl = ",\n".join(json.dumps(each, ensure_ascii=False) for each in texts)
     yield f'\n],\n"ftbl": [\n{ftbl}\n]}}\n'.encode()
 
 
-def _points(
-    source: ExportSource, numbers: Numbers, rows: np.ndarray[Any, np.dtype[np.intp]]
-) -> Iterator[dict[str, Any]]:
+def _points(source: ExportSource, numbers: Numbers) -> Iterator[dict[str, Any]]:
     """Yield one point per list of frames: DHAT has no kinds of memory and takes no list twice."""
     table, roots = source.table, source.roots()
+    rows = table.columns.narrow("allocations").nonzero()[0]
     sums: dict[tuple[int, ...], list[int]] = {}
     columns = [table.columns.narrow(name).at(rows).tolist() for name in _COLUMNS.values()]
     keys = zip(table.process[rows].tolist(), table.stack[rows].tolist(), strict=True)
     for (process, stack), values in zip(keys, zip(*columns, strict=True), strict=True):
         path: list[Frame | str] = [*table.paths[process].frames(stack)]
-        path = [*(path or ["unknown stack"]), *filter(None, [roots.get(process)])]
+        path = [*(path or ["unknown stack"]), *roots.get(process, ())]
         key = tuple([numbers.of(frame) for frame in path])
         known = sums.get(key)
         sums[key] = [*values] if known is None else [*map(add, known, values)]

@@ -13,14 +13,14 @@ from mematlas.present.printable import clean
 from mematlas.report.export.rows import COLUMNS_OF, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mematlas.report.export.source import ExportSource
 
 _GROUP = 4_000  # rows; deep stacks take 10 KB each
 
 
-def render(source: ExportSource) -> Iterator[bytes]:
+def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
     """Render the table, one row group at a time."""
     try:
         pa, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
@@ -32,18 +32,19 @@ def render(source: ExportSource) -> Iterator[bytes]:
         float: pa.float64(),
         str: pa.string(),
         list: pa.list_(pa.string()),
+        dict: pa.map_(pa.string(), pa.string()),
     }
-    columns = COLUMNS_OF[source.rows]
+    columns = COLUMNS_OF[sources[0].rows]
     metadata = {
-        "mematlas.table": f"mematlas/export-{source.rows}/1",
+        "mematlas.table": f"mematlas/export-{sources[0].rows}/1",
         "mematlas.version": __version__,
-        "mematlas.command": clean(" ".join(source.report.command)),
-        "mematlas.started": source.report.started,
-        "mematlas.sampling": source.report.sampling.mode,
+        "mematlas.command": _all(clean(" ".join(each.report.command)) for each in sources),
+        "mematlas.started": min(each.report.started for each in sources),
+        "mematlas.sampling": _all(each.report.sampling.mode for each in sources),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=metadata)
     sink = _Sink()
-    rows = rows_of(source)
+    rows = rows_of(sources)
     with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
         while group := list(islice(rows, _GROUP)):
             cells = {name: [_cell(row[name]) for row in group] for name in columns}
@@ -78,5 +79,11 @@ class _Sink(io.RawIOBase):
         return pieces
 
 
+def _all(texts: Iterable[str]) -> str:
+    return " + ".join(dict.fromkeys(texts))
+
+
 def _cell(value: object) -> object:
+    if isinstance(value, dict):
+        return list(value.items())
     return clean(value) if isinstance(value, str) else value

@@ -6,7 +6,6 @@ https://github.com/google/pprof/blob/main/proto/profile.proto defines the fields
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +18,10 @@ from mematlas.recording.model import Frame
 from mematlas.report import frame_names, run_facts
 from mematlas.report.export import gzip_stream
 from mematlas.report.export.protobuf import data, number
+from mematlas.report.export.source import started_nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -61,6 +61,12 @@ DEFAULTS = {
         )
     },
 }
+DROPPED = (
+    r"(__libc_)?(m|c|re|v|pv)alloc|reallocarray|(posix_)?memalign|aligned_alloc|strn?dup|mmap(64)?|mremap|s?brk"
+    r"|operator new.*|_?Py(Mem|Object)_(Raw)?(Malloc|Calloc|Realloc)|_?PyObject_(GC_)?(New|NewVar|Malloc)"
+    r"|_PyObject_\w*(Malloc|Alloc|Realloc|Calloc)|_PyMem_\w+|PyType_GenericAlloc"
+)
+"""Functions that pprof hides with all that they call, so that who asked for the memory is shown."""
 _BATCH = 1 << 16  # stacks
 _LEVEL = 1  # a higher one takes three times as long for a tenth less
 _NATIVE_TOP = 1 << 63
@@ -68,43 +74,57 @@ _UNKNOWN = Frame("unknown stack", None, None, None, "native")
 _NO_PATH = Frame("[root]", None, None, None, "native")
 
 
-def render(source: ExportSource) -> Iterator[bytes]:
+def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
     """Render the profile."""
-    yield from gzip_stream.compress(_Profile(source).pieces(), _LEVEL)
+    yield from gzip_stream.compress(_Profile(sources).pieces(), _LEVEL)
 
 
 class _Profile:
     """A profile while it is written. Strings, functions, mappings and locations are numbered at first use."""
 
-    def __init__(self, source: ExportSource) -> None:
-        self._source = source
+    def __init__(self, sources: Sequence[ExportSource]) -> None:
+        self._sources = sources
+        self._source = sources[0]  # being written
+        unknown = {name for each in sources for name in each.unknown}
         self._strings: dict[str, int] = {"": 0}
         self._functions: dict[tuple[str, str], int] = {}
-        wanted = source.types or [name for name, _, column in TYPES if column not in source.unknown]
+        wanted = sources[0].types or [name for name, _, column in TYPES if column not in unknown]
         self._types = [each for each in TYPES if each[0] in wanted]
         self._locations = 0
         self._mappings = [0]  # number written so far
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the messages. The string table is last, because the others fill it."""
-        source = self._source
         for name, unit, _ in self._types:
             yield data(1, self._type(name, unit))
-        for process in source.table.processes():
-            yield from self._process(process)
-        report = source.report
-        seconds = run_facts.duration_s(report)
-        started, lasted = source.span or (_nanoseconds(report.started), round((seconds or 0) * 1e9))
-        yield number(9, started)
-        yield number(10, lasted)
+        for source in self._sources:
+            self._source = source
+            for process in source.table.processes():
+                yield from self._process(process)
+        if self._source.frames == "all":
+            yield number(7, self._text(DROPPED))
+        yield from self._times()
         yield data(11, self._type("space", "bytes"))
-        exact = report.sampling.mode == "exact"
-        yield number(12, 1 if exact else report.sampling.sample_bytes)
-        yield number(13, self._text(clean(" ".join(report.command))))
-        yield number(13, self._text(run_facts.sampling(report.sampling)))
-        yield number(14, self._text(DEFAULTS[source.by]))
+        samplings = [each.report.sampling for each in self._sources]
+        exact = all(each.mode == "exact" for each in samplings)
+        yield number(12, 1 if exact else max(each.sample_bytes for each in samplings))
+        for source in self._sources:
+            command, sampling = " ".join(source.report.command), source.report.sampling
+            for text in (source.title, clean(command), run_facts.sampling(sampling)):
+                yield number(13, self._text(text))
+        yield number(14, self._text(DEFAULTS[self._source.by]))
         for text in self._strings:
             yield data(6, text.encode())
+
+    def _times(self) -> Iterator[bytes]:
+        """Yield the moment or earliest start, and the duration of the longest run."""
+        if self._sources[0].span is not None:
+            yield from map(number, (9, 10), self._sources[0].span)
+            return
+        reports = [each.report for each in self._sources]
+        starts = map(started_nanoseconds, self._sources)
+        yield number(9, min(filter(None, starts), default=0))
+        yield number(10, max(round((run_facts.duration_s(each) or 0) * 1e9) for each in reports))
 
     def _text(self, text: str) -> int:
         return self._strings.setdefault(text, len(self._strings))
@@ -118,7 +138,7 @@ class _Profile:
         paths = table.paths[process]
         first, pieces = self._words(process, paths, table.stack[rows].astype(np.int64))
         yield from pieces
-        label = self._label("process", self._source.process_name(process))
+        label = self._labels_of(process)
         kinds = {kind: self._label("kind", kind) for kind in self._kinds(rows)}
         encoder = SampleEncoder(paths.parents, first, [label + kind for kind in kinds.values()])
         numbers = {name: number for number, name in enumerate(kinds)}
@@ -134,6 +154,18 @@ class _Profile:
             except OSError:
                 message = "the recording is malformed: a stack leads to no root"
                 raise MematlasError(message) from None
+
+    def _labels_of(self, process: int) -> bytes:
+        """Return the labels of all samples of a process. Those of the user give way to ours of the same name."""
+        origin = self._source.origin(process)
+        labels = {
+            **origin.labels,
+            "process": self._source.process_name(process),
+            "recording": self._source.title,
+            "host": origin.host,
+            "run": origin.run,
+        }
+        return b"".join(self._label(key, value) for key, value in labels.items() if value)
 
     def _kinds(self, rows: NDArray[np.int64]) -> list[str]:
         """Return the names of the kinds of these rows, in order of occurrence."""
@@ -232,10 +264,3 @@ class _Mappings:
         self._next[0] += 1
         self._known[index] = self._next[0]
         return self._next[0], self._write(self._next[0], self._modules[index])
-
-
-def _nanoseconds(started: str) -> int:
-    try:
-        return round(datetime.fromisoformat(started).timestamp()) * 1_000_000_000
-    except ValueError:
-        return 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from mematlas.present.printable import clean, shorten
+from mematlas.recording.model import Run
 from mematlas.report import frame_names
 from mematlas.report.model.report import METRICS
 
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame, RecordingData
     from mematlas.report.analyse.table import StackTable
     from mematlas.report.model.report import Report
+
+
+class Origin(NamedTuple):
+    """Where figures come from; what is unknown is ""."""
+
+    host: str
+    run: str  # its ID
+    version: str  # of the mematlas that recorded
+    build_id: str  # of the program file
+    labels: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +41,26 @@ class ExportSource:
     rows: str = "stacks"  # the table, for formats that are one
     types: tuple[str, ...] = ()  # sample types of pprof; empty: all that were measured
     span: tuple[int, int] | None = None  # of pprof: moment and duration, ns; None: those of the run
+    frames: str = "code"  # "all": the stacks have the frames of language runtimes
+    title: str = ""  # of the recording, where it is one of several
+    labels: tuple[tuple[str, str], ...] = ()  # besides those of its runs
 
     @property
     def unknown(self) -> list[str]:
         """Columns of metrics that were not measured."""
         return [f"{each}_bytes" for each in METRICS if self.report.why_unknown(each)]
 
-    def roots(self) -> dict[int, str]:
-        """Return the names of the processes if there is more than one."""
-        if len(self.table.processes()) < 2:
-            return {}
-        return {each.index: self.process_name(each.index) for each in self.report.processes}
+    def roots(self) -> dict[int, tuple[str, ...]]:
+        """Return the names of what the stacks of a process belong to, innermost first.
+
+        The process, if there is more than one, and the recording, if that is one of several.
+        """
+        processes = self.table.processes()
+        above = (self.title,) if self.title else ()
+        return {
+            each: (self.process_name(each), *above) if len(processes) > 1 else above
+            for each in processes
+        }
 
     def process_name(self, index: int) -> str:
         """Return the name of a process: command and PID."""
@@ -47,6 +68,15 @@ class ExportSource:
             if each.index == index:
                 return f"{shorten(clean(each.command), 80)} ({each.pid})"
         return f"process {index}"
+
+    def origin(self, process: int) -> Origin:
+        """Return where the figures of a process come from."""
+        found = next((each for each in self.recording.processes if each.index == process), None)
+        runs = self.recording.runs
+        run = runs[found.run] if found and found.run < len(runs) else Run("", "", "", "")
+        build_id = clean(found.build_id) if found else ""
+        labels = {name: clean(value) for name, value in (*run.labels, *self.labels)}
+        return Origin(clean(run.host), run.id, run.version, build_id, labels)
 
 
 def frame_text(frame: Frame) -> str:
@@ -59,6 +89,21 @@ def frame_text(frame: Frame) -> str:
         if location
         else frame_names.function_name(frame)
     )
+
+
+def distinct_pids(source: ExportSource, taken: set[int]) -> dict[int, int]:
+    """Return a number for each process: its PID, or the next that no process of another recording has.
+
+    The programs that one process ran in turn have one number.
+    """
+    numbers: dict[int, int] = {}
+    for pid in dict.fromkeys(each.pid for each in source.recording.processes):
+        number = pid
+        while number in taken:
+            number += 1
+        taken.add(number)
+        numbers[pid] = number
+    return {each.index: numbers[each.pid] for each in source.recording.processes}
 
 
 class Numbers:
@@ -82,3 +127,11 @@ class Numbers:
 
     def __iter__(self) -> Iterator[Frame | str]:
         return iter(self._numbers)
+
+
+def started_nanoseconds(source: ExportSource) -> int:
+    """Return the start of a run in nanoseconds since 1970, 0 if it is unknown."""
+    try:
+        return round(datetime.fromisoformat(source.report.started).timestamp()) * 1_000_000_000
+    except ValueError:
+        return 0

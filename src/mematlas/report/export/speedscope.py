@@ -14,7 +14,7 @@ from mematlas.report.export.source import Numbers
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mematlas.recording.model import Frame
     from mematlas.report.export.source import ExportSource
@@ -23,48 +23,64 @@ SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 _BATCH = 500
 
 
-def render(source: ExportSource) -> Iterator[bytes]:
+def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
     """Render the metrics that have any bytes, the chosen one first."""
-    numbers, command = Numbers(), clean(" ".join(source.report.command))
+    numbers, by = Numbers(), sources[0].by
+    commands = dict.fromkeys(clean(" ".join(each.report.command)) for each in sources)
     head = {
         "$schema": SCHEMA,
         "exporter": f"mematlas@{__version__}",
-        "name": shorten(command, 200),
+        "name": shorten(" + ".join(commands), 200),
         "activeProfileIndex": 0,
     }
     yield json.dumps(head)[:-1].encode() + b', "profiles": [\n'
-    chosen = [source.by, *(each for each in METRICS if each != source.by)]
-    some = [each for each in chosen if each == source.by or source.table.metric(each).any()]
+    chosen = [by, *(each for each in METRICS if each != by)]
+    some = [
+        metric
+        for metric in chosen
+        if metric == by or any(each.table.metric(metric).any() for each in sources)
+    ]
     for number, metric in enumerate(some):
         yield b",\n" if number else b""
-        yield from _profile(source, metric, numbers)
+        yield from _profile(sources, metric, numbers)
     frames = ",\n".join(json.dumps(_frame(each)) for each in numbers)
     yield f'],\n"shared": {{"frames": [\n{frames}\n]}}}}\n'.encode()
 
 
-def _profile(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[bytes]:
-    table, roots = source.table, source.roots()
-    column = table.metric(metric)
-    rows = np.flatnonzero(column)
+def _profile(sources: Sequence[ExportSource], metric: str, numbers: Numbers) -> Iterator[bytes]:
+    weights: list[int] = []
+    for source in sources:
+        column = source.table.metric(metric)
+        weights += column[np.flatnonzero(column)].tolist()
     header = {
         "type": "sampled",
         "name": titles.METRIC_TITLES[metric],
         "unit": "bytes",
         "startValue": 0,
-        "endValue": int(column.sum()),
-        "weights": column[rows].tolist(),
+        "endValue": sum(weights),
+        "weights": weights,
     }
     yield json.dumps(header)[:-1].encode() + b', "samples": ['
+    separator = b""
+    for source in sources:
+        for text in _stacks(source, metric, numbers):
+            yield separator + text
+            separator = b","
+    yield b"]}"
+
+
+def _stacks(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[bytes]:
+    """Yield the stacks of one recording that have any of a metric, some at a time."""
+    table, roots = source.table, source.roots()
+    rows = np.flatnonzero(table.metric(metric))
     for start in range(0, len(rows), _BATCH):
         stacks = []
         for row in rows[start : start + _BATCH].tolist():
             process = int(table.process[row])
             path: list[Frame | str] = [*table.paths[process].frames(int(table.stack[row]))]
-            path = [*(path or ["unknown stack"]), *filter(None, [roots.get(process)])]
+            path = [*(path or ["unknown stack"]), *roots.get(process, ())]
             stacks.append([numbers.of(frame) for frame in reversed(path)])
-        text = json.dumps(stacks, separators=(",", ":"))[1:-1]
-        yield ("," if start else "").encode() + text.encode()
-    yield b"]}"
+        yield json.dumps(stacks, separators=(",", ":"))[1:-1].encode()
 
 
 def _frame(frame: Frame | str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.linux.glibc_heap import HeapUse
-    from mematlas.recording.model import BadFreeReason, Frame, Part, Sampling, SlackPart
+    from mematlas.recording.model import BadFreeReason, Frame, Part, Run, Sampling, SlackPart
 
 Metric: TypeAlias = Literal[
     "resident",
@@ -159,6 +159,7 @@ class ProcessSummary:
     note: str
     cause: str = ""  # of its ending, where the OOM killer ended it
     forked: bool = False  # it began with the memory of its parent
+    run: int = 0  # index in Report.runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +298,7 @@ class Report:
     own_peaks: tuple[OwnPeak, ...] = ()  # of several processes; largest first
     only_of_root: bool = False  # no process was another user's
     peak_is_of_one_moment: bool = False  # live bytes at the peak are those at the highest RSS
+    runs: tuple[Run, ...] = ()  # of the processes
 
     def __repr__(self) -> str:
         command = " ".join(self.command)

@@ -2,7 +2,7 @@
  * 3.15.0. What a type object states (sizes, offsets of slots) is not here. */
 #include "python.h"
 
-const struct python_row python_rows[] = {
+const struct mematlas_python_layout python_layouts[] = {
 	{
 		.version = 11,
 		.heap_type = 904,
@@ -23,9 +23,8 @@ const struct python_row python_rows[] = {
 		.frame_data = 48,
 		.generator_frame = 80,
 		.generator_state = 75,
-		.generator_exception = 48,
 		.code_locals = 76,
-		.code_extra = 176,
+		.code_first_line = 72,
 		.interpreter_threads = 16,
 		.interpreter_modules = 888,
 		.interpreter_type_cache = 9056,
@@ -56,9 +55,8 @@ const struct python_row python_rows[] = {
 		.frame_data = 48,
 		.generator_frame = 72,
 		.generator_state = 67,
-		.generator_exception = 40,
 		.code_locals = 72,
-		.code_extra = 184,
+		.code_first_line = 68,
 		.interpreter_threads = 72,
 		.interpreter_modules = 944,
 		.interpreter_type_cache = 275392,
@@ -89,9 +87,8 @@ const struct python_row python_rows[] = {
 		.frame_data = 64,
 		.generator_frame = 72,
 		.generator_state = 67,
-		.generator_exception = 40,
 		.code_locals = 72,
-		.code_extra = 192,
+		.code_first_line = 68,
 		.interpreter_threads = 7344,
 		.interpreter_modules = 7656,
 		.interpreter_type_cache = 84656,
@@ -121,9 +118,8 @@ const struct python_row python_rows[] = {
 		.frame_data = 72,
 		.generator_frame = 72,
 		.generator_state = 67,
-		.generator_exception = 40,
 		.code_locals = 72,
-		.code_extra = 200,
+		.code_first_line = 68,
 		.interpreter_threads = 7344,
 		.interpreter_modules = 7688,
 		.interpreter_type_cache = 81928,
@@ -132,7 +128,7 @@ const struct python_row python_rows[] = {
 		.thread_native_id = 160,
 		.thread_chunk = 232,
 		.generator_cleared = 1,
-		.tagged_frames = true,
+		.tagged_frames = 1,
 	},
 	{
 		.version = 15,
@@ -154,9 +150,8 @@ const struct python_row python_rows[] = {
 		.frame_data = 72,
 		.generator_frame = 72,
 		.generator_state = 67,
-		.generator_exception = 40,
 		.code_locals = 72,
-		.code_extra = 200,
+		.code_first_line = 68,
 		.interpreter_threads = 7336,
 		.interpreter_modules = 7592,
 		.interpreter_type_cache = 81952,
@@ -165,8 +160,8 @@ const struct python_row python_rows[] = {
 		.thread_native_id = 184,
 		.thread_chunk = 256,
 		.generator_cleared = 5,
-		.tagged_frames = true,
+		.tagged_frames = 1,
 	},
 };
 
-const size_t python_row_count = sizeof python_rows / sizeof *python_rows;
+const size_t python_layout_count = sizeof python_layouts / sizeof *python_layouts;
