@@ -87,22 +87,28 @@ static bool touches(const struct heap_span *spans, size_t count, uint64_t start,
 	return low < count && spans[low].start < end;
 }
 
-void heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count)
+int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count)
 {
 	struct heap_blocks *blocks = &heap->blocks;
 	uint32_t kept = 0;
+	int error = 0;
 
 	for (uint32_t i = 0; i < blocks->count; i++)
 		if (!touches(spans, count, blocks->address[i],
 			     blocks->address[i] + blocks->size[i]))
 			move(blocks, kept++, i);
 	blocks->count = kept;
+	for (size_t i = 0; i < count && !error; i++)
+		error = heap_add_area(heap, spans[i].start, spans[i].end,
+				      MEMATLAS_HEAP_AREA_REGION);
+	return error;
 }
 
 int mematlas_heap_subdivide(struct mematlas_heap *handle, uint64_t start, uint64_t end)
 {
-	heap_subdivide((struct heap *)handle, &(struct heap_span){start, end}, 1);
-	return 0;
+	if (start >= end)
+		return -EINVAL;
+	return heap_subdivide((struct heap *)handle, &(struct heap_span){start, end}, 1);
 }
 
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)

@@ -1,4 +1,4 @@
-#include "heap.h"
+#include "graph.h"
 
 #include "../collector/array.h"
 
@@ -50,6 +50,7 @@ void mematlas_heap_destroy(struct mematlas_heap *handle)
 	if (heap->python_destroy)
 		heap->python_destroy(heap->python);
 	heap_index_destroy(&heap->index);
+	heap_graph_destroy(&heap->graph);
 	free(heap->image.ranges);
 	free(heap->blocks.address);
 	free(heap->blocks.size);
@@ -64,22 +65,43 @@ void mematlas_heap_destroy(struct mematlas_heap *handle)
 	free(heap);
 }
 
+/* Areas ascend by kind and start. Returns how many are not behind the place of one. */
+static uint32_t place(const struct heap *heap, uint64_t start, uint32_t kind)
+{
+	uint32_t low = 0, high = heap->area_count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		const struct mematlas_heap_area *area = &heap->areas[middle];
+
+		if (area->kind < kind || (area->kind == kind && area->start <= start))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
 int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind)
 {
+	uint32_t at = place(heap, start, (uint32_t)kind);
+
 	if (!ARRAY_RESERVE(heap->areas, heap->area_count, heap->area_capacity, 16))
 		return -ENOMEM;
-	heap->areas[heap->area_count++] =
+	memmove(heap->areas + at + 1, heap->areas + at,
+		(heap->area_count - at) * sizeof *heap->areas);
+	heap->areas[at] =
 		(struct mematlas_heap_area){.start = start, .end = end, .kind = (uint32_t)kind};
+	heap->area_count++;
 	return 0;
 }
 
 bool heap_in_area(const struct heap *heap, uint64_t address, int kind)
 {
-	for (uint32_t i = 0; i < heap->area_count; i++)
-		if (heap->areas[i].kind == (uint32_t)kind && address >= heap->areas[i].start &&
-		    address < heap->areas[i].end)
-			return true;
-	return false;
+	uint32_t at = place(heap, address, (uint32_t)kind);
+
+	return at && heap->areas[at - 1].kind == (uint32_t)kind &&
+	       address < heap->areas[at - 1].end;
 }
 
 int64_t mematlas_heap_areas(const struct mematlas_heap *handle,

@@ -46,6 +46,23 @@ struct heap_index {
 	size_t coarse_bytes;
 };
 
+/* offset[0] == 0; offset[node] <= offset[node + 1]; offset[nodes] == edges */
+struct heap_graph {
+	uint32_t strong, groups, blocks, nodes;
+	uint32_t *offset; /* nodes + 1 */
+	uint32_t *edge;
+	uint64_t edges, capacity;
+	struct mematlas_heap_root *weak; /* roots of weak groups, ascending by group */
+	uint64_t weak_count;
+	uint32_t *parents; /* groups + 1; parents[0] is not used */
+	uint32_t *dominator;
+	uint64_t *retained, *retained_resident;
+	uint32_t *retained_count;
+	uint8_t *state; /* nodes */
+	uint32_t *top;
+	uint32_t *path, *path_top;
+};
+
 struct heap;
 typedef void heap_visitor(void *to, uint64_t word);
 /* Calls `visit` for each pointer of a block. */
@@ -57,6 +74,7 @@ struct heap {
 	struct heap_image image;
 	struct heap_blocks blocks;
 	struct heap_index index;
+	struct heap_graph graph;
 	heap_reader *readers[256]; /* by layout; NULL: as MEMATLAS_HEAP_WORDS */
 	struct mematlas_heap_type *types;
 	uint32_t *type_slots; /* open hash of types, index + 1 */
@@ -75,7 +93,7 @@ struct heap_span {
 	uint64_t start, end;
 };
 /* Leaves out the blocks that touch one of the ascending, disjoint spans. */
-void heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
+int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
 /* Leaves out the blocks from number `first` on that have this origin. */
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);

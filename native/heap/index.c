@@ -1,13 +1,9 @@
 /* From a word to the block that holds it: a bitmap of starts with ranks, one cache line a look. */
-#include "heap.h"
+#include "index.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-
-#define WINDOW_BITS 22
-#define WINDOW_WORDS (1U << (WINDOW_BITS - 9)) /* 64 granules of 8 bytes in a word */
-#define COVERED 0x80000000U /* no block starts in the window: one from before reaches into it */
 
 void heap_index_destroy(struct heap_index *index)
 {
@@ -24,14 +20,14 @@ static uint32_t number_windows(struct heap_index *index, const struct heap_block
 	uint32_t windows = 0;
 
 	for (uint32_t i = 0; i < blocks->count; i++) {
-		uint64_t start = (blocks->address[i] - index->base) >> WINDOW_BITS;
-		uint64_t end =
-			(blocks->address[i] + blocks->size[i] - 1 - index->base) >> WINDOW_BITS;
+		uint64_t start = (blocks->address[i] - index->base) >> INDEX_WINDOW_BITS;
+		uint64_t end = (blocks->address[i] + blocks->size[i] - 1 - index->base) >>
+			       INDEX_WINDOW_BITS;
 
-		if (!index->coarse[start] || index->coarse[start] & COVERED)
+		if (!index->coarse[start] || index->coarse[start] & INDEX_COVERED)
 			index->coarse[start] = ++windows;
 		for (uint64_t window = start + 1; window <= end; window++)
-			index->coarse[window] = COVERED | i;
+			index->coarse[window] = INDEX_COVERED | i;
 	}
 	return windows;
 }
@@ -40,9 +36,9 @@ static void set_bits(struct heap_index *index, const struct heap_blocks *blocks)
 {
 	for (uint32_t i = 0; i < blocks->count; i++) {
 		uint64_t offset = blocks->address[i] - index->base;
-		uint64_t word =
-			(uint64_t)(index->coarse[offset >> WINDOW_BITS] - 1) * WINDOW_WORDS +
-			((offset >> 9) & (WINDOW_WORDS - 1));
+		uint64_t word = (uint64_t)(index->coarse[offset >> INDEX_WINDOW_BITS] - 1) *
+					INDEX_WINDOW_WORDS +
+				((offset >> 9) & (INDEX_WINDOW_WORDS - 1));
 
 		index->bits[word] |= 1ULL << ((offset >> 3) & 63);
 	}
@@ -60,8 +56,8 @@ int heap_index_build(struct heap *heap)
 	if (!blocks->count)
 		return 0;
 	last = blocks->address[blocks->count - 1] + blocks->size[blocks->count - 1] - 1;
-	index->base = blocks->address[0] >> WINDOW_BITS << WINDOW_BITS;
-	index->windows = ((last - index->base) >> WINDOW_BITS) + 1;
+	index->base = blocks->address[0] >> INDEX_WINDOW_BITS << INDEX_WINDOW_BITS;
+	index->windows = ((last - index->base) >> INDEX_WINDOW_BITS) + 1;
 	index->coarse_bytes = index->windows * sizeof *index->coarse;
 	/* The address space is wide and sparse: most of the table is never touched. */
 	coarse = mmap(NULL, index->coarse_bytes, PROT_READ | PROT_WRITE,
@@ -69,7 +65,7 @@ int heap_index_build(struct heap *heap)
 	if (coarse == MAP_FAILED)
 		return -ENOMEM;
 	index->coarse = coarse;
-	words = (uint64_t)number_windows(index, blocks) * WINDOW_WORDS;
+	words = (uint64_t)number_windows(index, blocks) * INDEX_WINDOW_WORDS;
 	index->bits = calloc(words, sizeof *index->bits);
 	index->rank = malloc(words * sizeof *index->rank);
 	if (!index->bits || !index->rank) {
@@ -86,31 +82,17 @@ int heap_index_build(struct heap *heap)
 
 uint32_t heap_find(const struct heap *heap, uint64_t word)
 {
-	const struct heap_index *index = &heap->index;
-	uint64_t offset = word - index->base, window = offset >> WINDOW_BITS, at;
-	uint32_t coarse, block;
-
-	if (window >= index->windows)
-		return HEAP_NONE;
-	coarse = index->coarse[window];
-	if (!coarse)
-		return HEAP_NONE;
-	if (coarse & COVERED) {
-		block = coarse & ~COVERED;
-	} else {
-		at = (uint64_t)(coarse - 1) * WINDOW_WORDS + ((offset >> 9) & (WINDOW_WORDS - 1));
-		/* Bits up to that of the word's granule: the last of them is the block before it. */
-		block = index->rank[at] +
-			(uint32_t)__builtin_popcountll(index->bits[at]
-						       << (63 - ((offset >> 3) & 63))) -
-			1;
-		if (block == HEAP_NONE)
-			return HEAP_NONE;
-	}
-	return word - heap->blocks.address[block] < heap->blocks.size[block] ? block : HEAP_NONE;
+	return index_find(heap, word);
 }
 
 uint32_t mematlas_heap_find(const struct mematlas_heap *handle, uint64_t word)
 {
 	return heap_find((const struct heap *)handle, word);
+}
+
+void mematlas_heap_find_all(const struct mematlas_heap *handle, const uint64_t *words,
+			    uint64_t count, uint32_t *ret)
+{
+	for (uint64_t i = 0; i < count; i++)
+		ret[i] = index_find((const struct heap *)handle, words[i]);
 }

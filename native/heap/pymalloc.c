@@ -249,12 +249,7 @@ static int subdivide(struct heap *heap, const struct pools *pools)
 		else
 			spans[count++] = (struct heap_span){start, start + POOL};
 	}
-	heap_subdivide(heap, spans, count);
-	for (size_t i = 0; i < count; i++)
-		if (heap_add_area(heap, spans[i].start, spans[i].end, MEMATLAS_HEAP_AREA_REGION) <
-		    0)
-			return -ENOMEM;
-	return 0;
+	return heap_subdivide(heap, spans, count);
 }
 
 int64_t mematlas_heap_pymalloc(struct mematlas_heap *handle, struct mematlas_heap_pymalloc *ret)

@@ -56,8 +56,8 @@ enum mematlas_heap_column {
 };
 int mematlas_heap_add(struct mematlas_heap *heap, const uint64_t *addresses, const uint64_t *sizes,
 		      uint64_t count, int origin);
-/* Leaves out the blocks that lie in [start, end): memory that another allocator subdivides. Call it
- * before the blocks of that allocator are added. */
+/* Leaves out the blocks that lie in [start, end), memory that another allocator subdivides, and makes
+ * it a region. Call it before the blocks of that allocator are added. */
 int mematlas_heap_subdivide(struct mematlas_heap *heap, uint64_t start, uint64_t end);
 /* Sorts the blocks, cuts those that overlap (a finding each) and builds the index of addresses.
  * Returns the number of blocks. May be called again after more blocks were added. */
@@ -65,6 +65,8 @@ int64_t mematlas_heap_index(struct mematlas_heap *heap);
 const void *mematlas_heap_column(const struct mematlas_heap *heap, int column);
 /* The block whose [address, address + size) holds `word`, or MEMATLAS_HEAP_NONE. */
 uint32_t mematlas_heap_find(const struct mematlas_heap *heap, uint64_t word);
+void mematlas_heap_find_all(const struct mematlas_heap *heap, const uint64_t *words, uint64_t count,
+			    uint32_t *ret);
 #define MEMATLAS_HEAP_NONE 4294967295U
 
 /* heap/types.c: type 0 is "unknown". A name is read by the caller from `key`. */
@@ -74,7 +76,8 @@ enum mematlas_heap_type_kind {
 	MEMATLAS_HEAP_TYPE_VTABLE, /* key: the address of a vtable without a type_info */
 	MEMATLAS_HEAP_TYPE_PYTHON, /* key: the address of the type object */
 	MEMATLAS_HEAP_TYPE_PYTHON_PART, /* key: a number, such as "keys of a dict" */
-	MEMATLAS_HEAP_TYPE_CONTENT /* key: a number, such as "text" */
+	MEMATLAS_HEAP_TYPE_CONTENT, /* key: enum mematlas_heap_content */
+	MEMATLAS_HEAP_TYPE_SIZE /* key: the largest size of a class of sizes, where nothing else is known */
 };
 struct mematlas_heap_type {
 	uint64_t key;
@@ -83,6 +86,12 @@ struct mematlas_heap_type {
 };
 /* Types by index. Returns their number. */
 int64_t mematlas_heap_types(const struct mematlas_heap *heap, const struct mematlas_heap_type **ret);
+/* heap/content_types.c: keys of MEMATLAS_HEAP_TYPE_CONTENT */
+enum mematlas_heap_content {
+	MEMATLAS_HEAP_TEXT /* fills its block */
+};
+/* Types of blocks that have none yet. Returns how many got one. */
+int64_t mematlas_heap_type_by_content(struct mematlas_heap *heap);
 
 /* heap/findings.c: damage and doubts. Nothing else is stopped by them. */
 enum mematlas_heap_finding_kind {
@@ -136,6 +145,59 @@ struct mematlas_heap_glibc {
 };
 /* Adds the live blocks of all arenas. */
 int mematlas_heap_read_glibc(struct mematlas_heap *heap, struct mematlas_heap_glibc *ret);
+
+/* heap/link.c: the graph. Nodes: 0, all memory; 1 ... strong, groups of roots; then the blocks; then the
+ * groups of weak roots, whose words count only where nothing else keeps a block alive; last, the
+ * blocks that nothing keeps alive.
+ * node of block i == strong + 1 + i; of weak group g == blocks + g; of the lost == blocks + groups + 1 */
+enum mematlas_heap_root_flag {
+	MEMATLAS_HEAP_ROOT_EXACT = 1 /* the words may lie in blocks; else those in blocks are no roots */
+};
+/* Words of [start, end) are roots of a group: 1 <= group <= groups. */
+struct mematlas_heap_root {
+	uint64_t start;
+	uint64_t end;
+	uint32_t group;
+	uint32_t flags; /* enum mematlas_heap_root_flag */
+};
+/* `roots` ascend by group. parents[g - 1] is the group above group g, less than g, or 0; groups 1 ...
+ * strong are strong. Reads all blocks and makes the graph. Returns the number of edges. */
+int64_t mematlas_heap_link(struct mematlas_heap *heap, const struct mematlas_heap_root *roots,
+			   uint64_t root_count, const uint32_t *parents, uint32_t groups,
+			   uint32_t strong);
+
+/* heap/dominate.c: of each node the node that holds it alone: without it, the node would be free. */
+enum mematlas_heap_state {
+	MEMATLAS_HEAP_HELD, /* by a strong root */
+	MEMATLAS_HEAP_HELD_WEAKLY, /* by weak roots alone */
+	MEMATLAS_HEAP_LOST, /* directly: no block points to it */
+	MEMATLAS_HEAP_LOST_CYCLE, /* the first of blocks that only point to each other */
+	MEMATLAS_HEAP_LOST_INDIRECTLY
+};
+enum mematlas_heap_node_column {
+	MEMATLAS_HEAP_DOMINATOR, /* uint32_t: a node; node 0 has itself */
+	MEMATLAS_HEAP_RETAINED, /* uint64_t: bytes */
+	MEMATLAS_HEAP_RETAINED_RESIDENT, /* uint64_t */
+	MEMATLAS_HEAP_RETAINED_COUNT, /* uint32_t: blocks, itself included */
+	MEMATLAS_HEAP_STATE, /* uint8_t: enum mematlas_heap_state */
+	MEMATLAS_HEAP_TOP, /* uint32_t: the first of the nodes of one type that dominate each other, such as
+			      the elements of a list; itself where the dominator has another type */
+	MEMATLAS_HEAP_PATH, /* uint32_t: the node before on a shortest path from node 0, after
+			       mematlas_heap_find_paths(); MEMATLAS_HEAP_NONE: none */
+	MEMATLAS_HEAP_PATH_TOP /* uint32_t: the first of the nodes of one type on this path */
+};
+int mematlas_heap_dominate(struct mematlas_heap *heap);
+/* heap/paths.c: shortest paths from node 0 to all nodes, but not through the lost. */
+int mematlas_heap_find_paths(struct mematlas_heap *heap);
+const void *mematlas_heap_node_column(const struct mematlas_heap *heap, int column);
+struct mematlas_heap_graph {
+	uint64_t nodes, edges, blocks, groups, strong;
+	const uint32_t *offsets; /* nodes + 1 */
+	const uint32_t *targets; /* edges of node n: targets[offsets[n]] ... targets[offsets[n + 1] - 1] */
+};
+void mematlas_heap_graph(const struct mematlas_heap *heap, struct mematlas_heap_graph *ret);
+/* heap/type_sums.c: what the blocks of each type retain together. Arrays of as many words as types. */
+int mematlas_heap_sum_types(const struct mematlas_heap *heap, uint64_t *bytes, uint64_t *resident);
 
 /* heap/pymalloc.c: CPython's allocator of small blocks. Replaces the blocks that hold its arenas.
  * Call it before mematlas_heap_index(). torn_pools <= pools */

@@ -4,6 +4,7 @@
     mark()       name a moment of this program, for its recording
     open()       read a recording: report, leaks, diff, window, export
     observe      read the memory of processes and of the machine
+    heap         heap(pid): what holds the memory of a process
     memory       allocate memory in chosen pages and nodes
     bench        measure what memory costs on this machine
     errors       the errors that all of them raise
@@ -26,7 +27,7 @@ from mematlas.errors import (
 )
 
 if TYPE_CHECKING:
-    from mematlas import bench, errors, memory, observe
+    from mematlas import bench, errors, heap, memory, observe
     from mematlas.api.in_process import Trace, trace
     from mematlas.api.marks import mark
     from mematlas.api.recording import Recording, open  # noqa: A004 - as in gzip.open
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "bench",
     "errors",
+    "heap",
     "mark",
     "memory",
     "observe",

@@ -42,8 +42,11 @@ if TYPE_CHECKING:
         left_kind,
     )
     from mematlas._core.heap.blocks import (
+        EXACT_ROOT,
         NO_BLOCK,
+        ROOT_FORMAT,
         AreaKind,
+        BlockState,
         FindingKind,
         GlibcSums,
         HeapHandle,
@@ -114,10 +117,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT",
     "ARRAY_STEPS",
+    "EXACT_ROOT",
     "GENERAL_REGISTERS",
     "MAPS_COLUMNS",
     "NO_BLOCK",
     "PAGE",
+    "ROOT_FORMAT",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
     "AreaKind",
@@ -125,6 +130,7 @@ __all__ = [
     "ArenaStats",
     "ArrayHandler",
     "ArrayStats",
+    "BlockState",
     "Capture",
     "CaptureWay",
     "ChargedFrames",
@@ -232,7 +238,8 @@ _MODULES = {
     ),
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
-        "NO_BLOCK AreaKind FindingKind GlibcSums HeapHandle Origin RawFinding RawRange TypeKind"
+        "EXACT_ROOT NO_BLOCK ROOT_FORMAT AreaKind BlockState FindingKind GlibcSums HeapHandle Origin "
+        "RawFinding RawRange TypeKind"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",

@@ -47,6 +47,7 @@ COMMANDS: tuple[Command, ...] = (
         ("system", "explain the memory of the machine"),
         ("faults", "count page faults of a process or a command"),
         ("wss", "measure the working set of a process"),
+        ("heap", "show what holds the memory of a process"),
         ("cache", "show the page cache of files"),
         ("probe", "check which kernel interfaces are readable, and why not"),
     ),
@@ -71,7 +72,7 @@ COMMANDS: tuple[Command, ...] = (
 READERS = frozenset(
     (
         *("report", "leaks", "diff", "merge", "export", "show", "pages", "where", "ps", "system"),
-        *("wss", "cache", "probe", "doctor", "help", "docs"),
+        *("wss", "heap", "cache", "probe", "doctor", "help", "docs"),
     )
 )
 """Commands that read, then print and end. A pager shows their output, a progress line that they are busy."""

@@ -39,7 +39,6 @@ RETIRED = (
     "--cold",
     "--during",
     "--fail-if-slower",
-    "--fail-on",
     "--from",
     "--html",
     "--live",

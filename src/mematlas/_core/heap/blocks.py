@@ -49,6 +49,35 @@ class TypeKind(IntEnum):
     PYTHON = 3
     PYTHON_PART = 4
     CONTENT = 5
+    SIZE = 6
+
+
+class BlockState(IntEnum):
+    """What keeps a block alive: enum mematlas_heap_state."""
+
+    HELD = 0
+    HELD_WEAKLY = 1  # by weak roots alone
+    LOST = 2  # directly: no block points to it
+    LOST_CYCLE = 3  # the first of blocks that only point to each other
+    LOST_INDIRECTLY = 4
+
+
+NODE_COLUMNS = {
+    "dominator": "u4",
+    "retained": "u8",
+    "retained_resident": "u8",
+    "retained_count": "u4",
+    "state": "u1",
+    "top": "u4",
+    "path": "u4",
+    "path_top": "u4",
+}
+"""Columns of nodes in the order of enum mematlas_heap_node_column, with their NumPy formats."""
+
+ROOT_FORMAT = [("start", "u8"), ("end", "u8"), ("group", "u4"), ("flags", "u4")]
+"""NumPy format of struct mematlas_heap_root."""
+EXACT_ROOT = 1
+"""Flag of a root whose words may lie in blocks."""
 
 
 class FindingKind(IntEnum):
@@ -174,21 +203,94 @@ class HeapHandle:
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column of the blocks without a copy. It is valid until blocks are added."""
-        import numpy as np
-
         number = tuple(COLUMNS).index(name)
-        dtype = np.dtype(COLUMNS[name])
         pointer = lib.mematlas_heap_column(self.handle, number)
-        if pointer == ffi.NULL or not self._count:
-            return np.empty(0, dtype)
-        # A buffer keeps its cdata alive, and the cdata its destructor, which holds the heap.
-        kept = ffi.gc(pointer, lambda _, owner=self.handle: owner)
-        return np.frombuffer(ffi.buffer(kept, self._count * dtype.itemsize), dtype)
+        return self._array(pointer, COLUMNS[name], self._count)
 
     def find(self, address: int) -> int | None:
         """Return the number of the block that holds an address; None: no block does."""
         found = lib.mematlas_heap_find(self.handle, address)
         return None if found == NO_BLOCK else int(found)
+
+    def find_all(self, words: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """Return for each word the number of the block that holds it, or NO_BLOCK."""
+        import numpy as np
+
+        found = np.empty(len(words), np.uint32)
+        if len(words):
+            lib.mematlas_heap_find_all(
+                self.handle,
+                ffi.from_buffer("uint64_t[]", words),
+                len(words),
+                ffi.from_buffer("uint32_t[]", found),
+            )
+        return found
+
+    def type_by_content(self) -> int:
+        """Set the type of each block that has none: C++ class, text, else size. Return how many."""
+        return check(lib.mematlas_heap_type_by_content(self.handle))
+
+    def link(self, roots: NDArray[np.void], parents: NDArray[np.uint32], strong: int) -> int:
+        """Read the edges of all roots and blocks and return their number. See mematlas_heap_link()."""
+        return check(
+            lib.mematlas_heap_link(
+                self.handle,
+                ffi.from_buffer("struct mematlas_heap_root[]", roots.view("u1")),
+                len(roots),
+                ffi.from_buffer("uint32_t[]", parents),
+                len(parents),
+                strong,
+            )
+        )
+
+    def dominate(self) -> None:
+        """Compute dominators, retained sums and states of all nodes."""
+        check(lib.mematlas_heap_dominate(self.handle))
+
+    def find_paths(self) -> None:
+        """Compute the column `path`."""
+        check(lib.mematlas_heap_find_paths(self.handle))
+
+    def sum_types(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Return bytes and resident bytes that the blocks of each type retain together."""
+        import numpy as np
+
+        count = len(self.types())
+        both = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+        check(
+            lib.mematlas_heap_sum_types(
+                self.handle, *(ffi.from_buffer("uint64_t[]", each) for each in both)
+            )
+        )
+        return both
+
+    def node_column(self, name: str) -> NDArray[Any]:
+        """Return a column of the nodes without a copy."""
+        number = tuple(NODE_COLUMNS).index(name)
+        pointer = lib.mematlas_heap_node_column(self.handle, number)
+        return self._array(pointer, NODE_COLUMNS[name], int(self._graph().nodes))
+
+    def edges(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return offsets and targets: the edges of node n are targets[offsets[n] : offsets[n + 1]]."""
+        graph = self._graph()
+        return (
+            self._array(graph.offsets, "u4", int(graph.nodes) + 1),
+            self._array(graph.targets, "u4", int(graph.edges)),
+        )
+
+    def _graph(self) -> Any:
+        graph = ffi.new("struct mematlas_heap_graph *")
+        lib.mematlas_heap_graph(self.handle, graph)
+        return graph
+
+    def _array(self, pointer: Any, dtype: str, count: int) -> NDArray[Any]:
+        import numpy as np
+
+        if pointer == ffi.NULL or not count:
+            return np.empty(0, dtype)
+        # A buffer keeps its cdata alive, and the cdata its destructor, which holds the heap.
+        kept = ffi.gc(ffi.cast("void *", pointer), lambda _, owner=self.handle: owner)
+        return np.frombuffer(ffi.buffer(kept, count * np.dtype(dtype).itemsize), dtype)
 
     def types(self) -> list[tuple[TypeKind, int]]:
         """Return kind and key of each type by number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mematlas import _core
@@ -135,8 +136,13 @@ def _cut_bss(process: ProcessDirectory, mappings: Mappings, ranges: list[Range])
     ends = sorted(_bss_ends(programs))
     found: list[Range] = []
     for each in ranges:
-        inside = [end for start, end in ends if start <= each.start < end < each.end]
-        if each.kind is RangeKind.DATA and not mappings.inode[each.mapping] and inside:
+        if each.kind is not RangeKind.DATA or mappings.inode[each.mapping]:
+            found.append(each)
+            continue
+        inside = [end for start, end in ends if start <= each.start < end]
+        if not inside:  # no .bss: other memory that happens to follow
+            found.append(replace(each, kind=RangeKind.ANONYMOUS))
+        elif inside[0] < each.end:
             found += _cut(each, inside[0])
         else:
             found.append(each)

@@ -1,0 +1,61 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../cleanup.h"
+#include "graph.h"
+
+/* Breadth-first: a queue of nodes in the order of their distance. */
+static uint32_t spread(const struct heap *heap, uint32_t *queue, uint32_t count)
+{
+	const struct heap_graph *graph = &heap->graph;
+
+	for (uint32_t at = 0; at < count; at++) {
+		uint32_t node = queue[at];
+
+		for (uint32_t e = graph->offset[node]; e < graph->offset[node + 1]; e++) {
+			uint32_t to = graph->edge[e];
+
+			if (graph->path[to] != HEAP_NONE)
+				continue;
+			graph->path[to] = node;
+			graph->path_top[to] =
+				graph_same_type(heap, node, to) ? graph->path_top[node] : to;
+			queue[count++] = to;
+		}
+	}
+	return count;
+}
+
+int mematlas_heap_find_paths(struct mematlas_heap *handle)
+{
+	struct heap *heap = (struct heap *)handle;
+	struct heap_graph *graph = &heap->graph;
+	CLEANUP_FREE uint32_t *queue = NULL;
+	uint32_t count;
+
+	if (!graph->dominator)
+		return -EINVAL;
+	queue = malloc(graph->nodes * sizeof *queue);
+	free(graph->path);
+	free(graph->path_top);
+	graph->path = malloc(graph->nodes * sizeof *graph->path);
+	graph->path_top = calloc(graph->nodes, sizeof *graph->path_top);
+	if (!queue || !graph->path || !graph->path_top)
+		return -ENOMEM;
+	memset(graph->path, 0xFF, graph->nodes * sizeof *graph->path);
+	graph->path[0] = 0;
+	queue[0] = 0;
+	count = spread(heap, queue, 1);
+	/* Weak groups are not edges of node 0; they hold what no strong root does. */
+	count = 0;
+	for (uint32_t group = graph->strong + 1; group <= graph->groups; group++) {
+		uint32_t node = graph_group_node(graph, group), parent = graph->parents[group];
+
+		graph->path_top[node] = node;
+		graph->path[node] = parent ? graph_group_node(graph, parent) : 0;
+		queue[count++] = node;
+	}
+	spread(heap, queue, count);
+	return 0;
+}

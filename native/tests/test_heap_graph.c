@@ -1,0 +1,244 @@
+/* Edges, dominators, lost blocks and paths on made-up memory, against plain algorithms. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../heap/heap.h"
+#include "check.h"
+
+#define BASE 0x100000ULL
+#define ROOTS 0x1000ULL
+#define MOST 400
+
+static uint64_t blocks[MOST][4], roots[64];
+static uint64_t rnd_state = 88172645463325252ULL;
+
+static uint64_t rnd(uint64_t below)
+{
+	rnd_state ^= rnd_state << 13;
+	rnd_state ^= rnd_state >> 7;
+	rnd_state ^= rnd_state << 17;
+	return rnd_state % below;
+}
+
+static struct mematlas_heap *create(uint32_t count, const struct mematlas_heap_root *rows,
+				    uint64_t rows_count, const uint32_t *parents, uint32_t groups,
+				    uint32_t strong)
+{
+	const struct mematlas_heap_range ranges[] = {
+		{.start = ROOTS, .size = sizeof roots, .bytes = (uint8_t *)roots},
+		{.start = BASE, .size = sizeof blocks, .bytes = (uint8_t *)blocks},
+	};
+	struct mematlas_heap *heap;
+
+	CHECK(mematlas_heap_create(ranges, 2, 4096, &heap) == 0);
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t address = BASE + i * sizeof *blocks, size = sizeof *blocks;
+
+		CHECK(mematlas_heap_add(heap, &address, &size, 1, MEMATLAS_HEAP_TRACED) == 0);
+	}
+	CHECK(mematlas_heap_index(heap) == count);
+	CHECK(mematlas_heap_link(heap, rows, rows_count, parents, groups, strong) >= 0);
+	CHECK(mematlas_heap_dominate(heap) == 0);
+	CHECK(mematlas_heap_find_paths(heap) == 0);
+	return heap;
+}
+
+/* Which nodes are reached from 0 and the lost node without `without`. */
+static void reach(const struct mematlas_heap_graph *graph, uint32_t without, uint8_t *seen)
+{
+	static uint32_t stack[2 * MOST + 200];
+	uint32_t depth = 0;
+
+	memset(seen, 0, graph->nodes);
+	stack[depth++] = 0;
+	seen[0] = 1;
+	for (uint32_t node = (uint32_t)(graph->blocks + graph->strong + 1); node < graph->nodes;
+	     node++)
+		if (node != without) { /* weak groups and the lost hang on node 0 */
+			seen[node] = 1;
+			stack[depth++] = node;
+		}
+	while (depth) {
+		uint32_t node = stack[--depth];
+
+		for (uint32_t e = graph->offsets[node]; e < graph->offsets[node + 1]; e++) {
+			uint32_t to = graph->targets[e];
+
+			if (to == without || seen[to])
+				continue;
+			seen[to] = 1;
+			stack[depth++] = to;
+		}
+	}
+}
+
+/* d dominates n if n is not reached without d; what d retains is what is not reached without it. */
+static void check_retained(const struct mematlas_heap *heap)
+{
+	static uint8_t seen[MOST + 100];
+	const uint64_t *retained = mematlas_heap_node_column(heap, MEMATLAS_HEAP_RETAINED);
+	const uint32_t *dominator = mematlas_heap_node_column(heap, MEMATLAS_HEAP_DOMINATOR);
+	struct mematlas_heap_graph graph;
+
+	mematlas_heap_graph(heap, &graph);
+	for (uint32_t node = 1; node < graph.nodes; node++) {
+		uint64_t expected = 0;
+
+		reach(&graph, node, seen);
+		for (uint32_t i = 0; i < graph.blocks; i++)
+			if (!seen[graph.strong + 1 + i])
+				expected += sizeof *blocks;
+		CHECK(retained[node] == expected);
+		reach(&graph, dominator[node], seen);
+		CHECK(!dominator[node] || !seen[node]);
+	}
+	CHECK(retained[0] == graph.blocks * sizeof *blocks);
+}
+
+static void test_random(void)
+{
+	static const uint32_t parents[] = {0, 1, 0, 0};
+
+	for (int round = 0; round < 60; round++) {
+		uint32_t count = 1 + (uint32_t)rnd(MOST - 1);
+		const struct mematlas_heap_root rows[] = {
+			{.start = ROOTS, .end = ROOTS + 16, .group = 1},
+			{.start = ROOTS + 16, .end = ROOTS + 24, .group = 2},
+			{.start = ROOTS + 32, .end = ROOTS + 48, .group = 3},
+			{.start = ROOTS + 48, .end = ROOTS + 72, .group = 4},
+		};
+		struct mematlas_heap *heap;
+
+		memset(blocks, 0, sizeof blocks);
+		for (uint32_t i = 0; i < count; i++)
+			for (uint64_t k = rnd(5); k < 4; k++)
+				blocks[i][k] = BASE + rnd(count * sizeof *blocks);
+		for (int i = 0; i < 10; i++)
+			roots[i] = rnd(3) ? BASE + rnd(count * sizeof *blocks) : 0;
+		heap = create(count, rows, 4, parents, 4, 3);
+		check_retained(heap);
+		mematlas_heap_destroy(heap);
+	}
+}
+
+static uint64_t block(uint32_t number)
+{
+	return BASE + number * sizeof *blocks;
+}
+
+/* Blocks of each way to be held or lost. */
+static void fill(void)
+{
+	memset(blocks, 0, sizeof blocks);
+	roots[0] = block(0) + 8; /* inside */
+	roots[1] = block(9);
+	blocks[0][3] = block(1) + 31;
+	blocks[2][0] = block(3); /* a lost chain into a cycle */
+	blocks[3][0] = block(4);
+	blocks[4][0] = block(3);
+	blocks[5][1] = block(5); /* only its own */
+	blocks[6][0] = block(7); /* a cycle, and what hangs on it */
+	blocks[7][0] = block(6);
+	blocks[7][1] = block(8);
+	blocks[9][0] = block(10);
+	blocks[9][1] = block(0);
+}
+
+static void test_lost(void)
+{
+	const struct mematlas_heap_root row = {.start = ROOTS, .end = ROOTS + 8, .group = 1};
+	const struct mematlas_heap_root weak = {.start = ROOTS + 8, .end = ROOTS + 16, .group = 2};
+	const struct mematlas_heap_root rows[] = {row, weak};
+	const uint32_t parents[] = {0, 0};
+	static const uint8_t expected[] = {
+		MEMATLAS_HEAP_HELD,
+		MEMATLAS_HEAP_HELD,
+		MEMATLAS_HEAP_LOST,
+		MEMATLAS_HEAP_LOST_INDIRECTLY,
+		MEMATLAS_HEAP_LOST_INDIRECTLY,
+		MEMATLAS_HEAP_LOST,
+		MEMATLAS_HEAP_LOST_CYCLE,
+		MEMATLAS_HEAP_LOST_INDIRECTLY,
+		MEMATLAS_HEAP_LOST_INDIRECTLY,
+		MEMATLAS_HEAP_HELD_WEAKLY,
+		MEMATLAS_HEAP_HELD_WEAKLY,
+	};
+	struct mematlas_heap *heap;
+	const uint8_t *state;
+	const uint32_t *path;
+	const uint64_t *retained;
+
+	fill();
+	heap = create(11, rows, 2, parents, 2, 1);
+	state = mematlas_heap_node_column(heap, MEMATLAS_HEAP_STATE);
+	path = mematlas_heap_node_column(heap, MEMATLAS_HEAP_PATH);
+	retained = mematlas_heap_node_column(heap, MEMATLAS_HEAP_RETAINED);
+	for (uint32_t i = 0; i < 11; i++)
+		CHECK(state[2 + i] == expected[i]);
+	CHECK(path[2] == 1 && path[1] == 0 && path[3] == 2);
+	CHECK(path[2 + 10] == 2 + 9 && path[2 + 9] == 11 + 2 && path[2 + 5] == HEAP_NONE);
+	CHECK(retained[2 + 2] == 96 && retained[2 + 6] == 96 && retained[11 + 2] == 64);
+	CHECK(retained[11 + 3] == 7 * 32);
+	CHECK(mematlas_heap_dominate(heap) == 0 && mematlas_heap_dominate(heap) == 0);
+	mematlas_heap_destroy(heap);
+}
+
+static void test_empty(void)
+{
+	const struct mematlas_heap_root rows[] = {
+		{.start = ROOTS, .end = ROOTS + 8, .group = 1},
+		{.start = ROOTS + 8, .end = ROOTS + 16, .group = 2},
+	};
+	const uint32_t parents[] = {0, 0};
+	struct mematlas_heap *heap;
+
+	CHECK(mematlas_heap_create(NULL, 0, 4096, &heap) == 0 && mematlas_heap_index(heap) == 0);
+	CHECK(mematlas_heap_link(heap, rows, 2, parents, 1, 1) == -EINVAL);
+	CHECK(mematlas_heap_link(heap, NULL, 0, NULL, 0, 0) == 0 &&
+	      mematlas_heap_dominate(heap) == 0);
+	mematlas_heap_destroy(heap);
+}
+
+/* A chain of two million blocks: nothing recurses. */
+static void test_chain(void)
+{
+	enum { COUNT = 2000000 };
+	uint64_t *chain = calloc(COUNT * 2, 8);
+	const struct mematlas_heap_root row = {.start = ROOTS, .end = ROOTS + 8, .group = 1};
+	const uint32_t parent = 0;
+	const struct mematlas_heap_range ranges[] = {
+		{.start = ROOTS, .size = sizeof roots, .bytes = (uint8_t *)roots},
+		{.start = BASE, .size = COUNT * 16, .bytes = (uint8_t *)chain},
+	};
+	struct mematlas_heap *heap;
+
+	CHECK(mematlas_heap_create(ranges, 2, 4096, &heap) == 0);
+	roots[0] = BASE;
+	for (uint64_t i = 0; i < COUNT; i++) {
+		uint64_t address = BASE + i * 16, size = 16;
+
+		chain[i * 2] = i + 1 < COUNT ? address + 16 : 0;
+		chain[i * 2 + 1] = i ? address - 16 : 0;
+		CHECK(mematlas_heap_add(heap, &address, &size, 1, MEMATLAS_HEAP_TRACED) == 0);
+	}
+	CHECK(mematlas_heap_index(heap) == COUNT);
+	for (int lost = 0; lost < 2; lost++) {
+		CHECK(mematlas_heap_link(heap, &row, 1, &parent, 1, 1) > COUNT);
+		CHECK(mematlas_heap_dominate(heap) == 0 && mematlas_heap_find_paths(heap) == 0);
+		CHECK(((const uint64_t *)mematlas_heap_node_column(
+			      heap, MEMATLAS_HEAP_RETAINED))[2] == COUNT * 16);
+		roots[0] = 0;
+	}
+	mematlas_heap_destroy(heap);
+	free(chain);
+}
+
+int main(void)
+{
+	test_random();
+	test_lost();
+	test_empty();
+	test_chain();
+	return 0;
+}

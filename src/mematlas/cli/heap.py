@@ -1,0 +1,159 @@
+"""Show what holds the memory of a running process: its live blocks, by the root that keeps them alive.
+
+The process is stopped while its memory is copied, and nothing is called in it. Blocks of glibc's malloc are
+found without symbols or a recording.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from mematlas.cli.arguments import add_json, positive
+from mematlas.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+
+    from mematlas.heap.model.answers import Summary
+    from mematlas.heap.model.heap import Heap
+
+DEFAULT_TOP = 12
+EXAMPLES = ("heap 4242 --why Order", "heap 4242 --diff before.json")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `mematlas heap`."""
+    parser.add_argument("target", metavar="PID|FILE", help="a process, or a look saved with -o")
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument(
+        "--why",
+        metavar="TYPE|ADDRESS",
+        help="show the shortest paths from the roots to the blocks of a type, or to one (0x...)",
+    )
+    asked.add_argument(
+        "--unreachable", action="store_true", help="list blocks that nothing points to: leaks"
+    )
+    asked.add_argument("--diff", metavar="FILE", help="show what grew since the look saved in FILE")
+    parser.add_argument(
+        "--fail-on",
+        choices=("lost",),
+        help="exit with 1 if there are blocks that nothing points to",
+    )
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=positive,
+        default=DEFAULT_TOP,
+        help=f"list the first N rows (default {DEFAULT_TOP})",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help="save the look as JSON, for --diff")
+    parser.add_argument(
+        "--export",
+        metavar="FILE",
+        help="write blocks and dominators to FILE: .parquet, .arrow, or .dot for the tree",
+    )
+    add_json(parser, "heap")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read the heap and print the answer."""
+    if not arguments.target.isdigit():
+        return _run_saved(arguments)
+    from mematlas.heap.read.capture import capture
+    from mematlas.heap.read.heap import read_heap
+
+    heap = read_heap(capture(int(arguments.target)))
+    if arguments.output or arguments.export:
+        _write_files(arguments, heap)
+    _answer(arguments, heap)
+    if arguments.fail_on == "lost":
+        from mematlas.heap.analyse.summary import sum_up
+
+        return int(sum_up(heap).lost_blocks > 0)
+    return 0
+
+
+def _run_saved(arguments: argparse.Namespace) -> int:
+    """Show a saved look, or compare two."""
+    from mematlas.heap.read.saved import read_summary
+
+    if arguments.why or arguments.unreachable or arguments.export or arguments.output:
+        raise UsageError("a saved look has no blocks: give a PID")
+    summary = read_summary(arguments.target)
+    if arguments.diff:
+        _print_difference(arguments, read_summary(arguments.diff), summary)
+    else:
+        _print_summary(arguments, summary)
+    return int(arguments.fail_on == "lost" and summary.totals.lost_blocks > 0)
+
+
+def _write_files(arguments: argparse.Namespace, heap: Heap) -> None:
+    from mematlas.heap.analyse.summary import summarise
+    from mematlas.heap.export import write_export
+    from mematlas.present import json_writer
+    from mematlas.present.output_file import writing
+
+    summary = summarise(heap, top=arguments.top)
+    if arguments.output:
+        with writing(arguments.output) as part:
+            part.write_text(json_writer.render("heap", summary), "utf-8")
+    if arguments.export:
+        write_export(arguments.export, heap, summary)
+
+
+def _answer(arguments: argparse.Namespace, heap: Heap) -> None:
+    from mematlas.heap.analyse.summary import summarise
+
+    if arguments.why:
+        from mematlas.heap.analyse.paths import find_why
+        from mematlas.heap.text.answers import render_why
+
+        why = find_why(heap, arguments.why, top=arguments.top)
+        if not _print_json(arguments, "heap-why", why):
+            render_why(why, console=_console())
+    elif arguments.unreachable:
+        from mematlas.heap.analyse.lost import find_lost
+        from mematlas.heap.text.answers import render_lost
+
+        lost = find_lost(heap)
+        if not _print_json(arguments, "heap-lost", lost):
+            render_lost(lost, top=arguments.top, console=_console())
+    elif arguments.diff:
+        from mematlas.heap.read.saved import read_summary
+
+        _print_difference(arguments, read_summary(arguments.diff), summarise(heap))
+    else:
+        _print_summary(arguments, summarise(heap, top=arguments.top))
+
+
+def _print_summary(arguments: argparse.Namespace, summary: Summary) -> None:
+    from mematlas.heap.text.tree import render_summary
+
+    if not _print_json(arguments, "heap", summary):
+        render_summary(summary, top=arguments.top, console=_console())
+
+
+def _print_difference(arguments: argparse.Namespace, before: Summary, after: Summary) -> None:
+    from mematlas.heap.analyse.difference import compare
+    from mematlas.heap.text.answers import render_difference
+
+    difference = compare(before, after)
+    if not _print_json(arguments, "heap-diff", difference):
+        render_difference(difference, top=arguments.top, console=_console())
+
+
+def _print_json(arguments: argparse.Namespace, schema: str, model: object) -> bool:
+    from mematlas.present import json_writer
+
+    if arguments.json:
+        sys.stdout.write(json_writer.render(schema, model))
+    return bool(arguments.json)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()

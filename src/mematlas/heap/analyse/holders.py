@@ -1,0 +1,171 @@
+"""The dominator tree as a person reads it: blocks of one type with one holder are one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mematlas.heap.model.answers import Holder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mematlas.heap.model.heap import Heap
+
+_DEEPEST = 12
+_PARTS = 100  # a row below the first level retains at least this part of its parent
+_SHARED = "held by several of these"
+
+
+@dataclass(slots=True)
+class _Tree:
+    """Nodes joined: `top` stands for all nodes of one type that dominate each other."""
+
+    heap: Heap
+    types: NDArray[np.uint32]
+    above: NDArray[np.uint32]  # of each top, the top of its dominator
+    is_top: NDArray[np.bool_]
+    count: NDArray[np.intp]  # nodes of each top
+    size: NDArray[np.float64]
+    least: int  # retained bytes of a row that is listed
+    most: int  # rows below one row
+
+
+def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Holder, ...]:
+    """Return what node 0 holds, largest first, with what hangs on it. `least`: share of all bytes of a row below."""
+    import numpy as np
+
+    nodes = np.arange(len(heap.dominator), dtype=np.uint32)
+    sizes = np.zeros(len(nodes))
+    sizes[heap.first_block : heap.first_block + len(heap)] = heap.size
+    tree = _Tree(
+        heap=heap,
+        types=heap.node_types(),
+        above=heap.top[heap.dominator],
+        is_top=heap.top == nodes,
+        count=np.bincount(heap.top, minlength=len(nodes)),
+        size=np.bincount(heap.top, weights=sizes, minlength=len(nodes)).astype(np.float64),
+        least=int(heap.retained[0] * least),
+        most=max(3, top // 3),
+    )
+    tree.is_top[0] = False
+    return _first_level(tree, top)
+
+
+def _first_level(tree: _Tree, top: int) -> tuple[Holder, ...]:
+    import numpy as np
+
+    heap = tree.heap
+    found = _children(tree, np.array([0]))
+    blocks = found[(found >= heap.first_block) & (found < heap.first_block + len(heap))]
+    groups = np.setdiff1d(found, blocks)
+    groups = groups[heap.retained_count[groups] > 0]
+    rows = [
+        _group(tree, int(node), 0)
+        for node in groups[np.argsort(-heap.retained[groups].astype(np.int64), kind="stable")][:top]
+    ]
+    if len(blocks):
+        rows.append(_shared(tree, blocks))
+    return tuple(sorted(rows, key=lambda row: -row.retained))[:top]
+
+
+def _children(tree: _Tree, members: NDArray[Any]) -> NDArray[np.intp]:
+    import numpy as np
+
+    if len(members) == 1:
+        return np.flatnonzero((tree.above == members[0]) & tree.is_top)
+    inside = np.zeros(len(tree.above), bool)
+    inside[members] = True
+    return np.flatnonzero(inside[tree.above] & tree.is_top)
+
+
+def _group(tree: _Tree, node: int, depth: int) -> Holder:
+    import numpy as np
+
+    heap = tree.heap
+    group = heap.group_of(node)
+    if node == heap.lost_node or group is None:
+        name, kind = "nothing (lost)", "lost"
+    else:
+        name, kind = group.name, "weak root" if group.weak else "root"
+    held, rest, rest_rows = _below(tree, np.array([node]), depth)
+    return Holder(
+        name=name,
+        count=0,
+        size=0,
+        retained=int(heap.retained[node]),
+        retained_resident=int(heap.retained_resident[node]),
+        retained_count=int(heap.retained_count[node]),
+        kind=kind,
+        held=held,
+        rest=rest,
+        rest_rows=rest_rows,
+    )
+
+
+def _shared(tree: _Tree, blocks: NDArray[np.intp]) -> Holder:
+    """Return the row of what no root holds alone."""
+    heap = tree.heap
+    held, rest, rest_rows = _by_type(tree, blocks, 0)
+    return Holder(
+        name=_SHARED,
+        count=0,
+        size=0,
+        retained=int(heap.retained[blocks].sum()),
+        retained_resident=int(heap.retained_resident[blocks].sum()),
+        retained_count=int(heap.retained_count[blocks].sum()),
+        kind="shared",
+        held=held,
+        rest=rest,
+        rest_rows=rest_rows,
+    )
+
+
+def _below(tree: _Tree, members: NDArray[Any], depth: int) -> tuple[tuple[Holder, ...], int, int]:
+    if depth >= _DEEPEST:
+        return (), 0, 0
+    return _by_type(tree, _children(tree, members), depth + 1)
+
+
+def _by_type(
+    tree: _Tree, children: NDArray[np.intp], depth: int
+) -> tuple[tuple[Holder, ...], int, int]:
+    """Return rows for the largest types among nodes, and the retained bytes and number of the other rows."""
+    import numpy as np
+
+    if not len(children):
+        return (), 0, 0
+    retained = tree.heap.retained
+    types, row = np.unique(tree.types[children], return_inverse=True)
+    sums = np.bincount(row, weights=retained[children].astype(float))
+    total = int(sums.sum())
+    order = np.argsort(-sums, kind="stable")
+    listed = [
+        index
+        for index in order[: tree.most].tolist()
+        if sums[index] >= tree.least and sums[index] * _PARTS >= total
+    ]
+    rows = tuple(_row(tree, children[row == index], depth) for index in listed)
+    return rows, total - sum(each.retained for each in rows), len(types) - len(rows)
+
+
+def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
+    heap, node = tree.heap, int(members[0])
+    block = heap.block_of(node)
+    if block is None:
+        return _group(tree, node, depth)
+    held, rest, rest_rows = _below(tree, members, depth)
+    count = int(tree.count[members].sum())
+    return Holder(
+        name=heap.type_name(block),
+        count=count,
+        size=int(tree.size[members].sum()),
+        retained=int(heap.retained[members].sum()),
+        retained_resident=int(heap.retained_resident[members].sum()),
+        retained_count=int(heap.retained_count[members].sum()),
+        address=int(heap.address[block]) if count == 1 else None,
+        held=held,
+        rest=rest,
+        rest_rows=rest_rows,
+    )

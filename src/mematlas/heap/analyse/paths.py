@@ -1,0 +1,116 @@
+"""Why blocks are alive: their shortest paths from the roots, grouped by the types on the way."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from mematlas._core import NO_BLOCK, BlockState
+from mematlas.errors import UsageError
+from mematlas.heap.model.answers import PathRow, Why
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mematlas.heap.model.heap import Heap
+
+_SAMPLE = 100_000  # blocks whose paths are followed
+_LONGEST = 100  # changes of type on a path
+
+
+def find_blocks(heap: Heap, question: str) -> NDArray[np.intp]:
+    """Return the blocks that a question means: an address (0x...), or a type by its name or a part of it.
+
+    Raises:
+        UsageError: no block lies there, or no type has the name.
+    """
+    import numpy as np
+
+    if re.fullmatch(r"0x[0-9a-fA-F]{1,16}", question):
+        block = heap.find(int(question, 16))
+        if block is None:
+            raise UsageError(f"no live block holds the address {question}")
+        return np.array([block])
+    exact = [index for index, name in enumerate(heap.type_names) if name == question]
+    found = exact or [
+        index for index, name in enumerate(heap.type_names) if question.lower() in name.lower()
+    ]
+    blocks = np.flatnonzero(np.isin(heap.type, np.array(found, np.uint32)))
+    if not len(blocks):
+        raise UsageError(
+            f"no live block has a type named {question!r}; see the types of `mematlas heap`"
+        )
+    return blocks
+
+
+def find_why(heap: Heap, question: str, *, top: int = 10) -> Why:
+    """Return the shortest paths from the roots to the blocks that a question means."""
+    blocks = find_blocks(heap, question)
+    size = int(heap.size[blocks].sum())
+    alive = heap.state[blocks] < BlockState.LOST
+    lost, held = int((~alive).sum()), blocks[alive]
+    step = max(1, -(-len(held) // _SAMPLE))
+    sample = held[::step]
+    rows = _group(heap, sample) if len(sample) else []
+    scale = len(held) / max(len(sample), 1)
+    paths = [
+        PathRow(names, round(count * scale), round(bytes_ * scale)) for names, count, bytes_ in rows
+    ]
+    paths.sort(key=lambda row: (-row.size, row.names))
+    return Why(question, len(blocks), size, tuple(paths[:top]), lost, len(sample))
+
+
+def _group(heap: Heap, blocks: NDArray[np.intp]) -> list[tuple[tuple[str, ...], int, int]]:
+    """Follow all paths at once, a type at a step, and count those that are the same."""
+    import numpy as np
+
+    heap.handle.find_paths()
+    path, top = heap.handle.node_column("path"), heap.handle.node_column("path_top")
+    types = heap.node_types()
+    at = (blocks + heap.first_block).astype(np.uint32)
+    group = np.zeros(len(at), np.intp)  # paths that were the same so far
+    steps: list[list[tuple[int, bool]]] = [[]]
+    for _ in range(_LONGEST):
+        first = top[at]
+        keys = np.stack((group, types[at].astype(np.intp), (first != at).astype(np.intp)), axis=1)
+        rows, group = np.unique(keys, axis=0, return_inverse=True)
+        group = group.reshape(-1)
+        steps = [[*steps[row[0]], (int(row[1]), bool(row[2]))] for row in rows]
+        before = path[first]
+        at = np.where((first == 0) | (before == NO_BLOCK), first, before).astype(np.uint32)
+        if not at.any():
+            break
+    sizes = np.bincount(group, weights=heap.size[blocks].astype(float), minlength=len(steps))
+    counts = np.bincount(group, minlength=len(steps))
+    return [
+        (_names(heap, each), int(counts[index]), int(sizes[index]))
+        for index, each in enumerate(steps)
+    ]
+
+
+def _names(heap: Heap, steps: list[tuple[int, bool]]) -> tuple[str, ...]:
+    """Return the names on a path from the root on."""
+    kinds = len(heap.type_names)
+    names: list[str] = []
+    for kind, several in reversed(steps):
+        if kind >= kinds:
+            group = heap.group_of(kind - kinds)
+            if group is not None:
+                names.append(group.name)
+        else:
+            names.append(f"{heap.type_names[kind]} …" if several else heap.type_names[kind])
+    return tuple(names)
+
+
+def describe_block(heap: Heap, block: int) -> dict[str, Any]:
+    """Return what is known of one block."""
+    node = block + heap.first_block
+    return {
+        "address": int(heap.address[block]),
+        "size": int(heap.size[block]),
+        "type": heap.type_name(block),
+        "retained": int(heap.retained[node]),
+        "retained_count": int(heap.retained_count[node]),
+        "state": BlockState(int(heap.state[block])).name.lower(),
+    }

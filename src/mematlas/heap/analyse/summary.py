@@ -1,0 +1,77 @@
+"""The first screen: totals, holders and types of a heap."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas._core import BlockState
+from mematlas.heap.analyse.holders import find_holders
+from mematlas.heap.model.answers import Summary, Totals, TypeRow
+
+if TYPE_CHECKING:
+    from mematlas.heap.model.heap import Heap
+
+
+def sum_types(heap: Heap) -> tuple[TypeRow, ...]:
+    """Return the types of all blocks, by retained bytes."""
+    import numpy as np
+
+    retained, retained_resident = heap.handle.sum_types()
+    kinds = len(heap.type_names)
+    count = np.bincount(heap.type, minlength=kinds)
+    size = np.bincount(heap.type, weights=heap.size.astype(float), minlength=kinds)
+    resident = np.bincount(heap.type, weights=heap.resident.astype(float), minlength=kinds)
+    rows = [
+        TypeRow(
+            heap.type_names[kind],
+            int(count[kind]),
+            int(size[kind]),
+            int(resident[kind]),
+            int(retained[kind]),
+            int(retained_resident[kind]),
+        )
+        for kind in range(kinds)
+        if count[kind]
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.retained, row.name)))
+
+
+def sum_up(heap: Heap) -> Totals:
+    """Count the blocks of a heap by what keeps them alive."""
+    lost, lost_size = heap.count(BlockState.LOST, BlockState.LOST_CYCLE)
+    indirect, indirect_size = heap.count(BlockState.LOST_INDIRECTLY)
+    return Totals(
+        blocks=len(heap),
+        size=int(heap.size.sum()),
+        resident=int(heap.resident.sum()),
+        held=heap.count(BlockState.HELD)[1],
+        held_weakly=heap.count(BlockState.HELD_WEAKLY)[1],
+        lost=lost_size,
+        lost_indirectly=indirect_size,
+        lost_blocks=lost,
+        lost_indirectly_blocks=indirect,
+        free_in_bins=heap.glibc.binned,
+        free_in_caches=heap.glibc.cached + heap.glibc.fast,
+        top=heap.glibc.top,
+        torn=heap.glibc.torn,
+    )
+
+
+def summarise(heap: Heap, *, top: int = 12, least: float = 0.01) -> Summary:
+    """Return the answer to "what holds the memory"."""
+    image = heap.image
+    return Summary(
+        pid=image.pid,
+        name=image.name,
+        moment=image.moment,
+        way=image.way,
+        pause_s=image.pause_s,
+        seconds=heap.seconds,
+        page_size=image.page_size,
+        totals=sum_up(heap),
+        holders=find_holders(heap, top=top, least=least),
+        types=sum_types(heap),
+        findings=tuple(each.text for each in heap.findings),
+        findings_total=heap.findings_total,
+        notes=image.notes,
+    )

@@ -1,0 +1,154 @@
+"""Answers about a heap: what holds the memory, by type, by path, and what nothing holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PATH_MARK = " \u203a "
+"""Between the names of a path, from the root on."""
+TIMES = "\u00d7"
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRow:
+    """The blocks of one type. Sizes in bytes."""
+
+    name: str
+    count: int
+    size: int
+    resident: int
+    retained: int  # what would be free without them
+    retained_resident: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Blocks of one type that one holder holds alone, or a group of roots. Sizes in bytes."""
+
+    name: str
+    count: int  # blocks of this row, those of a list or tree among each other included; 0: a group
+    size: int  # of these blocks
+    retained: int
+    retained_resident: int
+    retained_count: int
+    kind: str = "block"  # "block", "root", "weak root", "lost", "shared"
+    address: int | None = None  # of the block, where it is one
+    held: tuple[Holder, ...] = ()
+    rest: int = 0  # retained bytes below that `held` does not list
+    rest_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Bytes of a heap. Free bytes are those of chunks, their headers included."""
+
+    blocks: int
+    size: int
+    resident: int
+    held: int
+    held_weakly: int
+    lost: int  # directly, or the first of a cycle
+    lost_indirectly: int
+    lost_blocks: int
+    lost_indirectly_blocks: int
+    free_in_bins: int
+    free_in_caches: int
+    top: int
+    torn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one look at a heap found."""
+
+    pid: int | None
+    name: str
+    moment: float
+    way: str
+    pause_s: float | None
+    seconds: float
+    page_size: int
+    totals: Totals
+    holders: tuple[Holder, ...]
+    types: tuple[TypeRow, ...]
+    findings: tuple[str, ...]
+    findings_total: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PathRow:
+    """One way from a root to the blocks asked for: names from the root on."""
+
+    names: tuple[str, ...]
+    count: int  # blocks asked for that are reached this way
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What keeps blocks alive, by their shortest paths from a root."""
+
+    question: str
+    count: int
+    size: int
+    paths: tuple[PathRow, ...]
+    lost: int  # blocks that nothing keeps alive
+    sampled: int  # paths were followed for so many blocks
+
+
+@dataclass(frozen=True, slots=True)
+class LostRow:
+    """Lost blocks of one type that no other block points to, and what hangs on them."""
+
+    name: str
+    cycle: bool
+    count: int
+    size: int
+    indirect_count: int
+    indirect_size: int
+    addresses: tuple[int, ...] = field(default=())  # the first few
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The blocks that nothing keeps alive."""
+
+    rows: tuple[LostRow, ...]
+    direct: int
+    direct_size: int
+    indirect: int
+    indirect_size: int
+    weak: int  # blocks that only other memory holds, which a leak checker does not look at
+    weak_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A type or a path in two looks. Sizes in bytes; for paths, retained bytes."""
+
+    name: str
+    count_before: int
+    count_after: int
+    size_before: int
+    size_after: int
+
+    @property
+    def growth(self) -> int:
+        """Bytes more in the second look."""
+        return self.size_after - self.size_before
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed between two looks, by the growth in bytes."""
+
+    before: str
+    after: str
+    seconds: float
+    size_before: int
+    size_after: int
+    lost_before: int
+    lost_after: int
+    types: tuple[Change, ...]
+    paths: tuple[Change, ...]

@@ -1,0 +1,139 @@
+"""A look at a heap: the blocks as columns, the groups of roots, and what retains what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mematlas._core import BlockState
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mematlas._core import GlibcSums, HeapHandle
+    from mematlas.heap.model.image import Image
+    from mematlas.heap.model.roots import RootGroup
+
+    Words = NDArray[np.uint64]
+    Numbers = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Damage of a heap, or a doubt about a figure."""
+
+    text: str
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heap:
+    """The live blocks of a process at one time, and what keeps them alive.
+
+    Columns of blocks ascend by address. Columns of nodes have an entry for node 0 (all memory), for each strong
+    group of roots, each block, each weak group, and last for the blocks that nothing keeps alive.
+    """
+
+    image: Image = field(repr=False)
+    handle: HeapHandle = field(repr=False)
+    address: Words = field(repr=False)
+    size: Words = field(repr=False)
+    resident: Words = field(repr=False)
+    type: Numbers = field(repr=False)  # index of type_names
+    origin: NDArray[np.uint8] = field(repr=False)
+    type_names: tuple[str, ...] = field(repr=False)
+    groups: tuple[RootGroup, ...] = field(repr=False)
+    strong: int  # the first groups, by number, are strong
+    dominator: Numbers = field(repr=False)  # of nodes
+    retained: Words = field(repr=False)
+    retained_resident: Words = field(repr=False)
+    retained_count: Numbers = field(repr=False)
+    node_state: NDArray[np.uint8] = field(repr=False)
+    top: Numbers = field(repr=False)
+    glibc: GlibcSums
+    findings: tuple[Finding, ...]
+    findings_total: int
+    edges: int
+    seconds: float  # to read and analyse, the pause not included
+
+    def __len__(self) -> int:
+        return len(self.address)
+
+    @property
+    def first_block(self) -> int:
+        """Node of block 0."""
+        return self.strong + 1
+
+    @property
+    def lost_node(self) -> int:
+        """Node that stands above the blocks that nothing keeps alive."""
+        return len(self.dominator) - 1
+
+    @property
+    def state(self) -> NDArray[np.uint8]:
+        """What keeps each block alive: BlockState."""
+        return self.node_state[self.first_block : self.first_block + len(self)]
+
+    def block_of(self, node: int) -> int | None:
+        """Return the block of a node; None: it is a group."""
+        block = node - self.first_block
+        return block if 0 <= block < len(self) else None
+
+    def group_of(self, node: int) -> RootGroup | None:
+        """Return the group of a node; None: it is a block, node 0 or the lost node."""
+        number = node if node <= self.strong else node - len(self)
+        if node in {0, self.lost_node} or self.block_of(node) is not None:
+            return None
+        return self.groups[number - 1]
+
+    def find(self, address: int) -> int | None:
+        """Return the number of the block that holds an address."""
+        return self.handle.find(address)
+
+    def type_name(self, block: int) -> str:
+        """Return the name of a block's type."""
+        return self.type_names[int(self.type[block])]
+
+    def node_types(self) -> Numbers:
+        """Return the type of each node; groups, node 0 and the lost node have one each behind those of blocks."""
+        import numpy as np
+
+        types = np.arange(len(self.dominator), dtype=np.uint32) + np.uint32(len(self.type_names))
+        types[self.first_block : self.first_block + len(self)] = self.type
+        return types
+
+    def count(self, *states: BlockState) -> tuple[int, int]:
+        """Return number and bytes of the blocks in these states."""
+        import numpy as np
+
+        found = np.isin(self.state, np.array(states, np.uint8))
+        return int(found.sum()), int(self.size[found].sum())
+
+    def arrow(self) -> Any:
+        """Return the blocks as a pyarrow table: address, size, resident, type, state, retained, dominator."""
+        import numpy as np
+
+        pa = import_module("pyarrow")
+
+        nodes = slice(self.first_block, self.first_block + len(self))
+        above = self.dominator[nodes].astype(np.int64) - self.first_block
+        above[(above < 0) | (above >= len(self))] = -1
+        names = pa.array(self.type_names)
+        states = pa.array([each.name.lower() for each in BlockState])
+        return pa.table(
+            {
+                "address": pa.array(self.address),
+                "size": pa.array(self.size),
+                "resident": pa.array(self.resident),
+                "type": pa.DictionaryArray.from_arrays(pa.array(self.type.astype(np.int32)), names),
+                "state": pa.DictionaryArray.from_arrays(
+                    pa.array(self.state.astype(np.int32)), states
+                ),
+                "retained": pa.array(self.retained[nodes]),
+                "retained_resident": pa.array(self.retained_resident[nodes]),
+                "retained_count": pa.array(self.retained_count[nodes]),
+                "dominator": pa.array(above),
+            }
+        )

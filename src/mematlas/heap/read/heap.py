@@ -1,0 +1,109 @@
+"""From an image to a heap: allocators, types, roots, edges, dominators."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from mematlas._core import FindingKind, HeapHandle, RawRange, TypeKind
+from mematlas.heap.model.heap import Finding, Heap
+from mematlas.heap.model.roots import RootTable
+from mematlas.heap.read.roots import read_roots
+from mematlas.recording.symbols import demangle
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from mematlas._core import GlibcSums, RawFinding
+    from mematlas.heap.model.image import Image
+
+
+def read_heap(image: Image) -> Heap:
+    """Read the live blocks of an image and what keeps them alive."""
+    start = time.monotonic()
+    handle = HeapHandle(
+        [
+            RawRange(each.start, each.kind, each.memory, each.pages, each.mapping)
+            for each in image.ranges
+        ],
+        image.page_size,
+    )
+    glibc = handle.read_glibc()
+    handle.index()
+    handle.type_by_content()
+    roots = RootTable()
+    read_roots(image, handle, roots)
+    groups, rows, parents, strong = roots.sort()
+    edges = handle.link(rows, parents, strong)
+    handle.dominate()
+    raw, total = handle.findings()
+    findings = [*_doubts(glibc), *(_finding(each) for each in raw)]
+    return Heap(
+        image=image,
+        handle=handle,
+        address=handle.column("address"),
+        size=handle.column("size"),
+        resident=handle.column("resident"),
+        type=handle.column("type"),
+        origin=handle.column("origin"),
+        type_names=tuple(_type_name(image, *each) for each in handle.types()),
+        groups=groups,
+        strong=strong,
+        dominator=handle.node_column("dominator"),
+        retained=handle.node_column("retained"),
+        retained_resident=handle.node_column("retained_resident"),
+        retained_count=handle.node_column("retained_count"),
+        node_state=handle.node_column("state"),
+        top=handle.node_column("top"),
+        glibc=glibc,
+        findings=tuple(findings),
+        findings_total=total + len(findings) - len(raw),
+        edges=edges,
+        seconds=time.monotonic() - start,
+    )
+
+
+_CONTENTS = ("text",)
+
+
+def _type_name(image: Image, kind: TypeKind, key: int) -> str:
+    if kind is TypeKind.CPP:
+        name = (image.read_text(key) or "?").lstrip("*")  # "*": the type is local to a file
+        return demangle(f"_ZTS{name}").removeprefix("typeinfo name for ")
+    if kind is TypeKind.CONTENT:
+        return _CONTENTS[key]
+    if kind is TypeKind.SIZE:
+        return f"block of {key} bytes" if key <= 1024 else f"block to {format_bytes(key)}"
+    return kind.name.lower()
+
+
+_SENTENCES = {
+    FindingKind.TORN_CHUNK: "heap of arena {number}: no chunk at {address:#x}{after}",
+    FindingKind.OVERLAP: "the blocks at {detail:#x} and {address:#x} overlap",
+    FindingKind.TORN_FREE_CHUNK: (
+        "heap of arena {number}: the sizes of the free chunk at {address:#x} differ"
+    ),
+    FindingKind.TORN_FASTBIN: "free list of arena {number} broken at {address:#x}",
+}
+
+
+def _finding(raw: RawFinding) -> Finding:
+    after = f"; read on at {raw.detail:#x}" if raw.detail else ", and none behind it"
+    text = _SENTENCES[raw.kind].format(
+        number=raw.number, address=raw.address, detail=raw.detail, after=after
+    )
+    return Finding(text, raw.address)
+
+
+def _doubts(glibc: GlibcSums) -> list[Finding]:
+    """Compare what was found with what malloc itself counts."""
+    found = []
+    told = glibc.told_mapped
+    if told is not None and told != glibc.mapped:
+        found.append(
+            Finding(
+                f"malloc counts {format_bytes(told)} of mapped chunks, "
+                f"{format_bytes(glibc.mapped)} were found",
+                0,
+            )
+        )
+    return found

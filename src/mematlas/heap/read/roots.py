@@ -1,0 +1,156 @@
+"""The roots of a native program: variables, stacks, registers, thread-local storage, other memory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas._core import NO_BLOCK, AreaKind
+from mematlas.heap.model.image import REGISTERS_START, RangeKind
+from mematlas.heap.model.roots import RootKind
+from mematlas.heap.read.variables import read_variables
+from mematlas.recording.symbols import demangle
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mematlas._core import HeapHandle
+    from mematlas.heap.model.image import Image, Range
+    from mematlas.heap.model.roots import RootTable
+    from mematlas.heap.read.variables import Variables
+
+_THREAD_LOCAL_BEFORE = 64 << 10  # bytes of thread-local variables before the thread's descriptor
+_DESCRIPTOR = 4096  # struct pthread of glibc is smaller
+
+
+def read_roots(image: Image, handle: HeapHandle, roots: RootTable) -> None:
+    """Add the roots of a program. The blocks must be indexed."""
+    _add_variables(image, handle, roots)
+    thread_local = _add_threads(image, roots)
+    gaps = [(start, end) for kind, start, end in handle.areas() if kind is AreaKind.GAP]
+    if gaps:
+        group = roots.add_group("memory in the heap that malloc did not hand out", RootKind.GAP)
+        for start, end in gaps:
+            roots.add_range(group, start, end)
+    regions = [(start, end) for kind, start, end in handle.areas() if kind is AreaKind.REGION]
+    _add_others(image, roots, regions + thread_local)
+
+
+@dataclass(slots=True)
+class _File:
+    """The group of one file, and those of its variables."""
+
+    group: int
+    variables: Variables | None
+    groups: dict[str, int]
+
+
+def _add_variables(image: Image, handle: HeapHandle, roots: RootTable) -> None:
+    """Add a group for each variable that holds a block, and one for each file."""
+    variables = read_variables(image)
+    files: dict[tuple[int, int], _File] = {}
+    file = (0, 0)
+    for each in image.ranges:
+        if each.kind is not RangeKind.DATA:
+            continue
+        key = (image.mappings.device[each.mapping], image.mappings.inode[each.mapping])
+        file = key if key[1] else file  # .bss follows the data of its file
+        words = _root_words(each, handle)
+        if not len(words):
+            continue
+        if file not in files:
+            files[file] = _new_file(image, each, variables.get(file), roots)
+        for address in words.tolist():
+            _add_word(files[file], address, roots)
+
+
+def _new_file(image: Image, found: Range, variables: Variables | None, roots: RootTable) -> _File:
+    path = variables.path if variables else os.fsdecode(image.mappings.name(found.mapping))
+    name = Path(path).name or f"data at {found.start:#x}"
+    return _File(roots.add_group(name, RootKind.FILE), variables, {})
+
+
+def _root_words(found: Range, handle: HeapHandle) -> NDArray[np.uint64]:
+    """Return the addresses of the words of a range that point into blocks."""
+    import numpy as np
+
+    shift = -found.start % 8
+    size = (len(found.memory) - shift) // 8 * 8
+    words = np.frombuffer(found.memory[shift : shift + size], np.uint64)
+    hits = np.flatnonzero(handle.find_all(np.ascontiguousarray(words)) != NO_BLOCK)
+    return hits.astype(np.uint64) * np.uint64(8) + np.uint64(found.start + shift)
+
+
+def _add_word(file: _File, address: int, roots: RootTable) -> None:
+    name = file.variables.find(address) if file.variables else None
+    group = file.group
+    if name is not None:
+        if name not in file.groups:
+            file.groups[name] = roots.add_group(
+                demangle(name), RootKind.VARIABLE, parent=file.group
+            )
+        group = file.groups[name]
+    roots.add_range(group, address, address + 8)
+
+
+def _add_threads(image: Image, roots: RootTable) -> list[tuple[int, int]]:
+    """Add stacks, registers and thread-local storage. Return the memory of the latter."""
+    thread_local = []
+    for number, thread in enumerate(image.threads):
+        name = f"{thread.name or 'thread'} ({thread.tid})"
+        if thread.stack is not None:
+            group = roots.add_group(f"stack of {name}", RootKind.STACK)
+            roots.add_range(group, *thread.stack)
+        group = roots.add_group(f"registers of {name}", RootKind.REGISTERS)
+        start = REGISTERS_START + number * 4096
+        roots.add_range(group, start, start + 4096)
+        base = thread.registers.get("fs_base", 0)
+        if base and not (thread.stack and thread.stack[0] <= base < thread.stack[1]):
+            thread_local += _add_thread_local(image, base, name, roots)
+    return thread_local
+
+
+def _add_thread_local(
+    image: Image, base: int, name: str, roots: RootTable
+) -> list[tuple[int, int]]:
+    found = image.find(base)
+    if found is None:
+        return []
+    start, end = max(found.start, base - _THREAD_LOCAL_BEFORE), min(found.end, base + _DESCRIPTOR)
+    group = roots.add_group(f"thread-local storage of {name}", RootKind.THREAD_LOCAL)
+    roots.add_range(group, start, end)
+    return [(start, end)]
+
+
+def _add_others(image: Image, roots: RootTable, known: list[tuple[int, int]]) -> None:
+    """Add other writable memory as weak roots: LeakSanitizer takes none of it."""
+    known = sorted(known)
+    for each in image.ranges:
+        shared = each.kind is RangeKind.SHARED
+        if not shared and each.kind not in {RangeKind.ANONYMOUS, RangeKind.BRK}:
+            continue
+        pieces = _without(each, known)
+        if not pieces:
+            continue
+        name = os.fsdecode(image.mappings.name(each.mapping)) if each.mapping >= 0 else ""
+        text = name or f"anonymous memory at {each.start:#x}"
+        group = roots.add_group(text, RootKind.MAPPING, weak=True)
+        for start, end in pieces:
+            roots.add_range(group, start, end)
+
+
+def _without(found: Range, known: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return what is left of a range without the known memory, which ascends."""
+    pieces, at = [], found.start
+    for start, end in known:
+        if end <= at or start >= found.end:
+            continue
+        if start > at:
+            pieces.append((at, start))
+        at = max(at, end)
+    if at < found.end:
+        pieces.append((at, found.end))
+    return pieces

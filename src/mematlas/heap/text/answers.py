@@ -1,0 +1,108 @@
+"""Answers of `mematlas heap` to --why, --unreachable and --diff for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.heap.model.answers import PATH_MARK
+from mematlas.present import drawing
+from mematlas.present.printable import clean
+from mematlas.present.tables import amount, note, show, title, write
+from mematlas.units import format_bytes, format_change, format_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.heap.model.answers import Change, Difference, Lost, Why
+
+
+def render_why(why: Why, *, console: Console) -> None:
+    """Render the paths from the roots, the most bytes first."""
+    title(
+        console,
+        f"{why.count:,} blocks, {format_bytes(why.size)}: {clean(why.question)}",
+        "shortest paths from a root",
+    )
+    for each in why.paths:
+        write(
+            console,
+            drawing.hanging(
+                Text(f"{format_bytes(each.size):>9}  {each.count:>9,}  ", "cyan"),
+                Text(clean(PATH_MARK.join(each.names))),
+                22,
+                console,
+            ),
+        )
+    rest = why.count - why.lost - sum(each.count for each in why.paths)
+    if rest > 0:
+        note(console, f"{rest:,} blocks are held in other ways; list more with --top")
+    if why.lost:
+        note(console, f"nothing holds {why.lost:,} of them: see --unreachable")
+
+
+def render_lost(lost: Lost, *, top: int, console: Console) -> None:
+    """Render the lost blocks by type."""
+    if not lost.direct:
+        title(console, "nothing is lost", "each live block is reachable from a root")
+    else:
+        title(
+            console,
+            f"lost {format_bytes(lost.direct_size + lost.indirect_size)}",
+            f"{lost.direct:,} blocks directly, {lost.indirect:,} by way of these",
+        )
+        show(
+            console,
+            (">count", ">bytes", ">indirect", ">bytes", "=first at", "~lost"),
+            [
+                [
+                    f"{each.count:,}",
+                    amount(each.size),
+                    f"{each.indirect_count:,}" if each.indirect_count else "-",
+                    amount(each.indirect_size),
+                    f"{each.addresses[0]:#x}" if each.addresses else "",
+                    clean(each.name) + ("  (cycle)" if each.cycle else ""),
+                ]
+                for each in lost.rows[:top]
+            ],
+        )
+    if lost.weak:
+        note(
+            console,
+            f"{lost.weak:,} more blocks ({format_bytes(lost.weak_size)}) hang on other memory only, which "
+            "leak checkers do not look at: a mapping of the program's own, or shared memory",
+        )
+    note(console, "pointers that only the kernel holds (io_uring, epoll, timers) are not seen")
+
+
+def render_difference(difference: Difference, *, top: int, console: Console) -> None:
+    """Render what grew by type and by path."""
+    title(
+        console,
+        f"{format_change(difference.size_after - difference.size_before)} in "
+        f"{format_duration(max(difference.seconds, 0.0))}",
+        f"{format_bytes(difference.size_before)} to {format_bytes(difference.size_after)}; "
+        f"lost {format_bytes(difference.lost_before)} to {format_bytes(difference.lost_after)}",
+    )
+    title(console, "by path", "retained bytes")
+    _changes(difference.paths[:top], "~path", console)
+    title(console, "by type", "bytes of blocks")
+    _changes(difference.types[:top], "~type", console)
+
+
+def _changes(changes: tuple[Change, ...], heading: str, console: Console) -> None:
+    show(
+        console,
+        (">change", ">before", ">after", ">blocks", heading),
+        [
+            [
+                format_change(each.growth),
+                amount(each.size_before),
+                amount(each.size_after),
+                f"{each.count_after - each.count_before:+,}",
+                clean(each.name),
+            ]
+            for each in changes
+        ],
+    )
