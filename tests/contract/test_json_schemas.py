@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_files_are_up_to_date() -> None:
     """A change of a dataclass that is printed as JSON is seen as a change of its schema."""
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts/schemas", "--check"],
+        [sys.executable, ROOT / "share/json_schemas.py", "--check"],
         capture_output=True,
         text=True,
         timeout=120,
