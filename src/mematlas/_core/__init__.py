@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         GlibcSums,
         HeapHandle,
         Origin,
+        Rank,
         RawFinding,
         RawRange,
         TypeKind,
@@ -152,6 +153,7 @@ __all__ = [
     "PoolHandle",
     "PoolStats",
     "ProcessCode",
+    "Rank",
     "RawFinding",
     "RawRange",
     "ResidencySnapshot",
@@ -239,7 +241,7 @@ _MODULES = {
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
         "EXACT_ROOT NO_BLOCK ROOT_FORMAT AreaKind BlockState FindingKind GlibcSums HeapHandle Origin "
-        "RawFinding RawRange TypeKind"
+        "Rank RawFinding RawRange TypeKind"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
