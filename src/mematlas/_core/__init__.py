@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         GlibcSums,
         HeapHandle,
         Origin,
+        Rank,
         RawFinding,
         RawRange,
         TypeKind,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
         CaptureWay,
         CopiedRange,
         CopiedThread,
+        PauseTooLongError,
         Survey,
         capture_process,
         read_process,
@@ -147,11 +149,13 @@ __all__ = [
     "LeftKind",
     "MapsColumns",
     "Origin",
+    "PauseTooLongError",
     "PerfFlag",
     "Place",
     "PoolHandle",
     "PoolStats",
     "ProcessCode",
+    "Rank",
     "RawFinding",
     "RawRange",
     "ResidencySnapshot",
@@ -240,14 +244,15 @@ _MODULES = {
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
         "EXACT_ROOT NO_BLOCK ROOT_FORMAT AreaKind BlockState FindingKind GlibcSums HeapHandle Origin "
-        "RawFinding RawRange TypeKind"
+        "Rank RawFinding RawRange TypeKind"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
     "proc.page_cache": "cachestat mincore_file",
     "proc.pages": "join_frames read_pagemap scan_pagemap",
     "snapshot.image": (
-        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread Survey capture_process "
+        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread PauseTooLongError Survey "
+        "capture_process "
         "read_process survey_process"
     ),
     "syscalls.heap": "read_heap trim_heap",
