@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
+from mematlas.heap.model.answers import HolderKind
+from mematlas.linux.vma_class import VmaClass
 from mematlas.recording.model import Kind, PartKind
 from mematlas.report.analyse.rss_growth import GROWING_PARTS
 from mematlas.report.analyse.sums import OWNERS, OWNING
@@ -40,7 +42,9 @@ def kinds(node: Any) -> Iterator[frozenset[str]]:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("heap-1", [set(get_args(HolderKind))]),
         ("leaks-1", [BLOCKS, FRAMES, GROWN]),
+        ("show-1", [set(map(str, VmaClass))]),
         ("window-1", [BLOCKS]),
         ("report-1", [FRAMES, PARTS, STACKS]),
     ],
@@ -55,7 +59,7 @@ def test_a_schema_allows_every_kind_that_occurs(name: str, expected: list[set[st
 def test_no_other_schema_has_kinds_of_memory() -> None:
     """An enum of kinds in any other schema would have to be held against the model as well."""
     for path in files("mematlas.present").joinpath("schemas").iterdir():
-        if path.name.partition("-")[0] in {"leaks", "window", "report", "heap"}:  # kinds of edges
+        if path.name.partition("-")[0] in {"heap", "leaks", "report", "show", "window"}:
             continue
         for enum in kinds(json.loads(path.read_text("utf-8"))):
             assert not enum & (STACKS | PARTS), path.name
