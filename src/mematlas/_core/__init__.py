@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mematlas._core.alloc.arena import ArenaHandle, ArenaStats
     from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS
     from mematlas._core.alloc.arrays import ArrayHandler, ArrayStats, swap_handler
-    from mematlas._core.alloc.linking import compile_flags
+    from mematlas._core.alloc.linking import compile_flags, pkgconfig_folder
     from mematlas._core.alloc.pool import PoolHandle, PoolStats
     from mematlas._core.attach.code import ProcessCode
     from mematlas._core.attach.thread import Place, StoppedThread, Verdict
@@ -196,6 +196,7 @@ __all__ = [
     "open_exec_records",
     "open_perf_counter",
     "open_perf_sampler",
+    "pkgconfig_folder",
     "policy",
     "protect_memory",
     "read_charged_frames",
@@ -228,7 +229,7 @@ __all__ = [
 _MODULES = {
     "alloc.arena": "ArenaHandle ArenaStats",
     "alloc.arrays": "ARRAY_STEPS ArrayHandler ArrayStats swap_handler",
-    "alloc.linking": "compile_flags",
+    "alloc.linking": "compile_flags pkgconfig_folder",
     "alloc.pool": "PoolHandle PoolStats",
     "attach.code": "ProcessCode",
     "attach.thread": "Place StoppedThread Verdict",
