@@ -159,7 +159,7 @@ def _mappings(segments: list[CoreSegment], notes: CoreNotes, files: CoreFiles) -
 
 
 def _classify(ranges: list[Range], segments: list[CoreSegment], notes: CoreNotes) -> list[Range]:
-    """Tell files' data, their anonymous tails, constants and the program's break from other memory."""
+    """Return the ranges with their kinds: files' data, their anonymous tails, constants, the program's break."""
     heap = _find_break(segments, notes)
     found = []
     for each in ranges:
