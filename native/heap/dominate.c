@@ -34,42 +34,50 @@ static void set_state(struct heap_graph *graph, const struct graph_search *searc
 		graph->state[search->vertex[i]] = (uint8_t)state;
 }
 
-/* A weak group keeps alive what no strong root does and no weak group before it. */
-static int search_weak(const struct heap *heap, struct heap_graph *graph,
-		       struct graph_search *search)
+/* The groups of a rank, from *group on, keep alive what no group of an earlier rank does. */
+static int search_rank(const struct heap *heap, struct heap_graph *graph,
+		       struct graph_search *search, int rank, uint32_t *group,
+		       const struct mematlas_heap_root **root)
 {
-	const struct mematlas_heap_root *root = graph->weak, *end = root + graph->weak_count;
-	uint32_t before = search->count;
+	const struct mematlas_heap_root *end = graph->weak + graph->weak_count;
+	uint32_t first = *group, before = search->count;
 	int error = 0;
 
-	for (uint32_t group = graph->strong + 1; group <= graph->groups && !error; group++) {
-		error = graph_add_roots(heap, graph, &root, end, group, search->number);
-		graph->offset[graph_group_node(graph, group) + 1] = (uint32_t)graph->edges;
+	for (; *group <= graph->groups && graph->ranks[*group] == rank && !error; ++*group) {
+		error = graph_add_roots(heap, graph, root, end, *group, search->number);
+		graph->offset[graph_group_node(graph, *group) + 1] = (uint32_t)graph->edges;
 	}
-	for (uint32_t group = graph->strong + 1; group <= graph->groups && !error; group++) {
-		uint32_t parent = graph->parents[group];
+	for (uint32_t each = first; each < *group && !error; each++) {
+		uint32_t parent = graph->parents[each];
 
-		graph_search_from(graph, search, graph_group_node(graph, group),
+		graph_search_from(graph, search, graph_group_node(graph, each),
 				  parent ? search->number[graph_group_node(graph, parent)] : 0);
 	}
-	set_state(graph, search, before, MEMATLAS_HEAP_HELD_WEAKLY);
+	set_state(graph, search, before,
+		  rank == MEMATLAS_HEAP_WEAK ? MEMATLAS_HEAP_HELD_WEAKLY : MEMATLAS_HEAP_HELD);
+	search->phase_end[rank] = search->count;
 	return error;
 }
 
 static int search_all(const struct heap *heap, struct heap_graph *graph,
 		      struct graph_search *search)
 {
-	int error;
+	const struct mematlas_heap_root *root = graph->weak;
+	uint32_t group = graph->strong + 1;
+	int error = 0;
 
 	/* What the last run added. */
 	graph->edges = graph->offset[graph_block_node(graph, graph->blocks)];
 	graph_search_from(graph, search, 0, 0);
 	set_state(graph, search, 0, MEMATLAS_HEAP_HELD);
-	error = search_weak(heap, graph, search);
+	search->phase_end[MEMATLAS_HEAP_STRONG] = search->count;
+	for (int rank = MEMATLAS_HEAP_STRONG + 1; rank < MEMATLAS_HEAP_RANKS && !error; rank++)
+		error = search_rank(heap, graph, search, rank, &group, &root);
 	if (!error)
 		error = graph_find_lost(graph, search);
 	if (!error)
 		graph_search_from(graph, search, graph_lost_node(graph), 0);
+	search->phase_end[GRAPH_PHASES - 1] = search->count;
 	return error;
 }
 

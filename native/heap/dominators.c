@@ -14,6 +14,13 @@ struct sources {
 	uint32_t *from;
 };
 
+/* Whether an edge counts. What is found in a later phase takes nothing from those that hold a block
+ * without it: a leaked block that points to a variable's list does not make the list shared. */
+static bool counts(const struct graph_search *search, uint32_t from, uint32_t to)
+{
+	return from < to || graph_phase(search, from) <= graph_phase(search, to);
+}
+
 /* All nodes have been reached. */
 static int find_sources(const struct heap_graph *graph, const struct graph_search *search,
 			struct sources *sources)
@@ -32,8 +39,13 @@ static int find_sources(const struct heap_graph *graph, const struct graph_searc
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t node = search->vertex[i];
 
-		for (uint32_t e = graph->offset[node]; e < graph->offset[node + 1]; e++)
-			sources->from[sources->offset[search->number[graph->edge[e]] + 1]++] = i;
+		for (uint32_t e = graph->offset[node]; e < graph->offset[node + 1]; e++) {
+			uint32_t to = search->number[graph->edge[e]];
+
+			/* An edge that does not count is told as the one that always does. */
+			sources->from[sources->offset[to + 1ULL]++] =
+				counts(search, i, to) ? i : search->parent[to];
+		}
 	}
 	return 0;
 }

@@ -41,14 +41,26 @@ int graph_add_roots(const struct heap *heap, struct heap_graph *graph,
 		    uint32_t group, const uint32_t *number);
 void heap_graph_destroy(struct heap_graph *graph);
 
-/* A depth-first search in parts. Numbers ascend from 0; parent[n] < n. */
+/* A depth-first search in phases, one a rank and one for the lost. Numbers ascend from 0; parent[n] < n;
+ * numbers of phase p: phase_end[p - 1] <= n < phase_end[p] */
+#define GRAPH_PHASES (MEMATLAS_HEAP_RANKS + 1)
 struct graph_search {
+	uint32_t phase_end[GRAPH_PHASES];
 	uint32_t *number; /* of each node; HEAP_NONE: not reached */
 	uint32_t *vertex; /* the node of each number */
 	uint32_t *parent; /* numbers */
 	uint32_t *next; /* edges that are left, by number */
 	uint32_t count;
 };
+
+static inline unsigned graph_phase(const struct graph_search *search, uint32_t number)
+{
+	unsigned phase = 0;
+
+	while (phase < GRAPH_PHASES - 1 && number >= search->phase_end[phase])
+		phase++;
+	return phase;
+}
 
 void graph_search_from(const struct heap_graph *graph, struct graph_search *search, uint32_t node,
 		       uint32_t parent);

@@ -96,6 +96,13 @@ int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind)
 	return 0;
 }
 
+int mematlas_heap_add_area(struct mematlas_heap *handle, uint64_t start, uint64_t end, int kind)
+{
+	if (start >= end)
+		return -EINVAL;
+	return heap_add_area((struct heap *)handle, start, end, kind);
+}
+
 bool heap_in_area(const struct heap *heap, uint64_t address, int kind)
 {
 	uint32_t at = place(heap, address, (uint32_t)kind);

@@ -55,6 +55,7 @@ struct heap_graph {
 	struct mematlas_heap_root *weak; /* roots of weak groups, ascending by group */
 	uint64_t weak_count;
 	uint32_t *parents; /* groups + 1; parents[0] is not used */
+	uint8_t *ranks; /* groups + 1; ascending; ranks[0] is not used */
 	uint32_t *dominator;
 	uint64_t *retained, *retained_resident;
 	uint32_t *retained_count;
@@ -99,6 +100,8 @@ int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origi
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);
 int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind);
 bool heap_in_area(const struct heap *heap, uint64_t address, int kind);
+/* False: the word leads to what stands before an object, where only the collector's lists lead. */
+bool heap_is_reference(const struct heap *heap, uint32_t block, uint64_t word);
 /* HEAP_NONE where no block holds `word`. */
 uint32_t heap_find(const struct heap *heap, uint64_t word);
 void heap_index_destroy(struct heap_index *index);

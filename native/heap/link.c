@@ -16,6 +16,7 @@ void heap_graph_destroy(struct heap_graph *graph)
 	free(graph->edge);
 	free(graph->weak);
 	free(graph->parents);
+	free(graph->ranks);
 	free(graph->dominator);
 	free(graph->retained);
 	free(graph->retained_resident);
@@ -72,7 +73,7 @@ static int add_root_words(const struct heap *heap, struct heap_graph *graph,
 
 		memcpy(&word, range->bytes + (at - range->start), 8);
 		block = index_find(heap, word);
-		if (block == HEAP_NONE)
+		if (block == HEAP_NONE || !heap_is_reference(heap, block, word))
 			continue;
 		node = graph_block_node(graph, block);
 		if ((!number || number[node] == HEAP_NONE) && is_root(heap, root, at))
@@ -136,7 +137,8 @@ static void add_word(void *to, uint64_t word)
 	struct target *target = to;
 	uint32_t block = index_find(target->heap, word);
 
-	if (block == HEAP_NONE || block == target->last || block == target->block || target->error)
+	if (block == HEAP_NONE || block == target->last || block == target->block ||
+	    target->error || !heap_is_reference(target->heap, block, word))
 		return;
 	target->last = block;
 	target->error = graph_add_edge(target->graph, graph_block_node(target->graph, block));
@@ -179,15 +181,17 @@ static bool are_roots(const struct mematlas_heap_root *roots, uint64_t count, ui
 	return true;
 }
 
-static bool are_parents(const uint32_t *parents, uint32_t groups, uint32_t strong)
+static bool are_ranks(const uint32_t *parents, const uint8_t *ranks, uint32_t groups)
 {
 	for (uint32_t group = 1; group <= groups; group++) {
 		uint32_t parent = parents[group - 1];
 
-		if (parent >= group || (parent && group > strong && parent <= strong))
+		if (ranks[group - 1] >= MEMATLAS_HEAP_RANKS ||
+		    (group > 1 && ranks[group - 1] < ranks[group - 2]) || parent >= group ||
+		    (parent && ranks[parent - 1] != ranks[group - 1]))
 			return false;
 	}
-	return strong <= groups;
+	return true;
 }
 
 static int keep_weak(struct heap_graph *graph, const struct mematlas_heap_root *roots,
@@ -202,38 +206,52 @@ static int keep_weak(struct heap_graph *graph, const struct mematlas_heap_root *
 	return 0;
 }
 
-static int start(struct heap_graph *graph, const uint32_t *parents)
+static int start(struct heap_graph *graph, const uint32_t *parents, const uint8_t *ranks)
 {
 	if ((uint64_t)graph->blocks + graph->groups + 2 >= HEAP_NONE)
 		return -EFBIG;
 	graph->nodes = graph->blocks + graph->groups + 2;
 	graph->offset = calloc(graph->nodes + 1ULL, sizeof *graph->offset);
 	graph->parents = calloc(graph->groups + 1ULL, sizeof *graph->parents);
-	if (!graph->offset || !graph->parents)
+	graph->ranks = calloc(graph->groups + 1ULL, sizeof *graph->ranks);
+	if (!graph->offset || !graph->parents || !graph->ranks)
 		return -ENOMEM;
-	if (graph->groups)
+	if (graph->groups) {
 		memcpy(graph->parents + 1, parents, graph->groups * sizeof *parents);
+		memcpy(graph->ranks + 1, ranks, graph->groups * sizeof *ranks);
+	}
 	return 0;
 }
 
+/* Sets graph->strong and returns the number of roots of strong groups. */
+static uint64_t count_strong(struct heap_graph *graph, const struct mematlas_heap_root *roots,
+			     uint64_t count, const uint8_t *ranks)
+{
+	uint64_t strong = 0;
+
+	while (graph->strong < graph->groups && ranks[graph->strong] == MEMATLAS_HEAP_STRONG)
+		graph->strong++;
+	while (strong < count && roots[strong].group <= graph->strong)
+		strong++;
+	return strong;
+}
+
 int64_t mematlas_heap_link(struct mematlas_heap *handle, const struct mematlas_heap_root *roots,
-			   uint64_t root_count, const uint32_t *parents, uint32_t groups,
-			   uint32_t strong)
+			   uint64_t root_count, const uint32_t *parents, const uint8_t *ranks,
+			   uint32_t groups)
 {
 	struct heap *heap = (struct heap *)handle;
 	struct heap_graph *graph = &heap->graph;
-	uint64_t strong_roots = 0;
+	uint64_t strong_roots;
 	int error;
 
-	if (!are_roots(roots, root_count, groups) || !are_parents(parents, groups, strong))
+	if (!are_roots(roots, root_count, groups) || !are_ranks(parents, ranks, groups))
 		return -EINVAL;
 	heap_graph_destroy(graph);
-	graph->strong = strong;
 	graph->groups = groups;
 	graph->blocks = heap->blocks.count;
-	while (strong_roots < root_count && roots[strong_roots].group <= strong)
-		strong_roots++;
-	error = start(graph, parents);
+	strong_roots = count_strong(graph, roots, root_count, ranks);
+	error = start(graph, parents, ranks);
 	if (!error)
 		error = keep_weak(graph, roots + strong_roots, root_count - strong_roots);
 	if (!error)

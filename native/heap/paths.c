@@ -6,7 +6,7 @@
 #include "graph.h"
 
 /* Breadth-first: a queue of nodes in the order of their distance. */
-static uint32_t spread(const struct heap *heap, uint32_t *queue, uint32_t count)
+static void spread(const struct heap *heap, uint32_t *queue, uint32_t count)
 {
 	const struct heap_graph *graph = &heap->graph;
 
@@ -24,7 +24,6 @@ static uint32_t spread(const struct heap *heap, uint32_t *queue, uint32_t count)
 			queue[count++] = to;
 		}
 	}
-	return count;
 }
 
 int mematlas_heap_find_paths(struct mematlas_heap *handle)
@@ -46,16 +45,21 @@ int mematlas_heap_find_paths(struct mematlas_heap *handle)
 	memset(graph->path, 0xFF, graph->nodes * sizeof *graph->path);
 	graph->path[0] = 0;
 	queue[0] = 0;
-	count = spread(heap, queue, 1);
-	/* Weak groups are not edges of node 0; they hold what no strong root does. */
-	count = 0;
-	for (uint32_t group = graph->strong + 1; group <= graph->groups; group++) {
-		uint32_t node = graph_group_node(graph, group), parent = graph->parents[group];
+	spread(heap, queue, 1);
+	/* Groups of later ranks are no edges of node 0; they hold what those of earlier ranks do not. */
+	for (uint32_t group = graph->strong + 1; group <= graph->groups;) {
+		uint8_t rank = graph->ranks[group];
 
-		graph->path_top[node] = node;
-		graph->path[node] = parent ? graph_group_node(graph, parent) : 0;
-		queue[count++] = node;
+		count = 0;
+		for (; group <= graph->groups && graph->ranks[group] == rank; group++) {
+			uint32_t node = graph_group_node(graph, group);
+			uint32_t parent = graph->parents[group];
+
+			graph->path_top[node] = node;
+			graph->path[node] = parent ? graph_group_node(graph, parent) : 0;
+			queue[count++] = node;
+		}
+		spread(heap, queue, count);
 	}
-	spread(heap, queue, count);
 	return 0;
 }

@@ -97,6 +97,12 @@ int python_mark_parts(struct heap *heap);
 /* python_read.c. Calls `visit` with the references an object holds. */
 void python_read(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
 
+void python_read_namespace(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
+void python_read_table(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
+
+/* python_interned.c. Sets the layout of the dicts of interned strings, one an interpreter. */
+void python_mark_interned(struct heap *heap);
+
 /* A structure that lies in an object or in static data, and who is told of its references. */
 struct python_reader {
 	const struct heap *heap;
@@ -115,6 +121,7 @@ void python_read_tuple(const struct python_reader *reader);
 void python_read_set(const struct python_reader *reader);
 void python_read_deque(const struct python_reader *reader);
 void python_read_instance(const struct python_reader *reader);
+void python_read_keys(const struct python_reader *reader, bool names);
 void python_read_shared_keys(const struct python_reader *reader, uint64_t keys);
 /* python_frames.c */
 void python_read_frame(const struct python_reader *reader, uint64_t frame);

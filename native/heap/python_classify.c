@@ -191,7 +191,10 @@ int64_t mematlas_heap_python(struct mematlas_heap *handle, struct mematlas_heap_
 	error = python_mark_parts(heap);
 	if (error < 0)
 		return error;
+	python_mark_interned(heap);
 	heap->readers[MEMATLAS_HEAP_PYTHON] = python_read;
+	heap->readers[MEMATLAS_HEAP_PYTHON_NAMESPACE] = python_read_namespace;
+	heap->readers[MEMATLAS_HEAP_PYTHON_UNCOUNTED] = python_read_table;
 	return (int64_t)ret->objects;
 }
 
@@ -208,4 +211,16 @@ const struct mematlas_python_layout *mematlas_heap_python_layout(const struct me
 	const struct heap_python *python = ((const struct heap *)handle)->python;
 
 	return python ? python->layout : NULL;
+}
+
+int mematlas_heap_python_namespace(struct mematlas_heap *handle, uint64_t dict)
+{
+	struct heap *heap = (struct heap *)handle;
+	uint32_t block = heap_find(heap, dict);
+	const struct python_type *type = block == HEAP_NONE ? NULL : python_type_of(heap, block);
+
+	if (!type || type->kind != PYTHON_DICT || python_object(heap, block) != dict)
+		return -ENOENT;
+	heap->blocks.layout[block] = MEMATLAS_HEAP_PYTHON_NAMESPACE;
+	return 0;
 }

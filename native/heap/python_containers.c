@@ -128,6 +128,18 @@ void python_read_dict(const struct python_reader *reader)
 		read_entries(reader, &table);
 }
 
+/* The table of a dict, and its keys if they count. */
+void python_read_keys(const struct python_reader *reader, bool names)
+{
+	uint64_t keys = word_at(reader->heap, reader->object + DICT_KEYS);
+	struct python_keys table;
+
+	reader->visit(reader->to, keys);
+	if (names && python_keys_at(reader->heap, keys, &table))
+		visit_array(reader, table.entries + table.entry_size - 16, table.count,
+			    table.entry_size);
+}
+
 void python_read_list(const struct python_reader *reader)
 {
 	uint64_t count = word_at(reader->heap, reader->object + SEQUENCE_SIZE);

@@ -141,21 +141,44 @@ static void (*const kinds[])(const struct python_reader *reader) = {
 	[PYTHON_BUFFER] = read_words,
 };
 
-void python_read(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to)
+static bool open_reader(struct python_reader *reader, const struct heap *heap, uint32_t block,
+			heap_visitor *visit, void *to)
 {
-	const struct python_type *type = python_type_of(heap, block);
-	struct python_reader reader;
-
-	if (!type)
-		return;
-	reader = (struct python_reader){
+	*reader = (struct python_reader){
 		.heap = heap,
-		.type = type,
+		.type = python_type_of(heap, block),
 		.object = python_object(heap, block),
 		.end = heap->blocks.address[block] + heap->blocks.size[block],
 		.visit = visit,
 		.to = to,
 	};
+	return reader->type != NULL;
+}
+
+void python_read_namespace(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to)
+{
+	struct python_reader reader;
+
+	if (open_reader(&reader, heap, block, visit, to))
+		python_read_keys(&reader, true);
+}
+
+void python_read_table(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to)
+{
+	struct python_reader reader;
+
+	if (open_reader(&reader, heap, block, visit, to))
+		python_read_keys(&reader, false);
+}
+
+void python_read(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to)
+{
+	struct python_reader reader;
+	const struct python_type *type;
+
+	if (!open_reader(&reader, heap, block, visit, to))
+		return;
+	type = reader.type;
 	if (type->flags & PYTHON_HEAP_TYPE)
 		visit(to, type->address);
 	kinds[type->kind](&reader);

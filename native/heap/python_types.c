@@ -273,3 +273,10 @@ uint64_t python_object(const struct heap *heap, uint32_t block)
 	return heap->blocks.address[block] + python_debug_header(heap, block) +
 	       (type ? type->depth : 0);
 }
+
+bool heap_is_reference(const struct heap *heap, uint32_t block, uint64_t word)
+{
+	const struct python_type *type = heap->python ? python_type_of(heap, block) : NULL;
+
+	return !type || word - heap->blocks.address[block] >= type->depth;
+}

@@ -44,7 +44,9 @@ enum mematlas_heap_origin {
 enum mematlas_heap_layout {
 	MEMATLAS_HEAP_WORDS, /* conservative: every aligned word may point to a block */
 	MEMATLAS_HEAP_OPAQUE, /* no pointers: strings, numbers */
-	MEMATLAS_HEAP_PYTHON /* this and above: read by heap->readers[] */
+	MEMATLAS_HEAP_PYTHON, /* this and above: read by heap->readers[] */
+	MEMATLAS_HEAP_PYTHON_NAMESPACE, /* a dict whose values are roots with names of their own */
+	MEMATLAS_HEAP_PYTHON_UNCOUNTED /* a dict whose entries are no references: interned strings */
 };
 enum mematlas_heap_column {
 	MEMATLAS_HEAP_ADDRESS, /* uint64_t */
@@ -124,6 +126,8 @@ struct mematlas_heap_area {
 	uint32_t padding;
 };
 int64_t mematlas_heap_areas(const struct mematlas_heap *heap, const struct mematlas_heap_area **ret);
+/* Adds one. -EINVAL: start >= end */
+int mematlas_heap_add_area(struct mematlas_heap *heap, uint64_t start, uint64_t end, int kind);
 
 /* heap/glibc.c: glibc's malloc, found by content. Bytes of chunks, headers included. */
 struct mematlas_heap_glibc {
@@ -147,7 +151,7 @@ struct mematlas_heap_glibc {
 int mematlas_heap_read_glibc(struct mematlas_heap *heap, struct mematlas_heap_glibc *ret);
 
 /* heap/link.c: the graph. Nodes: 0, all memory; 1 ... strong, groups of roots; then the blocks; then the
- * groups of weak roots, whose words count only where nothing else keeps a block alive; last, the
+ * groups of later ranks, which are called weak here; last, the
  * blocks that nothing keeps alive.
  * node of block i == strong + 1 + i; of weak group g == blocks + g; of the lost == blocks + groups + 1 */
 enum mematlas_heap_root_flag {
@@ -160,11 +164,21 @@ struct mematlas_heap_root {
 	uint32_t group;
 	uint32_t flags; /* enum mematlas_heap_root_flag */
 };
-/* `roots` ascend by group. parents[g - 1] is the group above group g, less than g, or 0; groups 1 ...
- * strong are strong. Reads all blocks and makes the graph. Returns the number of edges. */
+/* A group of a later rank counts for what no group of an earlier rank keeps alive, and its blocks' pointers
+ * to blocks of an earlier rank take nothing from the latter's holders. */
+enum mematlas_heap_rank {
+	MEMATLAS_HEAP_STRONG,
+	MEMATLAS_HEAP_FRAMES, /* running functions of an interpreter, whose modules are strong */
+	MEMATLAS_HEAP_PROGRAM, /* the other roots of a program with an interpreter */
+	MEMATLAS_HEAP_WEAK,
+	MEMATLAS_HEAP_RANKS
+};
+/* `roots` ascend by group, ranks[g - 1], the ranks of the groups, do. parents[g - 1] is the group above
+ * group g, of the same rank and less than g, or 0. Reads all blocks and makes the graph. Returns the number
+ * of edges. */
 int64_t mematlas_heap_link(struct mematlas_heap *heap, const struct mematlas_heap_root *roots,
-			   uint64_t root_count, const uint32_t *parents, uint32_t groups,
-			   uint32_t strong);
+			   uint64_t root_count, const uint32_t *parents, const uint8_t *ranks,
+			   uint32_t groups);
 
 /* heap/dominate.c: of each node the node that holds it alone: without it, the node would be free. */
 enum mematlas_heap_state {
@@ -234,6 +248,9 @@ struct mematlas_heap_python {
 int64_t mematlas_heap_python(struct mematlas_heap *heap, struct mematlas_heap_python *ret);
 /* Address of the object in each block; 0: the block holds none. */
 void mematlas_heap_python_objects(const struct mematlas_heap *heap, uint64_t *ret);
+/* The dict at this address is the namespace of a module: its values get roots with names.
+ * -ENOENT: no dict is there. */
+int mematlas_heap_python_namespace(struct mematlas_heap *heap, uint64_t dict);
 /* What moved between minor versions. heap_type, the size of a heap type, and code_size, the size of
  * a code object without its instructions, are read from the types `type` and `code`: they tell
  * the version. Offsets in bytes. */

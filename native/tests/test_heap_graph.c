@@ -22,8 +22,8 @@ static uint64_t rnd(uint64_t below)
 }
 
 static struct mematlas_heap *create(uint32_t count, const struct mematlas_heap_root *rows,
-				    uint64_t rows_count, const uint32_t *parents, uint32_t groups,
-				    uint32_t strong)
+				    uint64_t rows_count, const uint32_t *parents,
+				    const uint8_t *ranks, uint32_t groups)
 {
 	const struct mematlas_heap_range ranges[] = {
 		{.start = ROOTS, .size = sizeof roots, .bytes = (uint8_t *)roots},
@@ -38,24 +38,36 @@ static struct mematlas_heap *create(uint32_t count, const struct mematlas_heap_r
 		CHECK(mematlas_heap_add(heap, &address, &size, 1, MEMATLAS_HEAP_TRACED) == 0);
 	}
 	CHECK(mematlas_heap_index(heap) == count);
-	CHECK(mematlas_heap_link(heap, rows, rows_count, parents, groups, strong) >= 0);
+	CHECK(mematlas_heap_link(heap, rows, rows_count, parents, ranks, groups) >= 0);
 	CHECK(mematlas_heap_dominate(heap) == 0);
 	CHECK(mematlas_heap_find_paths(heap) == 0);
 	return heap;
 }
 
-/* Which nodes are reached from 0 and the lost node without `without`. */
-static void reach(const struct mematlas_heap_graph *graph, uint32_t without, uint8_t *seen)
+enum { STRONG, PROGRAM, WEAK, LOST, PHASES };
+
+/* The phase in which a node is a start; groups of the program's rank and of weak rank hang on node 0. */
+static int start_phase(const struct mematlas_heap_graph *graph, const uint8_t *ranks, uint32_t node)
+{
+	if (!node)
+		return STRONG;
+	if (node <= graph->blocks + graph->strong)
+		return PHASES;
+	if (node == graph->nodes - 1)
+		return LOST;
+	return ranks[node - graph->blocks - 1] == MEMATLAS_HEAP_WEAK ? WEAK : PROGRAM;
+}
+
+/* Marks what is reached from the starts up to a phase, by nodes of `allowed` phases alone. */
+static void spread(const struct mematlas_heap_graph *graph, const uint8_t *ranks, int phase,
+		   uint32_t without, const uint8_t *phases, uint8_t *seen)
 {
 	static uint32_t stack[2 * MOST + 200];
 	uint32_t depth = 0;
 
 	memset(seen, 0, graph->nodes);
-	stack[depth++] = 0;
-	seen[0] = 1;
-	for (uint32_t node = (uint32_t)(graph->blocks + graph->strong + 1); node < graph->nodes;
-	     node++)
-		if (node != without) { /* weak groups and the lost hang on node 0 */
+	for (uint32_t node = 0; node < graph->nodes; node++)
+		if (node != without && start_phase(graph, ranks, node) <= phase) {
 			seen[node] = 1;
 			stack[depth++] = node;
 		}
@@ -65,7 +77,7 @@ static void reach(const struct mematlas_heap_graph *graph, uint32_t without, uin
 		for (uint32_t e = graph->offsets[node]; e < graph->offsets[node + 1]; e++) {
 			uint32_t to = graph->targets[e];
 
-			if (to == without || seen[to])
+			if (to == without || seen[to] || (phases && phases[to] > phase))
 				continue;
 			seen[to] = 1;
 			stack[depth++] = to;
@@ -73,24 +85,54 @@ static void reach(const struct mematlas_heap_graph *graph, uint32_t without, uin
 	}
 }
 
-/* d dominates n if n is not reached without d; what d retains is what is not reached without it. */
-static void check_retained(const struct mematlas_heap *heap)
+static void find_phases(const struct mematlas_heap_graph *graph, const uint8_t *ranks,
+			uint8_t *phases)
 {
 	static uint8_t seen[MOST + 100];
+
+	memset(phases, PHASES, graph->nodes);
+	for (int phase = STRONG; phase < PHASES; phase++) {
+		spread(graph, ranks, phase, HEAP_NONE, NULL, seen);
+		for (uint32_t node = 0; node < graph->nodes; node++)
+			if (seen[node] && phases[node] == PHASES)
+				phases[node] = (uint8_t)phase;
+	}
+}
+
+/* Which nodes are reached without `without`, each in its phase: later ones take nothing from it. */
+static void reach(const struct mematlas_heap_graph *graph, const uint8_t *ranks,
+		  const uint8_t *phases, uint32_t without, uint8_t *seen)
+{
+	static uint8_t found[MOST + 100];
+
+	memset(seen, 0, graph->nodes);
+	for (int phase = STRONG; phase < PHASES; phase++) {
+		spread(graph, ranks, phase, without, phases, found);
+		for (uint32_t node = 0; node < graph->nodes; node++)
+			if (phases[node] == phase)
+				seen[node] = found[node];
+	}
+}
+
+/* d dominates n if n is not reached without d; what d retains is what is not reached without it. */
+static void check_retained(const struct mematlas_heap *heap, const uint8_t *ranks)
+{
+	static uint8_t seen[MOST + 100], phases[MOST + 100];
 	const uint64_t *retained = mematlas_heap_node_column(heap, MEMATLAS_HEAP_RETAINED);
 	const uint32_t *dominator = mematlas_heap_node_column(heap, MEMATLAS_HEAP_DOMINATOR);
 	struct mematlas_heap_graph graph;
 
 	mematlas_heap_graph(heap, &graph);
+	find_phases(&graph, ranks, phases);
 	for (uint32_t node = 1; node < graph.nodes; node++) {
 		uint64_t expected = 0;
 
-		reach(&graph, node, seen);
+		reach(&graph, ranks, phases, node, seen);
 		for (uint32_t i = 0; i < graph.blocks; i++)
 			if (!seen[graph.strong + 1 + i])
 				expected += sizeof *blocks;
 		CHECK(retained[node] == expected);
-		reach(&graph, dominator[node], seen);
+		reach(&graph, ranks, phases, dominator[node], seen);
 		CHECK(!dominator[node] || !seen[node]);
 	}
 	CHECK(retained[0] == graph.blocks * sizeof *blocks);
@@ -99,6 +141,8 @@ static void check_retained(const struct mematlas_heap *heap)
 static void test_random(void)
 {
 	static const uint32_t parents[] = {0, 1, 0, 0};
+	static const uint8_t ranks[] = {MEMATLAS_HEAP_STRONG, MEMATLAS_HEAP_STRONG,
+					MEMATLAS_HEAP_PROGRAM, MEMATLAS_HEAP_WEAK};
 
 	for (int round = 0; round < 60; round++) {
 		uint32_t count = 1 + (uint32_t)rnd(MOST - 1);
@@ -116,8 +160,8 @@ static void test_random(void)
 				blocks[i][k] = BASE + rnd(count * sizeof *blocks);
 		for (int i = 0; i < 10; i++)
 			roots[i] = rnd(3) ? BASE + rnd(count * sizeof *blocks) : 0;
-		heap = create(count, rows, 4, parents, 4, 3);
-		check_retained(heap);
+		heap = create(count, rows, 4, parents, ranks, 4);
+		check_retained(heap, ranks);
 		mematlas_heap_destroy(heap);
 	}
 }
@@ -151,6 +195,7 @@ static void test_lost(void)
 	const struct mematlas_heap_root weak = {.start = ROOTS + 8, .end = ROOTS + 16, .group = 2};
 	const struct mematlas_heap_root rows[] = {row, weak};
 	const uint32_t parents[] = {0, 0};
+	static const uint8_t ranks[] = {MEMATLAS_HEAP_STRONG, MEMATLAS_HEAP_WEAK};
 	static const uint8_t expected[] = {
 		MEMATLAS_HEAP_HELD,
 		MEMATLAS_HEAP_HELD,
@@ -170,7 +215,7 @@ static void test_lost(void)
 	const uint64_t *retained;
 
 	fill();
-	heap = create(11, rows, 2, parents, 2, 1);
+	heap = create(11, rows, 2, parents, ranks, 2);
 	state = mematlas_heap_node_column(heap, MEMATLAS_HEAP_STATE);
 	path = mematlas_heap_node_column(heap, MEMATLAS_HEAP_PATH);
 	retained = mematlas_heap_node_column(heap, MEMATLAS_HEAP_RETAINED);
@@ -191,11 +236,12 @@ static void test_empty(void)
 		{.start = ROOTS + 8, .end = ROOTS + 16, .group = 2},
 	};
 	const uint32_t parents[] = {0, 0};
+	static const uint8_t ranks[] = {MEMATLAS_HEAP_STRONG, MEMATLAS_HEAP_WEAK};
 	struct mematlas_heap *heap;
 
 	CHECK(mematlas_heap_create(NULL, 0, 4096, &heap) == 0 && mematlas_heap_index(heap) == 0);
-	CHECK(mematlas_heap_link(heap, rows, 2, parents, 1, 1) == -EINVAL);
-	CHECK(mematlas_heap_link(heap, NULL, 0, NULL, 0, 0) == 0 &&
+	CHECK(mematlas_heap_link(heap, rows, 2, parents, ranks, 1) == -EINVAL);
+	CHECK(mematlas_heap_link(heap, NULL, 0, NULL, NULL, 0) == 0 &&
 	      mematlas_heap_dominate(heap) == 0);
 	mematlas_heap_destroy(heap);
 }
@@ -207,6 +253,7 @@ static void test_chain(void)
 	uint64_t *chain = calloc(COUNT * 2, 8);
 	const struct mematlas_heap_root row = {.start = ROOTS, .end = ROOTS + 8, .group = 1};
 	const uint32_t parent = 0;
+	const uint8_t rank = MEMATLAS_HEAP_STRONG;
 	const struct mematlas_heap_range ranges[] = {
 		{.start = ROOTS, .size = sizeof roots, .bytes = (uint8_t *)roots},
 		{.start = BASE, .size = COUNT * 16, .bytes = (uint8_t *)chain},
@@ -224,7 +271,7 @@ static void test_chain(void)
 	}
 	CHECK(mematlas_heap_index(heap) == COUNT);
 	for (int lost = 0; lost < 2; lost++) {
-		CHECK(mematlas_heap_link(heap, &row, 1, &parent, 1, 1) > COUNT);
+		CHECK(mematlas_heap_link(heap, &row, 1, &parent, &rank, 1) > COUNT);
 		CHECK(mematlas_heap_dominate(heap) == 0 && mematlas_heap_find_paths(heap) == 0);
 		CHECK(((const uint64_t *)mematlas_heap_node_column(
 			      heap, MEMATLAS_HEAP_RETAINED))[2] == COUNT * 16);

@@ -98,6 +98,15 @@ class AreaKind(IntEnum):
     ALLOCATOR = 2  # tables of an allocator, whose pointers keep nothing alive
 
 
+class Rank(IntEnum):
+    """What a group of roots counts for: enum mematlas_heap_rank."""
+
+    STRONG = 0
+    FRAMES = 1  # running functions of an interpreter: for what no module holds
+    PROGRAM = 2  # other roots of a program with an interpreter
+    WEAK = 3  # for what nothing else holds
+
+
 @dataclass(frozen=True, slots=True)
 class GlibcSums:
     """What was read of glibc's malloc: struct mematlas_heap_glibc. Bytes of chunks, headers included."""
@@ -192,6 +201,10 @@ class HeapHandle:
         count = check(lib.mematlas_heap_areas(self.handle, out))
         return [(AreaKind(out[0][i].kind), out[0][i].start, out[0][i].end) for i in range(count)]
 
+    def add_area(self, kind: AreaKind, start: int, end: int) -> None:
+        """Add memory that is no block."""
+        check(lib.mematlas_heap_add_area(self.handle, start, end, kind))
+
     def subdivide(self, start: int, end: int) -> None:
         """Leave out the blocks in [start, end), which another allocator subdivides."""
         check(lib.mematlas_heap_subdivide(self.handle, start, end))
@@ -230,7 +243,9 @@ class HeapHandle:
         """Set the type of each block that has none: C++ class, text, else size. Return how many."""
         return check(lib.mematlas_heap_type_by_content(self.handle))
 
-    def link(self, roots: NDArray[np.void], parents: NDArray[np.uint32], strong: int) -> int:
+    def link(
+        self, roots: NDArray[np.void], parents: NDArray[np.uint32], ranks: NDArray[np.uint8]
+    ) -> int:
         """Read the edges of all roots and blocks and return their number. See mematlas_heap_link()."""
         return check(
             lib.mematlas_heap_link(
@@ -238,8 +253,8 @@ class HeapHandle:
                 ffi.from_buffer("struct mematlas_heap_root[]", roots.view("u1")),
                 len(roots),
                 ffi.from_buffer("uint32_t[]", parents),
+                ffi.from_buffer("uint8_t[]", ranks),
                 len(parents),
-                strong,
             )
         )
 

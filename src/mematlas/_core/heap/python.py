@@ -101,6 +101,11 @@ def find_objects(heap: HeapHandle) -> PythonObjects:
     return PythonObjects(int(out.objects), int(out.kept), int(out.types), int(out.version) or None)
 
 
+def set_namespace(heap: HeapHandle, address: int) -> bool:
+    """Leave the values of a module's dict to roots with names. False: no dict is there."""
+    return int(lib.mematlas_heap_python_namespace(heap.handle, address)) == 0
+
+
 def object_addresses(heap: HeapHandle) -> NDArray[np.uint64]:
     """Return the address of the object in each block; 0: the block holds none."""
     import numpy as np

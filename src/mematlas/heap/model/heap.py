@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mematlas._core import GlibcSums, HeapHandle
     from mematlas.heap.model.image import Image
+    from mematlas.heap.model.python import Python
     from mematlas.heap.model.roots import RootGroup
 
     Words = NDArray[np.uint64]
@@ -57,6 +58,7 @@ class Heap:
     findings_total: int
     edges: int
     seconds: float  # to read and analyse, the pause not included
+    python: Python | None = None
 
     def __len__(self) -> int:
         return len(self.address)

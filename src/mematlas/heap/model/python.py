@@ -41,3 +41,15 @@ class Interpreter:
     address: int | None  # of its PyInterpreterState; None: not found, so that threads are unknown
     modules: int  # address of the dict sys.modules
     threads: tuple[PythonThread, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Python:
+    """CPython as a process runs it."""
+
+    minor: (
+        int | None
+    )  # of CPython 3; None: no version with a known layout, so that text has no names
+    objects: int
+    interpreters: tuple[Interpreter, ...] = field(repr=False)
+    modules: dict[int, str] = field(repr=False)  # names by the address of the module's dict

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from mematlas._core import FindingKind, HeapHandle, RawRange, TypeKind
+from mematlas._core import FindingKind, HeapHandle, Rank, RawRange, TypeKind
+from mematlas._core.heap.python import PythonPart, add_pymalloc, read_layout
 from mematlas.heap.model.heap import Finding, Heap
 from mematlas.heap.model.roots import RootTable
+from mematlas.heap.read.python import PART_NAMES, read_python
+from mematlas.heap.read.python_objects import ObjectReader
 from mematlas.heap.read.roots import read_roots
 from mematlas.recording.symbols import demangle
 from mematlas.units import format_bytes
@@ -15,6 +18,7 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from mematlas._core import GlibcSums, RawFinding
     from mematlas.heap.model.image import Image
+    from mematlas.heap.model.python import Python
 
 
 def read_heap(image: Image) -> Heap:
@@ -28,12 +32,14 @@ def read_heap(image: Image) -> Heap:
         image.page_size,
     )
     glibc = handle.read_glibc()
+    add_pymalloc(handle)
     handle.index()
-    handle.type_by_content()
     roots = RootTable()
+    python = read_python(image, handle, roots)
+    handle.type_by_content()
     read_roots(image, handle, roots)
-    groups, rows, parents, strong = roots.sort()
-    edges = handle.link(rows, parents, strong)
+    groups, rows, parents, ranks = roots.sort()
+    edges = handle.link(rows, parents, ranks)
     handle.dominate()
     raw, total = handle.findings()
     findings = [*_doubts(glibc), *(_finding(each) for each in raw)]
@@ -45,9 +51,10 @@ def read_heap(image: Image) -> Heap:
         resident=handle.column("resident"),
         type=handle.column("type"),
         origin=handle.column("origin"),
-        type_names=tuple(_type_name(image, *each) for each in handle.types()),
+        type_names=_type_names(image, handle, python),
+        python=python,
         groups=groups,
-        strong=strong,
+        strong=int((ranks == Rank.STRONG).sum()),
         dominator=handle.node_column("dominator"),
         retained=handle.node_column("retained"),
         retained_resident=handle.node_column("retained_resident"),
@@ -65,7 +72,17 @@ def read_heap(image: Image) -> Heap:
 _CONTENTS = ("text",)
 
 
+def _type_names(image: Image, handle: HeapHandle, python: Python | None) -> tuple[str, ...]:
+    reader = ObjectReader(image, read_layout(handle) if python else None)
+    return tuple(
+        reader.type_name(key) if kind is TypeKind.PYTHON else _type_name(image, kind, key)
+        for kind, key in handle.types()
+    )
+
+
 def _type_name(image: Image, kind: TypeKind, key: int) -> str:
+    if kind is TypeKind.PYTHON_PART:
+        return PART_NAMES[PythonPart(key)]
     if kind is TypeKind.CPP:
         name = (image.read_text(key) or "?").lstrip("*")  # "*": the type is local to a file
         return demangle(f"_ZTS{name}").removeprefix("typeinfo name for ")
@@ -83,6 +100,7 @@ _SENTENCES = {
         "heap of arena {number}: the sizes of the free chunk at {address:#x} differ"
     ),
     FindingKind.TORN_FASTBIN: "free list of arena {number} broken at {address:#x}",
+    FindingKind.TORN_POOL: "pymalloc: free list of the pool at {address:#x} broken",
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas._core import NO_BLOCK, AreaKind
+from mematlas._core import NO_BLOCK, AreaKind, Rank
 from mematlas.heap.model.image import REGISTERS_START, RangeKind
 from mematlas.heap.model.roots import RootKind
 from mematlas.heap.read.variables import read_variables
@@ -137,7 +137,7 @@ def _add_others(image: Image, roots: RootTable, known: list[tuple[int, int]]) ->
             continue
         name = os.fsdecode(image.mappings.name(each.mapping)) if each.mapping >= 0 else ""
         text = name or f"anonymous memory at {each.start:#x}"
-        group = roots.add_group(text, RootKind.MAPPING, weak=True)
+        group = roots.add_group(text, RootKind.MAPPING, rank=Rank.WEAK)
         for start, end in pieces:
             roots.add_range(group, start, end)
 
