@@ -106,8 +106,9 @@ static void cut(struct capture *image)
 }
 
 static uint32_t list_roots(const struct capture *image, struct mematlas_heap_root *roots,
-			   uint32_t *parents)
+			   uint32_t *parents, uint8_t *ranks)
 {
+	static const uint8_t order[] = {MEMATLAS_HEAP_STRONG, MEMATLAS_HEAP_WEAK};
 	uint32_t count = 0;
 
 	for (int weak = 0; weak < 2; weak++)
@@ -117,21 +118,13 @@ static uint32_t list_roots(const struct capture *image, struct mematlas_heap_roo
 			if ((range->kind == MEMATLAS_HEAP_ANONYMOUS) != weak)
 				continue;
 			parents[count] = 0;
+			ranks[count] = order[weak];
 			roots[count] =
 				(struct mematlas_heap_root){.start = range->start,
 							    .end = range->start + range->size,
 							    .group = count + 1};
 			count++;
 		}
-	return count;
-}
-
-static uint32_t count_strong(const struct capture *image)
-{
-	uint32_t count = 0;
-
-	for (uint64_t i = 0; i < image->count; i++)
-		count += image->ranges[i].kind != MEMATLAS_HEAP_ANONYMOUS;
 	return count;
 }
 
@@ -153,12 +146,13 @@ static int64_t read_all(const struct capture *image)
 {
 	static struct mematlas_heap_root roots[MOST_RANGES];
 	static uint32_t parents[MOST_RANGES];
+	static uint8_t ranks[MOST_RANGES];
 	struct mematlas_heap_pymalloc pymalloc;
 	struct mematlas_heap_python python;
 	struct mematlas_heap_glibc sum;
 	struct mematlas_heap *heap;
 	const struct mematlas_heap_type *types;
-	uint32_t groups = list_roots(image, roots, parents);
+	uint32_t groups = list_roots(image, roots, parents, ranks);
 	uint64_t *sums;
 	int64_t count;
 
@@ -169,7 +163,7 @@ static int64_t read_all(const struct capture *image)
 	CHECK(count >= 0);
 	CHECK(mematlas_heap_python(heap, &python) >= 0);
 	CHECK(mematlas_heap_type_by_content(heap) >= 0);
-	CHECK(mematlas_heap_link(heap, roots, groups, parents, groups, count_strong(image)) >= 0);
+	CHECK(mematlas_heap_link(heap, roots, groups, parents, ranks, groups) >= 0);
 	CHECK(mematlas_heap_dominate(heap) == 0 && mematlas_heap_find_paths(heap) == 0);
 	sums = calloc((size_t)mematlas_heap_types(heap, &types), 16);
 	CHECK(mematlas_heap_sum_types(heap, sums, sums + mematlas_heap_types(heap, &types)) == 0);
