@@ -9,12 +9,14 @@ differ from the program.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import mematlas
 from mematlas.cli import commands, parser
 from mematlas.present.json_schema import schema, schema_names
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("mematlas", "mematlas.observe", "mematlas.memory", "mematlas.bench", "mematlas.errors")
 _WIDTH = 88  # of a usage line; the code blocks of the site hold as many columns on a desktop
 
 
@@ -155,6 +156,12 @@ def _type(field: dict[str, Any]) -> str:
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
 
 
+def public_modules() -> list[str]:
+    """Return the names of the modules among the public names."""
+    values = {name: getattr(mematlas, name) for name in mematlas.__all__}
+    return [f"mematlas.{name}" for name, value in values.items() if inspect.ismodule(value)]
+
+
 def module_page(name: str) -> str:
     """Return the page of a public module; autodoc fills it from the docstrings."""
     options = "   :members:\n   :imported-members:\n   :member-order: alphabetical\n"
@@ -172,7 +179,7 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"commands/{command.name}.md", command_page(command)
     for name in schema_names():
         yield f"json/{name}.md", schema_page(name)
-    for module in MODULES:
+    for module in ("mematlas", *public_modules()):
         yield f"python/{module}.md", module_page(module)
     for name in ("mematlas.h", "mematlas_alloc.h", "mematlas_mark.h"):
         yield f"c/{name}.md", header_page(ROOT / "native/include" / name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ FRAME = """<svg viewBox="-8 -8 {terminal_width} {terminal_height}" xmlns="http:/
 {styles}
 </style>
 <defs>{lines}</defs>
-<rect fill="#14181b" x="-8" y="-8" width="{terminal_width}" height="{terminal_height}" rx="6"/>
+<rect fill="#14181b" x="-8" y="-8" width="101%" height="100%" rx="6"/>
 {backgrounds}<g class="{unique_id}-matrix">{matrix}</g>
 </svg>
 """
@@ -68,6 +69,7 @@ class Terminal:
 
 # In a PID namespace of its own, since the machine's processes are nobody's business.
 TOP = "unshare --pid --fork --mount-proc bash -c 'python slow.py >/dev/null & python orders.py >/dev/null & mematlas top'"
+SHOW = "python orders.py >/dev/null & sleep 4; mematlas show $!"
 PAGES = (
     Page("page-1440", "orders.html", 1440, 900),
     Page("page-flame-1280", "orders.html", 1280, 800, "#flame"),
@@ -93,7 +95,7 @@ TERMINALS = (
     ),
     Terminal("top-120x40", TOP, (120, 40), "orders.py"),
     Terminal("doctor-120x40", "mematlas doctor orders.atlas", (120, 40), "checks passed"),
-    Terminal("show-120x40", "mematlas show self", (120, 40), "libc"),
+    Terminal("show-120x40", SHOW, (120, 40), "libc"),
 )
 SLOW = """
 import runpy, threading, time
@@ -118,7 +120,7 @@ def prepare(folder: Path) -> None:
         "mematlas run -o after.atlas -- python after/orders.py",
         "mematlas report orders.atlas -o orders.html",
         "mematlas diff orders.atlas after.atlas -o diff.html",
-        "mematlas pages self -o pages.html",
+        "bash -c 'python orders.py >/dev/null & sleep 4; mematlas pages $! -o pages.html'",
     ):
         subprocess.run(
             shlex.split(command),
@@ -230,7 +232,10 @@ def as_svg(screen: str, width: int, height: int) -> str:
         "",
     ]:  # the frame ends at the last line, not below it
         console.print(Text.from_ansi(line), no_wrap=True, overflow="crop", crop=True)
-    return console.export_svg(title="", code_format=FRAME, unique_id="t")
+    picture = console.export_svg(title="", code_format=FRAME, unique_id="t")
+    return re.sub(
+        r'(viewBox="-8 -8 )(\d+)', lambda found: f"{found[1]}{int(found[2]) + 8}", picture
+    )
 
 
 def main(target: Path, names: list[str]) -> None:
