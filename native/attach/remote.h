@@ -28,6 +28,8 @@ struct mematlas_remote {
 	char vector[REMOTE_MAX_XSTATE];
 };
 
+/* As mematlas_remote_filter_system_call(), of a thread that is stopped by this one. */
+int64_t remote_filter_system_call(int tid, int64_t number, const uint64_t *arguments);
 #if defined(__x86_64__)
 double remote_now_s(void);
 /* Waits for the next stop. A status of wait(2), or -ESRCH: the thread is gone; -ETIME. */

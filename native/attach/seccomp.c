@@ -180,26 +180,31 @@ static bool is_stricter(uint32_t first, uint32_t second)
 	       (int32_t)(second & SECCOMP_RET_ACTION_FULL);
 }
 
-int64_t mematlas_remote_filter_system_call(const struct mematlas_remote *remote, int64_t number,
-					   const uint64_t *arguments)
+int64_t remote_filter_system_call(int tid, int64_t number, const uint64_t *arguments)
 {
 	struct seccomp_data data = {.nr = (int)number, .arch = AUDIT_ARCH};
 	uint32_t action = SECCOMP_RET_ALLOW;
 
 	memcpy(data.args, arguments, sizeof data.args);
 	for (long index = 0;; index++) {
-		long count = ptrace(PTRACE_SECCOMP_GET_FILTER, remote->tid, index, NULL);
+		long count = ptrace(PTRACE_SECCOMP_GET_FILTER, tid, index, NULL);
 		if (count < 0)
 			return errno == ENOENT ? (int64_t)action : -errno;
 		CLEANUP_FREE struct sock_filter *filter = calloc((size_t)count + 1, sizeof *filter);
 		if (!filter)
 			return -ENOMEM;
-		if (ptrace(PTRACE_SECCOMP_GET_FILTER, remote->tid, index, filter) != count)
+		if (ptrace(PTRACE_SECCOMP_GET_FILTER, tid, index, filter) != count)
 			return -EAGAIN;
 		uint32_t found = run_filter(filter, (uint64_t)count, &data);
 		if (is_stricter(found, action))
 			action = found;
 	}
+}
+
+int64_t mematlas_remote_filter_system_call(const struct mematlas_remote *remote, int64_t number,
+					   const uint64_t *arguments)
+{
+	return remote_filter_system_call(remote->tid, number, arguments);
 }
 
 int mematlas_remote_suspend_seccomp(const struct mematlas_remote *remote)

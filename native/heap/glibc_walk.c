@@ -60,7 +60,7 @@ static bool is_chain(const struct glibc *glibc, const struct glibc_region *regio
 	return true;
 }
 
-/* The next chunk at or behind `chunk`, or the end of the region. */
+/* The next chunk at or behind an address, or the end of the region. */
 static uint64_t resume(const struct glibc *glibc, const struct glibc_region *region, uint64_t chunk)
 {
 	for (chunk = (chunk + 15) & ~15ULL; chunk + CHUNK_HEADER <= region->end; chunk += 16)
@@ -87,7 +87,7 @@ static int add_chunk(struct glibc *glibc, uint32_t arena, uint64_t chunk, uint64
 static int skip(struct glibc *glibc, const struct glibc_region *region, bool expected,
 		uint64_t *chunk)
 {
-	uint64_t next = resume(glibc, region, *chunk), start = *chunk;
+	uint64_t next = resume(glibc, region, *chunk + 16), start = *chunk;
 
 	if (!expected) {
 		glibc->sum->torn += next - *chunk;
@@ -96,6 +96,18 @@ static int skip(struct glibc *glibc, const struct glibc_region *region, bool exp
 	}
 	*chunk = next;
 	return heap_add_area(glibc->heap, start, next, MEMATLAS_HEAP_AREA_GAP);
+}
+
+/* Bytes of the top, which ends with the region at the latest. */
+static uint64_t add_top(struct glibc *glibc, const struct glibc_region *region, uint64_t chunk,
+			uint64_t size)
+{
+	if (size < CHUNK_FENCE || size > region->end - chunk) {
+		heap_finding(glibc->heap, MEMATLAS_HEAP_TORN_CHUNK, chunk, 0, region->arena);
+		size = region->end - chunk;
+	}
+	glibc->sum->top += size;
+	return size;
 }
 
 static int walk_region(struct glibc *glibc, const struct glibc_region *region)
@@ -108,9 +120,8 @@ static int walk_region(struct glibc *glibc, const struct glibc_region *region)
 		if (!read_head(glibc, chunk, &head))
 			return 0;
 		size = head & ~CHUNK_FLAGS;
-		if (is_top(glibc, region, chunk) && size <= region->end - chunk) {
-			glibc->sum->top += size;
-			chunk += size;
+		if (is_top(glibc, region, chunk)) {
+			chunk += add_top(glibc, region, chunk, size);
 			expected = true;
 		} else if (size == CHUNK_FENCE) {
 			chunk += size;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cleanup.h"
+#include "../cleanup.h"
 
 #define POOL 16384U
 #define HEADER 48U

@@ -52,6 +52,11 @@ int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *
  * to where the next call continues. Returns the number of runs. */
 int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
 			      struct mematlas_page_run *ret, uint64_t capacity);
+/* PAGEMAP_SCAN: the runs of pages with memory that were written since the last call for them, which the call
+ * write-protects again. Memory
+ * that userfaultfd(2) does not track is left out. `anonymous`: not pages of files. */
+int64_t mematlas_pagemap_protect(int fd, uint64_t *start, uint64_t end, int anonymous,
+				 struct mematlas_page_run *ret, uint64_t capacity);
 /* The words of an open kpageflags, kpagecount or kpagecgroup (fd < 0: none) for the frame of each
  * pagemap entry. 0: the entry has no frame; MEMATLAS_MAPS_ABSENT: the table has no such frame.
  * tables[count_table] is kpagecount (-1: none is); pages that pagemap calls mapped once are not read

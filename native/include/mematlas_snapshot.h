@@ -20,6 +20,7 @@ struct mematlas_image_thread {
 /* How the program is treated. */
 enum mematlas_image_way {
 	MEMATLAS_IMAGE_STOP, /* stopped while all is read */
+	MEMATLAS_IMAGE_COPY_FIRST, /* copied while it runs, stopped for what it wrote meanwhile */
 	MEMATLAS_IMAGE_NO_STOP /* not stopped: pages are of different moments */
 };
 
@@ -36,15 +37,21 @@ struct mematlas_image_facts {
 	double pause_s; /* from the first thread's interruption until the last went on */
 	double copied_s; /* in all */
 	uint64_t copied_bytes; /* of the pause */
+	uint64_t first_bytes; /* before the pause */
+	uint64_t rounds; /* of copying before the pause */
 	uint64_t unreadable_pages; /* the kernel refused to read them; they are zero */
 	uint64_t range_count, thread_count;
 	int32_t group_stopped;
 	int32_t padding;
 };
 struct mematlas_image;
-/* snapshot/capture.c: copies the private memory of a process. `timeout_s`: for a thread to stop.
- * -ESRCH: the process is gone; -EPERM: ptrace is refused; -ETIME: a thread did not stop; -ENOMEM. */
-int mematlas_image_capture(int pid, int way, double timeout_s, struct mematlas_image **ret);
+/* snapshot/capture.c: copies the private memory of a process. `timeout_s`: for a thread to stop. `limit_s`:
+ * the longest pause that is allowed; 0: any. *estimate_s: how long the pause was expected to be.
+ * -EOVERFLOW: longer than allowed; the process was not stopped.
+ * -ESRCH: the process is gone; -EPERM: ptrace is refused; -ETIME: a thread did not stop; -ENOMEM.
+ * COPY_FIRST: any other error says that it is not possible in this process, which is then as before. */
+int mematlas_image_capture(int pid, int way, double timeout_s, double limit_s, double *estimate_s,
+			   struct mematlas_image **ret);
 void mematlas_image_destroy(struct mematlas_image *image);
 void mematlas_image_facts(const struct mematlas_image *image, struct mematlas_image_facts *ret);
 /* The mappings as they were when all threads were stopped. */

@@ -23,6 +23,7 @@ struct pagemap_scan_argument {
 _Static_assert(sizeof(struct pagemap_scan_argument) == 96, "the kernel's first version");
 
 #define PAGEMAP_SCAN_CALL _IOWR('f', 16, struct pagemap_scan_argument)
+#define PAGEMAP_IS_TRACKED (1u << 0) /* userfaultfd(2) tells of writes, by WP_ASYNC */
 #define PAGEMAP_IS_WRITTEN (1u << 1) /* not write-protected by userfaultfd(2) since the last look */
 #define PAGEMAP_IS_FILE (1u << 2) /* of a file or shared memory; not so once a private page is written */
 #define PAGEMAP_IS_PRESENT (1u << 3)
@@ -30,5 +31,7 @@ _Static_assert(sizeof(struct pagemap_scan_argument) == 96, "the kernel's first v
 #define PAGEMAP_IS_ZERO (1u << 5)
 #define PAGEMAP_IS_HUGE (1u << 6)
 #define PAGEMAP_IS_GUARD (1u << 8)
+
+#define PAGEMAP_WP_MATCHING 1u
 
 #endif

@@ -45,11 +45,27 @@ int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *
 	return read_words(fd, start / page, count, ret);
 }
 
+static int64_t scan(int fd, struct pagemap_scan_argument *argument, uint64_t *start)
+{
+	const struct mematlas_page_run *runs = (void *)(uintptr_t)argument->vec;
+	int got;
+
+	do {
+		got = ioctl(fd, PAGEMAP_SCAN_CALL, argument);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	/* walk_end is not used, because after more than 512 runs the kernel may leave a stale value
+	 * in it. */
+	*start = (uint64_t)got < argument->vec_len ? argument->end : runs[got - 1].end;
+	return got;
+}
+
 int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
 			      struct mematlas_page_run *ret, uint64_t capacity)
 {
-	struct pagemap_scan_argument scan = {
-		.size = sizeof(scan),
+	struct pagemap_scan_argument argument = {
+		.size = sizeof(argument),
 		.start = *start,
 		.end = end,
 		.vec = (uint64_t)(uintptr_t)ret,
@@ -57,17 +73,31 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 		.category_anyof_mask = any,
 		.return_mask = want,
 	};
-	int got;
 
-	do {
-		got = ioctl(fd, PAGEMAP_SCAN_CALL, &scan);
-	} while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return -errno;
-	/* walk_end is not used, because after more than 512 runs the kernel may leave a stale value
-	 * in it. */
-	*start = (uint64_t)got < capacity ? end : ret[got - 1].end;
-	return got;
+	return scan(fd, &argument, start);
+}
+
+/* More categories are asked for than WRITTEN, since for that alone the kernel takes pages that were never
+ * there too, and fills the page tables of the process for them. */
+int64_t mematlas_pagemap_protect(int fd, uint64_t *start, uint64_t end, int anonymous,
+				 struct mematlas_page_run *ret, uint64_t capacity)
+{
+	struct pagemap_scan_argument argument = {
+		.size = sizeof(argument),
+		.flags = PAGEMAP_WP_MATCHING,
+		.start = *start,
+		.end = end,
+		.vec = (uint64_t)(uintptr_t)ret,
+		.vec_len = capacity,
+		.category_inverted = anonymous ? PAGEMAP_IS_FILE : 0,
+		.category_mask =
+			PAGEMAP_IS_TRACKED | PAGEMAP_IS_WRITTEN | (anonymous ? PAGEMAP_IS_FILE : 0),
+		.category_anyof_mask = PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED,
+		.return_mask = PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED | PAGEMAP_IS_WRITTEN |
+			       PAGEMAP_IS_TRACKED,
+	};
+
+	return scan(fd, &argument, start);
 }
 
 /* A bitmap of frames. A frame's rank, the number of frames below it, is the index of its value:

@@ -4,20 +4,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 
 #include "../cleanup.h"
 #include "image.h"
 #include "pagemap_scan.h"
 
+/* What reading takes on a machine of 2024, rounded up. */
+#define STOP_S 1e-3
+#define PAGE_S 0.6e-6
+#define HUGE_PAGE_S 0.15e-6 /* of a base page in a huge one */
+#define SWAPPED_PAGE_S 100e-6
+
 struct work {
 	struct mematlas_image *image;
 	int way;
-	double timeout_s;
+	double timeout_s, limit_s;
 	int error;
 };
 
@@ -30,7 +35,7 @@ static int open_of(int pid, const char *name)
 	return fd < 0 ? (errno == ENOENT ? -ESRCH : -errno) : fd;
 }
 
-static int read_maps(struct mematlas_image *image)
+int image_read_maps(struct mematlas_image *image)
 {
 	CLEANUP_CLOSE int fd = open_of(image->pid, "maps");
 
@@ -45,7 +50,7 @@ static int read_maps(struct mematlas_image *image)
 static int prepare(struct mematlas_image *image)
 {
 	CLEANUP(parts_free) struct parts parts = {0};
-	int error = read_maps(image);
+	int error = image_read_maps(image);
 
 	if (!error)
 		error = parts_select(&parts, image->maps, NULL, 0);
@@ -80,7 +85,7 @@ static int copy_all(struct mematlas_image *image, const struct mematlas_image_th
 		    size_t count)
 {
 	CLEANUP(parts_free) struct parts parts = {0};
-	int error = read_maps(image);
+	int error = image_read_maps(image);
 
 	if (!error)
 		error = parts_select(&parts, image->maps, threads, count);
@@ -113,15 +118,15 @@ static int keep_threads(struct mematlas_image *image, const struct stop *stop)
 	return 0;
 }
 
-static int capture_stopped(struct mematlas_image *image, double timeout_s)
+static int copy_in_stop(struct mematlas_image *image, double timeout_s)
 {
 	struct stop stop;
-	int error = prepare(image);
+	int error = stop_all(&stop, image->pid, timeout_s);
 
-	if (!error)
-		error = stop_all(&stop, image->pid, timeout_s);
 	if (error)
 		return error;
+	image->facts.first_bytes = image->facts.copied_bytes;
+	image->facts.copied_bytes = image->facts.unreadable_pages = 0;
 	error = copy_all(image, stop.threads, stop.count);
 	if (!error)
 		error = keep_threads(image, &stop);
@@ -129,16 +134,80 @@ static int capture_stopped(struct mematlas_image *image, double timeout_s)
 	return error;
 }
 
+static int count_run(void *to, const struct mematlas_page_run *run)
+{
+	struct mematlas_image_survey *survey = to;
+	uint64_t size = run->end - run->start;
+
+	if (!(run->categories & PAGEMAP_IS_PRESENT))
+		survey->swapped_bytes += size;
+	else if (run->categories & PAGEMAP_IS_HUGE)
+		survey->huge_bytes += size;
+	else
+		survey->small_bytes += size;
+	return 0;
+}
+
+static int survey_parts(struct mematlas_image *image, struct mematlas_image_survey *ret)
+{
+	CLEANUP(parts_free) struct parts parts = {0};
+	int error = image_read_maps(image);
+
+	if (!error)
+		error = parts_select(&parts, image->maps, NULL, 0);
+	for (size_t i = 0; !error && i < parts.count; i++)
+		error = visit_pages(image, &parts.rows[i], count_run, ret);
+	return error;
+}
+
+/* The pause is not to wait for other programs. Real-time scheduling is for the pause alone. */
+static void hurry(bool now)
+{
+	const struct sched_param parameters = {.sched_priority = now ? 1 : 0};
+
+	sched_setscheduler(0, now ? SCHED_FIFO : SCHED_OTHER, &parameters);
+}
+
+static int estimate_of_survey(struct mematlas_image *image)
+{
+	struct mematlas_image_survey survey = {0};
+	const double page = (double)sysconf(_SC_PAGESIZE);
+	int error = survey_parts(image, &survey);
+
+	image->estimate_s = STOP_S + (double)survey.small_bytes / page * PAGE_S +
+			    (double)survey.huge_bytes / page * HUGE_PAGE_S +
+			    (double)survey.swapped_bytes / page * SWAPPED_PAGE_S;
+	return error;
+}
+
+static int capture_by(const struct work *work)
+{
+	struct mematlas_image *image = work->image;
+
+	if (work->way == MEMATLAS_IMAGE_NO_STOP)
+		return copy_all(image, NULL, 0);
+	bool copy_first = work->way == MEMATLAS_IMAGE_COPY_FIRST;
+	int error = copy_first ? precopy_begin(image, work->timeout_s) : estimate_of_survey(image);
+	if (!error && work->limit_s > 0 && image->estimate_s > work->limit_s)
+		error = -EOVERFLOW;
+	if (!error && !copy_first)
+		error = prepare(image);
+	hurry(true);
+	if (!error)
+		error = copy_in_stop(image, work->timeout_s);
+	precopy_end(image); /* holds locks that the process's page faults wait for */
+	hurry(false);
+	return error;
+}
+
 static void *run(void *argument)
 {
 	struct work *work = argument;
-	struct mematlas_image *image = work->image;
 
-	/* Of this thread alone. The pause should not wait for other programs. */
-	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -20);
-	work->error = work->way == MEMATLAS_IMAGE_STOP ? capture_stopped(image, work->timeout_s)
-						       : copy_all(image, NULL, 0);
-	segments_drop_unused(image);
+	work->error = capture_by(work);
+	segments_drop_unused(work->image);
+	for (size_t i = 0; i < work->image->segment_count; i++)
+		forget_unseen(&work->image->segments[i]);
 	return NULL;
 }
 
@@ -162,6 +231,7 @@ static int open_image(int pid, struct mematlas_image **ret)
 		return -ENOMEM;
 	image->pid = pid;
 	image->knows_guards = true;
+	image->userfault = -1;
 	image->pagemap = open_of(pid, "pagemap");
 	if (image->pagemap < 0) {
 		int error = image->pagemap;
@@ -172,17 +242,21 @@ static int open_image(int pid, struct mematlas_image **ret)
 	return 0;
 }
 
-int mematlas_image_capture(int pid, int way, double timeout_s, struct mematlas_image **ret)
+int mematlas_image_capture(int pid, int way, double timeout_s, double limit_s, double *estimate_s,
+			   struct mematlas_image **ret)
 {
 	struct mematlas_image *image;
 	int error = open_image(pid, &image);
 
 	*ret = NULL;
+	*estimate_s = 0;
 	if (error)
 		return error;
 	double began_s = stop_now_s();
-	error = run_in_thread(&(struct work){.image = image, .way = way, .timeout_s = timeout_s});
+	error = run_in_thread(&(struct work){
+		.image = image, .way = way, .timeout_s = timeout_s, .limit_s = limit_s});
 	image->facts.copied_s = stop_now_s() - began_s;
+	*estimate_s = image->estimate_s;
 	if (error) {
 		mematlas_image_destroy(image);
 		return error;
@@ -196,6 +270,7 @@ void mematlas_image_destroy(struct mematlas_image *image)
 	if (!image)
 		return;
 	segments_free(image);
+	parts_free(&image->registered);
 	mematlas_maps_destroy(image->maps);
 	free(image->ranges);
 	free(image->threads);
@@ -223,34 +298,15 @@ const struct mematlas_image_thread *mematlas_image_threads(const struct mematlas
 	return image->threads;
 }
 
-static int count_run(void *to, const struct mematlas_page_run *run)
-{
-	struct mematlas_image_survey *survey = to;
-	uint64_t size = run->end - run->start;
-
-	if (!(run->categories & PAGEMAP_IS_PRESENT))
-		survey->swapped_bytes += size;
-	else if (run->categories & PAGEMAP_IS_HUGE)
-		survey->huge_bytes += size;
-	else
-		survey->small_bytes += size;
-	return 0;
-}
-
 int mematlas_image_survey(int pid, struct mematlas_image_survey *ret)
 {
-	CLEANUP(parts_free) struct parts parts = {0};
 	struct mematlas_image *image;
 	int error = open_image(pid, &image);
 
 	*ret = (struct mematlas_image_survey){0};
 	if (error)
 		return error;
-	error = read_maps(image);
-	if (!error)
-		error = parts_select(&parts, image->maps, NULL, 0);
-	for (size_t i = 0; !error && i < parts.count; i++)
-		error = visit_pages(image, &parts.rows[i], count_run, ret);
+	error = survey_parts(image, ret);
 	ret->threads = stop_count_threads(pid);
 	mematlas_image_destroy(image);
 	return error;

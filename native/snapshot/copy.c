@@ -131,18 +131,21 @@ static int64_t read_entries(const struct mematlas_image *image, uint64_t *at, ui
 	return got < 0 ? got : count;
 }
 
-static int64_t read_runs(struct mematlas_image *image, uint64_t *at, uint64_t end,
+/* Whether a page is of a file costs the kernel a look at each page, twenty times the rest of the scan. */
+static int64_t read_runs(struct mematlas_image *image, uint64_t *at, const struct part *part,
 			 struct mematlas_page_run *runs)
 {
 	const uint64_t any = PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED;
-	const uint64_t want = any | PAGEMAP_IS_FILE | PAGEMAP_IS_HUGE | PAGEMAP_IS_WRITTEN;
+	const uint64_t want = any | PAGEMAP_IS_HUGE | PAGEMAP_IS_WRITTEN | PAGEMAP_IS_TRACKED |
+			      (part->written_only ? PAGEMAP_IS_FILE : 0);
 	uint64_t guard = image->knows_guards ? PAGEMAP_IS_GUARD : 0, from = *at;
+	uint64_t end = page_ceil(part->end);
 	int64_t got = mematlas_pagemap_scan(image->pagemap, at, end, any, want | guard, runs, RUNS);
 
 	if (got == -EINVAL && guard) {
 		image->knows_guards = false;
 		*at = from;
-		return read_runs(image, at, end, runs);
+		return read_runs(image, at, part, runs);
 	}
 	if (got == -ENOTTY || got == -EINVAL) {
 		*at = from;
@@ -158,7 +161,7 @@ int visit_pages(struct mematlas_image *image, const struct part *part, run_visit
 	int error = 0;
 
 	while (!error && at < end) {
-		int64_t got = read_runs(image, &at, end, runs);
+		int64_t got = read_runs(image, &at, part, runs);
 		if (got < 0)
 			return (int)got;
 		for (int64_t i = 0; !error && i < got; i++) {
@@ -174,7 +177,16 @@ int visit_pages(struct mematlas_image *image, const struct part *part, run_visit
 struct copying {
 	struct batch batch;
 	struct segment *segment;
+	uint64_t pages;
+	uint8_t mark; /* PAGE_SEEN: the last pass, after which nothing changes */
 };
+
+/* The copy has the page as it is. Where writes are not tracked, nothing tells. */
+static bool is_unchanged(const struct segment *segment, uint64_t categories)
+{
+	return segment->copied && (categories & PAGEMAP_IS_TRACKED) &&
+	       !(categories & PAGEMAP_IS_WRITTEN);
+}
 
 static int copy_run(void *to, const struct mematlas_page_run *run)
 {
@@ -182,14 +194,18 @@ static int copy_run(void *to, const struct mematlas_page_run *run)
 	uint64_t offset = run->start - copying->segment->start, page = page_bytes();
 
 	memset(copying->segment->pages + offset / page,
-	       run->categories & PAGEMAP_IS_PRESENT ? 1 : 2, (run->end - run->start) / page);
+	       copying->mark | (run->categories & PAGEMAP_IS_PRESENT ? 1 : 2),
+	       (run->end - run->start) / page);
+	if (is_unchanged(copying->segment, run->categories))
+		return 0;
+	copying->pages += (run->end - run->start) / page;
 	return add_piece(&copying->batch, run->start, copying->segment->bytes + offset,
 			 run->end - run->start);
 }
 
 int copy_part(struct mematlas_image *image, const struct part *part, struct segment *segment)
 {
-	struct copying copying = {.segment = segment};
+	struct copying copying = {.segment = segment, .mark = PAGE_SEEN};
 
 	copying.batch.pid = image->pid;
 	int error = visit_pages(image, part, copy_run, &copying);
@@ -198,6 +214,43 @@ int copy_part(struct mematlas_image *image, const struct part *part, struct segm
 	image->facts.copied_bytes += copying.batch.copied;
 	image->facts.unreadable_pages += copying.batch.unreadable;
 	return error;
+}
+
+int protect_and_copy(struct mematlas_image *image, const struct part *part, struct segment *segment,
+		     uint64_t *pages)
+{
+	struct copying copying = {.segment = segment};
+	struct mematlas_page_run runs[RUNS];
+	uint64_t at = part->start;
+	int error = 0;
+
+	copying.batch.pid = image->pid;
+	while (!error && at < part->end) {
+		int64_t got = mematlas_pagemap_protect(image->pagemap, &at, part->end,
+						       part->written_only, runs, RUNS);
+		if (got < 0)
+			return (int)got;
+		for (int64_t i = 0; !error && i < got; i++)
+			error = copy_run(&copying, &runs[i]);
+	}
+	if (!error)
+		error = flush(&copying.batch);
+	image->facts.copied_bytes += copying.batch.copied;
+	*pages += copying.pages;
+	return error;
+}
+
+void forget_unseen(struct segment *segment)
+{
+	uint64_t page = page_bytes(), count = segment->size / page;
+
+	for (uint64_t i = 0; i < count; i++) {
+		uint8_t known = segment->pages[i];
+		if (known && !(known & PAGE_SEEN))
+			memset(segment->bytes + i * page, 0, page);
+		if (known)
+			segment->pages[i] = known & PAGE_SEEN ? known & 3 : 0;
+	}
 }
 
 static int populate_run(void *to, const struct mematlas_page_run *run)

@@ -41,12 +41,13 @@ static bool waits_without_end(const struct user_regs_struct *r)
 	}
 }
 
-static void restart(const struct mematlas_image_thread *thread, struct user_regs_struct *r)
+bool stop_restart_call(int tid, struct user_regs_struct *r)
 {
 	if ((int64_t)r->rax != -EINTR || !waits_without_end(r))
-		return;
+		return false;
 	r->rax = (unsigned long long)-ERESTARTNOHAND;
-	ptrace(PTRACE_SETREGS, thread->tid, NULL, r);
+	ptrace(PTRACE_SETREGS, tid, NULL, r);
+	return true;
 }
 
 static void read_vectors(struct mematlas_image_thread *thread)
@@ -69,7 +70,7 @@ int stop_read_registers(struct mematlas_image_thread *thread)
 		return 0;
 	if (ptrace(PTRACE_GETREGS, thread->tid, NULL, &r) < 0)
 		return errno == ESRCH ? -ESRCH : -errno;
-	restart(thread, &r);
+	stop_restart_call(thread->tid, &r);
 	const uint64_t words[] = {r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8,
 				  r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip};
 	memcpy(thread->registers, words, sizeof words);

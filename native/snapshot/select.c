@@ -154,6 +154,20 @@ static uint32_t kind_of(const struct parts *parts, const struct row *row)
 	return MEMATLAS_HEAP_ANONYMOUS;
 }
 
+/* A mapping that grew while it was write-protected is two rows of the maps. To its allocator it is one. */
+static bool extends(const struct mematlas_maps *maps, const struct parts *parts, uint64_t i,
+		    uint32_t kind)
+{
+	const struct part *before = parts->count ? &parts->rows[parts->count - 1] : NULL;
+
+	if (!before || before->end != maps->base[MEMATLAS_MAPS_START][i] || before->kind != kind ||
+	    before->written_only || (kind != MEMATLAS_HEAP_BRK && kind != MEMATLAS_HEAP_ANONYMOUS))
+		return false;
+	struct row first = row_of(maps, before->mapping), second = row_of(maps, i);
+	return first.permissions == second.permissions && first.length == second.length &&
+	       memcmp(first.name, second.name, first.length) == 0;
+}
+
 int parts_select(struct parts *parts, const struct mematlas_maps *maps,
 		 const struct mematlas_image_thread *threads, size_t thread_count)
 {
@@ -168,8 +182,12 @@ int parts_select(struct parts *parts, const struct mematlas_maps *maps,
 			error = add_stacks(parts, &row, (uint32_t)i, threads, thread_count);
 			continue;
 		}
-		error = add_part(parts, &(struct part){row.start, row.end, kind_of(parts, &row),
-						       (uint32_t)i, !is_anonymous(&row)});
+		uint32_t kind = kind_of(parts, &row);
+		if (extends(maps, parts, i, kind))
+			parts->rows[parts->count - 1].end = row.end;
+		else
+			error = add_part(parts, &(struct part){row.start, row.end, kind,
+							       (uint32_t)i, !is_anonymous(&row)});
 	}
 	return error;
 }

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/user.h>
 
 #include "mematlas.h"
 
@@ -22,6 +23,11 @@ double stop_now_s(void);
 int stop_all(struct stop *stop, int pid, double timeout_s);
 /* Lets all threads go on. Returns the seconds since the first one was interrupted. */
 double stop_release(struct stop *stop);
+
+#if defined(__x86_64__)
+/* Has the kernel restart a call that it would end with EINTR, though no signal came. */
+bool stop_restart_call(int tid, struct user_regs_struct *registers);
+#endif
 
 /* Threads of the process, a dead main thread included; 0: unknown. */
 uint64_t stop_count_threads(int pid);

@@ -100,4 +100,40 @@ static inline int capture_fork(struct capture *capture)
 	return pid;
 }
 
+/* Ranges and bytes in a file, without what is not writable. */
+static inline void capture_save(const struct capture *capture, const char *path)
+{
+	FILE *file = fopen(path, "we");
+
+	CHECK(file);
+	for (uint64_t i = 0; i < capture->count; i++) {
+		const struct mematlas_heap_range *range = &capture->ranges[i];
+
+		if (range->kind == MEMATLAS_HEAP_CODE)
+			continue;
+		CHECK(fwrite(range, sizeof *range, 1, file) == 1);
+		CHECK(fwrite(range->bytes, range->size, 1, file) == 1);
+	}
+	CHECK(fclose(file) == 0);
+}
+
+static inline void capture_load(struct capture *capture, const char *path)
+{
+	FILE *file = fopen(path, "re");
+	struct mematlas_heap_range range;
+
+	CHECK(file);
+	capture->count = 0;
+	while (fread(&range, sizeof range, 1, file) == 1) {
+		/* As large as the range: a sanitizer sees a read behind the end. */
+		uint8_t *bytes = malloc(range.size);
+
+		CHECK(bytes && capture->count < MOST_RANGES);
+		CHECK(fread(bytes, range.size, 1, file) == 1);
+		range.bytes = bytes;
+		capture->ranges[capture->count++] = range;
+	}
+	fclose(file);
+}
+
 #endif

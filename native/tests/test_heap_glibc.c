@@ -180,12 +180,16 @@ static void test_torn(struct capture *capture)
 	mematlas_heap_destroy(heap);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
 	static struct capture capture;
 
 	start();
 	capture_fork(&capture);
+	if (count > 1) {
+		capture_save(&capture, arguments[1]);
+		return 0;
+	}
 	test_blocks(&capture);
 	test_torn(&capture);
 	capture_release(&capture);

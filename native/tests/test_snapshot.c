@@ -1,24 +1,8 @@
 /* Copies of running children: the copy is right, and the child goes on as if nothing had been. */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <linux/futex.h>
-#include <poll.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/select.h>
-#include <sys/sem.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "check.h"
-#include "mematlas.h"
+#include "snapshot_child.h"
 
 #if !defined(__x86_64__)
 int main(void)
@@ -26,122 +10,8 @@ int main(void)
 	SKIP("processes are copied on x86-64 only");
 }
 #else
-
-#define TIMEOUT_S 20.0
-#define PAGE 4096ul
-#define WAIT_MS 200
 #define THREADS 16
 #define KILLS 50
-
-/* Shared with the child. */
-struct shared {
-	atomic_int ready;
-	atomic_ulong count;
-	uint64_t *block;
-	int results[32], errors[32];
-	double seconds[32];
-	int futex;
-};
-static struct shared *shared;
-static uint64_t global_word = 0x1122334455667788;
-
-static double now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static int start(void (*body)(void))
-{
-	memset(shared, 0, sizeof *shared);
-	int pid = fork();
-	CHECK(pid >= 0);
-	if (!pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		body();
-		_exit(0);
-	}
-	while (!shared->ready)
-		usleep(1000);
-	return pid;
-}
-
-static void end(int pid)
-{
-	CHECK(kill(pid, SIGKILL) == 0);
-	CHECK(waitpid(pid, NULL, 0) == pid);
-}
-
-static struct mematlas_image *capture(int pid, int way)
-{
-	struct mematlas_image *image;
-	int error = mematlas_image_capture(pid, way, TIMEOUT_S, &image);
-
-	if (error == -EPERM)
-		SKIP("ptrace is refused");
-	if (error)
-		fprintf(stderr, "capture: %s\n", strerror(-error));
-	CHECK(error == 0);
-	return image;
-}
-
-static struct mematlas_image_facts facts_of(const struct mematlas_image *image)
-{
-	struct mematlas_image_facts facts;
-
-	mematlas_image_facts(image, &facts);
-	return facts;
-}
-
-static const struct mematlas_heap_range *find(const struct mematlas_image *image, uint64_t address)
-{
-	const struct mematlas_heap_range *ranges = mematlas_image_ranges(image);
-	uint64_t count = facts_of(image).range_count;
-
-	for (uint64_t i = 0; i < count; i++)
-		if (address - ranges[i].start < ranges[i].size)
-			return &ranges[i];
-	return NULL;
-}
-
-static uint64_t word_at(const struct mematlas_image *image, uint64_t address)
-{
-	const struct mematlas_heap_range *range = find(image, address);
-	uint64_t word;
-
-	CHECK(range && range->size - (address - range->start) >= sizeof word);
-	memcpy(&word, range->bytes + (address - range->start), sizeof word);
-	return word;
-}
-
-static char state_of(int pid)
-{
-	char path[32], line[256] = "";
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *stat = fopen(path, "r");
-	CHECK(stat && fgets(line, sizeof line, stat));
-	fclose(stat);
-	return strrchr(line, ')')[2];
-}
-
-#define BLOCK_PAGES 64ul
-
-static void holds_memory(void)
-{
-	char *block = mmap(NULL, BLOCK_PAGES * PAGE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	for (unsigned long i = 0; i < BLOCK_PAGES; i += 2)
-		*(uint64_t *)(block + i * PAGE) = i + 1;
-	global_word = 0x55;
-	shared->block = (uint64_t *)block;
-	shared->ready = 1;
-	for (;;)
-		pause();
-}
 
 static void test_content(void)
 {
@@ -152,6 +22,8 @@ static void test_content(void)
 	CHECK(survey.threads == 1 &&
 	      survey.small_bytes + survey.huge_bytes >= BLOCK_PAGES / 2 * PAGE);
 	for (int way = MEMATLAS_IMAGE_STOP; way <= MEMATLAS_IMAGE_NO_STOP; way++) {
+		if (way == MEMATLAS_IMAGE_COPY_FIRST && !can_copy_first)
+			continue;
 		struct mematlas_image *image = capture(pid, way);
 		uint64_t block = (uintptr_t)shared->block;
 		const struct mematlas_heap_range *range = find(image, block);
@@ -230,12 +102,12 @@ static void starts_threads(void)
 	}
 }
 
-static void test_threads_that_come_and_go(void)
+static void test_threads_that_come_and_go(int way)
 {
 	int pid = start(starts_threads);
 
-	for (int i = 0; i < 30; i++) {
-		struct mematlas_image *image = capture(pid, MEMATLAS_IMAGE_STOP);
+	for (int i = 0; i < 20; i++) {
+		struct mematlas_image *image = capture(pid, way);
 		CHECK(facts_of(image).thread_count >= 1);
 		mematlas_image_destroy(image);
 	}
@@ -246,154 +118,6 @@ static void test_threads_that_come_and_go(void)
 	end(pid);
 }
 
-static int pipe_ends[2];
-
-static int wait_in_poll(int timeout)
-{
-	struct pollfd poll_fd = {.fd = pipe_ends[0], .events = POLLIN};
-
-	return poll(&poll_fd, 1, timeout);
-}
-
-static int wait_in_epoll(int timeout)
-{
-	struct epoll_event event = {.events = EPOLLIN};
-	int fd = epoll_create1(0);
-
-	epoll_ctl(fd, EPOLL_CTL_ADD, pipe_ends[0], &event);
-	return epoll_wait(fd, &event, 1, timeout);
-}
-
-static int wait_in_ppoll(int timeout)
-{
-	struct pollfd poll_fd = {.fd = pipe_ends[0], .events = POLLIN};
-	struct timespec limit = {.tv_nsec = timeout * 1000000l};
-
-	return ppoll(&poll_fd, 1, timeout < 0 ? NULL : &limit, NULL);
-}
-
-static int wait_in_select(int timeout)
-{
-	fd_set set;
-	struct timeval limit = {.tv_usec = timeout * 1000l};
-
-	FD_ZERO(&set);
-	FD_SET(pipe_ends[0], &set);
-	return select(pipe_ends[0] + 1, &set, NULL, NULL, timeout < 0 ? NULL : &limit);
-}
-
-static int wait_in_read(int timeout)
-{
-	struct pollfd poll_fd = {.fd = pipe_ends[0], .events = POLLIN};
-	char byte;
-
-	(void)timeout;
-	return read(pipe_ends[0], &byte, 1) == 1 ? poll(&poll_fd, 1, 0) + 1 : -1;
-}
-
-static int wait_in_futex(int timeout)
-{
-	struct timespec limit = {.tv_nsec = timeout * 1000000l};
-	long result = syscall(SYS_futex, &shared->futex, FUTEX_WAIT, 0, timeout < 0 ? NULL : &limit,
-			      NULL, 0);
-
-	return result < 0 && errno == ETIMEDOUT ? 0 : result == 0 ? 1 : -1;
-}
-
-static int wait_in_nanosleep(int timeout)
-{
-	struct timespec limit = {.tv_nsec = (timeout < 0 ? WAIT_MS : timeout) * 1000000l};
-
-	return nanosleep(&limit, NULL) == 0 ? timeout < 0 : -1;
-}
-
-static int wait_for_signal(int timeout)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	(void)timeout;
-	return sigtimedwait(&set, NULL, NULL) == SIGUSR1 ? 1 : -1;
-}
-
-static int wait_in_semop(int timeout)
-{
-	int set = semget(IPC_PRIVATE, 1, 0600);
-	struct sembuf take = {.sem_op = -1};
-
-	(void)timeout;
-	shared->futex = set << 1; /* of even value: nothing waits for it then */
-	int result = semop(set, &take, 1);
-	semctl(set, 0, IPC_RMID);
-	return result == 0 ? 1 : -1;
-}
-
-/* The first ones have a timeout too. */
-static int (*const waits[])(int) = {wait_in_poll,  wait_in_ppoll,     wait_in_select,
-				    wait_in_futex, wait_in_nanosleep, wait_in_epoll,
-				    wait_in_read,  wait_for_signal,   wait_in_semop};
-#define TIMED 5
-#define WAITS (sizeof waits / sizeof *waits)
-static unsigned chosen;
-static int chosen_timeout;
-
-static void waits_once(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR1);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	shared->ready = 1;
-	double began_s = now_s();
-	errno = 0;
-	int result = waits[chosen](chosen_timeout);
-	shared->errors[0] = errno;
-	shared->seconds[0] = now_s() - began_s;
-	shared->results[0] = result;
-	shared->ready = 2;
-}
-
-static void wake(int pid)
-{
-	if (waits[chosen] == wait_in_futex)
-		syscall(SYS_futex, &shared->futex, FUTEX_WAKE, 1, NULL, NULL, 0);
-	if (waits[chosen] == wait_in_semop)
-		semctl(shared->futex >> 1, 0, SETVAL, 1);
-	CHECK(write(pipe_ends[1], "x", 1) == 1);
-	CHECK(kill(pid, SIGUSR1) == 0);
-}
-
-/* Each call ends as it would have without the captures: by its timeout, not before, or by what it waits for. */
-static void test_waits(void)
-{
-	for (unsigned i = 0; i < WAITS + TIMED; i++) {
-		chosen = i % WAITS;
-		chosen_timeout = i < WAITS ? -1 : WAIT_MS;
-		CHECK(pipe(pipe_ends) == 0);
-		int pid = start(waits_once);
-		while (state_of(pid) == 'R')
-			usleep(1000);
-		for (int round = 0; round < 3; round++) {
-			mematlas_image_destroy(capture(pid, MEMATLAS_IMAGE_STOP));
-			usleep(10000);
-		}
-		if (chosen_timeout < 0)
-			wake(pid);
-		CHECK(waitpid(pid, NULL, 0) == pid);
-		CHECK(shared->ready == 2);
-		if (shared->results[0] != (chosen_timeout < 0)) {
-			fprintf(stderr, "wait %u with timeout %d: result %d, errno %d\n", chosen,
-				chosen_timeout, shared->results[0], shared->errors[0]);
-			exit(1);
-		}
-		CHECK(chosen_timeout < 0 || shared->seconds[0] >= WAIT_MS / 1e3 * 0.98);
-		close(pipe_ends[0]);
-		close(pipe_ends[1]);
-	}
-}
-
 static void stops_itself(void)
 {
 	shared->ready = 1;
@@ -402,6 +126,7 @@ static void stops_itself(void)
 		shared->count++;
 }
 
+/* It need not be stopped: nothing of it runs. */
 static void test_group_stop(void)
 {
 	int pid = start(stops_itself), status;
@@ -409,6 +134,9 @@ static void test_group_stop(void)
 	CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status));
 	struct mematlas_image *image = capture(pid, MEMATLAS_IMAGE_STOP);
 	CHECK(facts_of(image).group_stopped);
+	CHECK(!can_copy_first ||
+	      mematlas_image_capture(pid, MEMATLAS_IMAGE_COPY_FIRST, TIMEOUT_S, 0, &estimate_s,
+				     &(struct mematlas_image *){0}) == -EBUSY);
 	mematlas_image_destroy(image);
 	for (int i = 0; i < 1000 && state_of(pid) != 'T'; i++)
 		usleep(1000);
@@ -435,6 +163,17 @@ static void counts(void)
 	}
 }
 
+/* The tool before may still be letting a thread go: its capture then fails. */
+static void captures_for_ever(int pid, int way)
+{
+	struct mematlas_image *image;
+
+	for (;;) {
+		mematlas_image_capture(pid, way, TIMEOUT_S, 0, &estimate_s, &image);
+		mematlas_image_destroy(image);
+	}
+}
+
 /* Whenever the tool is killed, the program goes on. */
 static void test_killed_tool(int way)
 {
@@ -444,12 +183,7 @@ static void test_killed_tool(int way)
 		int tool = fork();
 		CHECK(tool >= 0);
 		if (!tool)
-			for (;;) {
-				struct mematlas_image *image;
-				if (mematlas_image_capture(pid, way, TIMEOUT_S, &image))
-					_exit(1);
-				mematlas_image_destroy(image);
-			}
+			captures_for_ever(pid, way);
 		usleep((useconds_t)(i * 7919 % 20000));
 		CHECK(kill(tool, SIGKILL) == 0);
 		CHECK(waitpid(tool, NULL, 0) == tool);
@@ -462,6 +196,185 @@ static void test_killed_tool(int way)
 	end(pid);
 }
 
+#define WRITTEN_PAGES 2000ul
+
+/* Page by page in order: whatever moment it is, a prefix of the pages is one ahead. */
+static void writes_in_order(void)
+{
+	char *pages = mmap(NULL, WRITTEN_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	shared->block = (uint64_t *)pages;
+	for (uint64_t turn = 1;; turn++) {
+		for (unsigned long i = 0; i < WRITTEN_PAGES; i++)
+			*(volatile uint64_t *)(pages + i * PAGE) = turn;
+		shared->count = turn;
+		shared->ready = 1;
+		for (volatile int i = 0; i < 1000000; i++)
+			;
+	}
+}
+
+static void test_one_moment(int way)
+{
+	int pid = start(writes_in_order);
+
+	for (int round = 0; round < 10; round++) {
+		struct mematlas_image *image = capture(pid, way);
+		uint64_t first = word_at(image, (uintptr_t)shared->block), before = first;
+		for (unsigned long i = 1; i < WRITTEN_PAGES; i++) {
+			uint64_t word = word_at(image, (uintptr_t)shared->block + i * PAGE);
+			CHECK(word == before || (word == first - 1 && before == first));
+			before = word;
+		}
+		mematlas_image_destroy(image);
+	}
+	end(pid);
+}
+
+static void map_again(char *at, uint64_t mark)
+{
+	munmap(at, 16 * PAGE);
+	CHECK(mmap(at, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == at);
+	*(uint64_t *)at = mark;
+}
+
+/* Maps, unmaps, drops and moves memory, grows its heap, and has the kernel write. */
+static void changes_mappings(void)
+{
+	char *area =
+		mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *other =
+		mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int ends[2];
+
+	CHECK(pipe(ends) == 0);
+	CHECK(mprotect(other, PAGE, PROT_NONE) == 0 &&
+	      mprotect(other + 63 * PAGE, PAGE, PROT_NONE) == 0);
+	shared->block = (uint64_t *)area;
+	shared->other = (uint64_t *)(other + 16 * PAGE);
+	for (uint64_t turn = 1;; turn++) {
+		map_again(area, turn);
+		*shared->other = turn;
+		for (volatile int i = 0; i < 20000; i++)
+			; /* a round may copy the page before it is dropped */
+		madvise(shared->other, 8 * PAGE, MADV_DONTNEED);
+		char *moved = mremap(area + 32 * PAGE, 16 * PAGE, 16 * PAGE,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, area + 48 * PAGE);
+		CHECK(moved == area + 48 * PAGE);
+		map_again(area + 32 * PAGE, turn);
+		if (turn < 2000)
+			CHECK(sbrk(PAGE) != (void *)-1);
+		memset((char *)sbrk(0) - PAGE, 7, PAGE);
+		CHECK(write(ends[1], &turn, sizeof turn) == sizeof turn);
+		CHECK(read(ends[0], area + 24 * PAGE, sizeof turn) == sizeof turn);
+		CHECK(*(uint64_t *)(area + 24 * PAGE) == turn);
+		shared->count = turn;
+		shared->ready = 1;
+	}
+}
+
+static unsigned count_kind(const struct mematlas_image *image, uint32_t kind)
+{
+	unsigned found = 0;
+
+	for (uint64_t i = 0; i < facts_of(image).range_count; i++)
+		found += mematlas_image_ranges(image)[i].kind == kind;
+	return found;
+}
+
+static uint64_t word_or_zero(const struct mematlas_image *image, uint64_t address)
+{
+	return find(image, address) ? word_at(image, address) : 0;
+}
+
+static void test_changes(int way)
+{
+	int pid = start(changes_mappings);
+
+	for (int round = 0; round < 40; round++) {
+		uint64_t before = shared->count;
+		struct mematlas_image *image = capture(pid, way);
+		uint64_t after = shared->count + 1, area = (uintptr_t)shared->block;
+		uint64_t first = word_or_zero(image, area);
+		uint64_t last = word_or_zero(image, area + 32 * PAGE);
+		uint64_t moved = word_or_zero(image, area + 48 * PAGE);
+		CHECK(first == 0 || (first >= before && first <= after));
+		CHECK(last == 0 || (last + 1 >= before && last <= after));
+		uint64_t dropped = word_or_zero(image, (uintptr_t)shared->other);
+		CHECK(dropped == 0 || first == 0 || dropped == first);
+		CHECK(count_kind(image, MEMATLAS_HEAP_BRK) == 1);
+		CHECK(moved == 0 || (moved + 2 >= before && moved <= after));
+		mematlas_image_destroy(image);
+	}
+	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
+	end(pid);
+}
+
+static unsigned count_lines(int pid, const char *file, const char *word)
+{
+	char path[64], line[512];
+	unsigned found = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+	FILE *stream = fopen(path, "r");
+	CHECK(stream);
+	while (fgets(line, sizeof line, stream))
+		found += strstr(line, word) != NULL;
+	fclose(stream);
+	return found;
+}
+
+/* No descriptor, no mapping, no protection, no other mask or register is left. */
+static void test_nothing_left(void)
+{
+	int pid = start(holds_memory);
+	char path[64];
+
+	while (state_of(pid) != 'S')
+		usleep(1000);
+	unsigned mappings = count_lines(pid, "maps", "-");
+	for (int i = 0; i < 5; i++)
+		mematlas_image_destroy(capture(pid, MEMATLAS_IMAGE_COPY_FIRST));
+	CHECK(count_lines(pid, "smaps", " uw") == 0);
+	CHECK(count_lines(pid, "maps", "-") == mappings);
+	CHECK(count_lines(pid, "status", "SigBlk:\t0000000000000000") == 1);
+	for (int number = 0; number < 64; number++) {
+		char to[64] = "";
+		snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, number);
+		CHECK(readlink(path, to, sizeof to - 1) < 0 || !strstr(to, "userfaultfd"));
+	}
+	end(pid);
+}
+
+/* While memory is protected, the tool dies: the kernel ends the protection. */
+static void test_killed_while_protected(void)
+{
+	int pid = start(writes_in_order), seen = 0;
+
+	for (int i = 0; i < 200 && seen < 3; i++) {
+		int tool = fork();
+		CHECK(tool >= 0);
+		if (!tool)
+			captures_for_ever(pid, MEMATLAS_IMAGE_COPY_FIRST);
+		usleep(5000 + (useconds_t)(i * 7919 % 10000));
+		CHECK(kill(tool, SIGSTOP) == 0);
+		seen += count_lines(pid, "smaps", " uw") > 0;
+		CHECK(kill(tool, SIGKILL) == 0);
+		CHECK(waitpid(tool, NULL, 0) == tool);
+		for (int wait = 0; wait < 5000 && count_lines(pid, "smaps", " uw"); wait++)
+			usleep(1000);
+		CHECK(count_lines(pid, "smaps", " uw") == 0);
+		uint64_t before = shared->count;
+		for (int wait = 0; wait < 5000 && shared->count == before; wait++)
+			usleep(1000);
+		CHECK(shared->count > before);
+	}
+	CHECK(seen == 3);
+	end(pid);
+}
+
 static void test_no_process(void)
 {
 	struct mematlas_image *image;
@@ -470,22 +383,30 @@ static void test_no_process(void)
 	if (!pid)
 		_exit(0);
 	CHECK(waitpid(pid, NULL, 0) == pid);
-	CHECK(mematlas_image_capture(pid, MEMATLAS_IMAGE_STOP, TIMEOUT_S, &image) == -ESRCH);
+	CHECK(mematlas_image_capture(pid, MEMATLAS_IMAGE_STOP, TIMEOUT_S, 0, &estimate_s, &image) ==
+	      -ESRCH);
 	CHECK(!image);
 }
 
 int main(void)
 {
-	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
-	CHECK(shared != MAP_FAILED);
+	map_shared();
 	test_no_process();
+	find_abilities();
 	test_content();
 	test_threads();
-	test_threads_that_come_and_go();
-	test_waits();
 	test_group_stop();
-	test_killed_tool(MEMATLAS_IMAGE_STOP);
+	for (int way = MEMATLAS_IMAGE_STOP; way <= MEMATLAS_IMAGE_COPY_FIRST - !can_copy_first;
+	     way++) {
+		test_threads_that_come_and_go(way);
+		test_one_moment(way);
+		test_changes(way);
+		test_killed_tool(way);
+	}
+	if (can_copy_first) {
+		test_nothing_left();
+		test_killed_while_protected();
+	}
 	puts("fine");
 	return 0;
 }

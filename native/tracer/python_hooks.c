@@ -1,8 +1,13 @@
 /* Wraps CPython's allocators (PyMem_SetAllocator) and unwraps them. */
 #include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "python.h"
 #include "python_wrappers.h"
+#include "syscall.h"
+
+#define LAYERS 4 /* of allocators above each other that are followed */
 
 static void (*get_allocator)(enum domain, struct allocator *);
 static void (*set_allocator)(enum domain, struct allocator *);
@@ -16,12 +21,84 @@ static bool is_plain_malloc(const struct allocator *allocator)
 	return allocator->malloc == raw.malloc;
 }
 
+static bool read_words(const void *from, void *to, size_t size)
+{
+	struct iovec local = {.iov_base = to, .iov_len = size};
+	struct iovec remote = {.iov_base = (void *)(uintptr_t)from, .iov_len = size};
+
+	return from && trace_syscall(SYS_process_vm_readv, getpid(), &local, 1L, &remote, 1L, 0L) ==
+			       (long)size;
+}
+
+static bool is_ours(enum domain domain, const struct allocator *allocator)
+{
+	(void)domain;
+	return trace_python_is_wrapper(allocator);
+}
+
+/* The allocator that was found when the domain was first wrapped. */
+static bool is_replaced(enum domain domain, const struct allocator *allocator)
+{
+	return allocator->malloc == trace_python_wrapped.domains[domain].malloc;
+}
+
+/* An allocator that calls another keeps its table where its context points: tracemalloc at the start, the
+ * debug allocator behind one word. */
+static bool rests_on(enum domain domain, const struct allocator *top, unsigned layers,
+		     bool (*is_wanted)(enum domain, const struct allocator *))
+{
+	struct allocator below;
+	const char *context = top->context;
+
+	if (is_wanted(domain, top))
+		return true;
+	for (size_t word = 0; layers > 1 && word <= sizeof(void *); word += sizeof(void *))
+		if (context && read_words(context + word, &below, sizeof below) &&
+		    rests_on(domain, &below, layers - 1, is_wanted))
+			return true;
+	return false;
+}
+
+/* By domain: the function of an allocator that is known to call ours. */
+static _Atomic(uintptr_t) above_ours[3];
+
+static bool calls_ours(enum domain domain, const struct allocator *now)
+{
+	uintptr_t function = (uintptr_t)now->malloc;
+
+	if (trace_python_is_wrapper(now))
+		return true;
+	if (atomic_load_explicit(&above_ours[domain], memory_order_relaxed) == function)
+		return true;
+	if (!rests_on(domain, now, LAYERS, is_ours))
+		return false;
+	atomic_store_explicit(&above_ours[domain], function, memory_order_relaxed);
+	return true;
+}
+
+/* From 3.13 on, the name of CPython's own allocators; NULL while another one is set. */
+static const char *current_name(void)
+{
+	const char *(*current)(void) = NULL;
+
+	if (trace_python.version >= 0x030d0000)
+		current = (const char *(*)(void))trace_python_symbol(
+			"_PyMem_GetCurrentAllocatorName");
+	return current ? current() : NULL;
+}
+
+/* The program may have set an allocator of its own that calls ours, such as tracemalloc's. Wrapped again, the
+ * two would call each other without end. So a domain that was wrapped before is wrapped again only if the
+ * interpreter's own allocator is back. */
 static bool is_unwrapped(enum domain domain)
 {
 	struct allocator now;
 
 	get_allocator(domain, &now);
-	return !trace_python_is_wrapper(&now) && !is_plain_malloc(&now);
+	if (is_plain_malloc(&now) || calls_ours(domain, &now))
+		return false;
+	return !trace_python_wrapped.domains[domain].malloc || current_name() ||
+	       rests_on(domain, &now, LAYERS, is_replaced);
 }
 
 /* Frees of code objects before this call were not seen. */
@@ -50,12 +127,8 @@ static void wrap_domain(enum domain domain, enum trace_python_real kind)
 static enum trace_python_real real_kind(void)
 {
 	static enum trace_python_real kind;
-	const char *(*current)(void) = NULL;
+	const char *name = current_name();
 
-	if (trace_python.version >= 0x030d0000)
-		current = (const char *(*)(void))trace_python_symbol(
-			"_PyMem_GetCurrentAllocatorName");
-	const char *name = current ? current() : NULL;
 	if (name)
 		kind = strncmp(name, "mimalloc", 8) == 0 ? MIMALLOC : PYMALLOC;
 	else if (trace_python.free_threaded)
@@ -70,7 +143,7 @@ static void wrap_raw(void)
 	struct allocator now;
 
 	get_allocator(DOMAIN_RAW, &now);
-	if (trace_python.version < 0x030f0000 || trace_python_is_wrapper(&now))
+	if (trace_python.version < 0x030f0000 || calls_ours(DOMAIN_RAW, &now))
 		return;
 	trace_python.unlocked = true;
 	trace_python_wrapped.domains[DOMAIN_RAW] = now;
@@ -104,8 +177,9 @@ static void wrap_arenas(void)
 		return;
 	get(&now);
 	struct arena_allocator ours = trace_python_arena_wrapper();
-	if (now.alloc == ours.alloc)
-		return;
+	bool first = !trace_python_wrapped.arena.alloc;
+	if (now.alloc == ours.alloc || (!first && now.alloc != trace_python_wrapped.arena.alloc))
+		return; /* wrapped, or the program has set one since, which may call ours */
 	trace_python_wrapped.arena = now;
 	set(&ours);
 }

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mematlas._core.alloc.arena import ArenaHandle, ArenaStats
     from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS
     from mematlas._core.alloc.arrays import ArrayHandler, ArrayStats, swap_handler
-    from mematlas._core.alloc.linking import compile_flags
+    from mematlas._core.alloc.linking import compile_flags, pkgconfig_folder
     from mematlas._core.alloc.pool import PoolHandle, PoolStats
     from mematlas._core.attach.code import ProcessCode
     from mematlas._core.attach.thread import Place, StoppedThread, Verdict
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         CaptureWay,
         CopiedRange,
         CopiedThread,
+        PauseTooLongError,
         Survey,
         capture_process,
         read_process,
@@ -148,6 +149,7 @@ __all__ = [
     "LeftKind",
     "MapsColumns",
     "Origin",
+    "PauseTooLongError",
     "PerfFlag",
     "Place",
     "PoolHandle",
@@ -194,6 +196,7 @@ __all__ = [
     "open_exec_records",
     "open_perf_counter",
     "open_perf_sampler",
+    "pkgconfig_folder",
     "policy",
     "protect_memory",
     "read_charged_frames",
@@ -226,7 +229,7 @@ __all__ = [
 _MODULES = {
     "alloc.arena": "ArenaHandle ArenaStats",
     "alloc.arrays": "ARRAY_STEPS ArrayHandler ArrayStats swap_handler",
-    "alloc.linking": "compile_flags",
+    "alloc.linking": "compile_flags pkgconfig_folder",
     "alloc.pool": "PoolHandle PoolStats",
     "attach.code": "ProcessCode",
     "attach.thread": "Place StoppedThread Verdict",
@@ -248,7 +251,8 @@ _MODULES = {
     "proc.page_cache": "cachestat mincore_file",
     "proc.pages": "join_frames read_pagemap scan_pagemap",
     "snapshot.image": (
-        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread Survey capture_process "
+        "GENERAL_REGISTERS Capture CaptureWay CopiedRange CopiedThread PauseTooLongError Survey "
+        "capture_process "
         "read_process survey_process"
     ),
     "syscalls.heap": "read_heap trim_heap",

@@ -391,6 +391,13 @@ def open(  # noqa: A001 - mematlas.open, as in gzip.open
 open.__module__ = "mematlas"
 
 
+def recording_of(path: str, data: model.RecordingData) -> Recording:
+    """Return the recording of data that were read before."""
+    found = Recording.__new__(Recording)
+    found.path, found._data = path, data  # noqa: SLF001 - a function of the same module
+    return found
+
+
 def load(
     path: str | os.PathLike[str], *, skip: Iterable[str] = (), keep: Iterable[str] = ()
 ) -> model.RecordingData:

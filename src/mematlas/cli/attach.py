@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import duration, positive
+from mematlas.cli.listening import add_listening, check_listening, options_of, served
 from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
 from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 from mematlas.present.printable import clean
@@ -53,20 +54,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show the report in the terminal while tracing; leaving it detaches",
     )
+    add_listening(parser, "--serve", default=None)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Attach, record, detach, and print a summary."""
-    from mematlas.cli.run import finish, print_summary
-    from mematlas.report.analyse.owner_patterns import patterns
-    from mematlas.tracing.attach import StopSignals
-
     if sum(each is not None for each in (arguments.pid, arguments.tree, arguments.cgroup)) != 1:
         raise UsageError("name one of PID, --tree PID and --cgroup PATH")
     if os.getpid() in {arguments.pid, arguments.tree}:
         raise UsageError("mematlas cannot attach to itself; use mematlas.trace() in your program")
-    settings = settings_of(arguments, fault_period=0)
+    check_listening(arguments)
     path = arguments.output or _default_path(arguments)
+    if arguments.serve is None:
+        return _run(arguments, path)
+    with served(path, options_of(arguments)):
+        return _run(arguments, path)
+
+
+def _run(arguments: argparse.Namespace, path: str) -> int:
+    from mematlas.cli.run import finish, print_summary
+    from mematlas.report.analyse.owner_patterns import patterns
+    from mematlas.tracing.attach import StopSignals
+
+    settings = settings_of(arguments, fault_period=0)
     asked = patterns()  # an error in the user's file is told before a process is touched
     if arguments.follow:
         return _attach_and_follow(arguments, settings, path)

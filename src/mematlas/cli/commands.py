@@ -36,6 +36,7 @@ COMMANDS: tuple[Command, ...] = (
         ("diff", "compare two recordings"),
         ("merge", "merge recordings into one"),
         ("export", "convert a recording for another tool"),
+        ("serve", "serve a recording over HTTP while it grows"),
     ),
     *_rows(
         "observe processes and the machine",

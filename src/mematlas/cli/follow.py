@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas.api.growing import GrowingRecording
 from mematlas.errors import MematlasError, UsageError
 from mematlas.tracing.child import inherited_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.frames import FrameCache
     from mematlas.recording.model import RecordingData
 
 _TAIL = 64 << 10
@@ -37,10 +37,8 @@ class FollowedRun:
         self, arguments: Sequence[str], path: str, folder: Path, *, attached: bool = False
     ) -> None:
         """Start the process. `attached`: it traces a program that must not be interrupted."""
-        from mematlas.report.analyse.owner_patterns import patterns
-
-        self._patterns = patterns()  # an error in the user's file is told before a program starts
-        self._path, self._attached = path, attached
+        self._growing = GrowingRecording(path)
+        self._attached = attached
         self._program: int | None = None
         self._interrupted = False
         self._files = [folder / "out", folder / "err"]
@@ -53,27 +51,19 @@ class FollowedRun:
                 stderr=err,
                 env=inherited_environment(),
             )
-        self._names: FrameCache | None = None
 
     def read(self) -> RecordingData | None:
         """Read what is recorded so far, and resolve new symbols; None before the first chunk."""
-        from mematlas.recording import read
-        from mematlas.recording.frames import FrameCache
-        from mematlas.report.analyse.wrappers import mark_wrappers
-
-        if not Path(self._path).exists() or Path(self._path).stat().st_size == 0:
-            return None
         try:
-            recording = read(self._path)
+            recording = self._growing.read()
         except MematlasError:
             if self.running:  # its first chunk is being written
                 return None
             raise
+        if recording is None:
+            return None
         if self.running:  # unfinished, not cut short
             recording.complete = True
-        self._names = self._names or FrameCache()
-        self._names.add_frames(recording)
-        mark_wrappers(recording, self._patterns)
         if self._program is None and recording.processes:
             self._program = recording.processes[0].pid
             if self._interrupted:

@@ -10,6 +10,7 @@ from importlib import util
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
+from mematlas.cli.listening import add_listening, check_listening, options_of, served
 from mematlas.cli.missing_packages import NEEDS_NUMPY
 from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
 from mematlas.errors import MematlasError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mematlas.report.analyse.owner_patterns import Patterns
     from mematlas.tracing import TraceSettings
 
-EXAMPLES = ("run -- python app.py", "run --exact -o build.atlas -- make -j8")
+EXAMPLES = ("run --exact -o build.atlas -- make -j8", "run --serve :9464 -- gunicorn app:app")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show the report in the terminal while the program runs, and its output afterwards",
     )
+    add_listening(parser, "--serve", default=None)
     parser.add_argument("command", nargs="...", metavar="COMMAND", help="program and its arguments")
 
 
@@ -55,9 +57,23 @@ def _fault_period(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trace the command, print a summary, and return the exit status of the command."""
+    check_listening(arguments)
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if arguments.serve is None:
+        return _run(arguments, command)
+    check_program(find_program(command))
+    arguments.output = arguments.output or _default_path(command)
+    with served(arguments.output, options_of(arguments)):
+        return _run(arguments, command)
+
+
+def _default_path(command: list[str]) -> str:
+    return f"mematlas-{os.path.basename(command[0])}.{os.getpid()}.atlas"  # noqa: PTH119
+
+
+def _run(arguments: argparse.Namespace, command: list[str]) -> int:
     from mematlas.report.analyse.owner_patterns import patterns
 
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     settings = settings_of(arguments, arguments.faults)
     if arguments.follow:
         return _run_and_follow(arguments.output, settings, command)
@@ -110,8 +126,7 @@ def _run_and_follow(output: str | None, settings: TraceSettings, command: list[s
 
     check_terminal()
     check_program(find_program(command))
-    name = os.path.basename(command[0])  # noqa: PTH119
-    path = output or f"mematlas-{name}.{os.getpid()}.atlas"
+    path = output or _default_path(command)
     faults = ["--faults", str(settings.fault_period or "off")]
     return follow(["run", *to_options(settings, path), *faults, "--", *command], path)
 

@@ -1,7 +1,7 @@
 """Print the JSON Schema of what a command prints with --json.
 
-A schema has a number. What a schema promises stays as it is until the number changes: fields may be added, none is removed
-or gets another meaning.
+The number in the name of a schema changes when a field is removed or gets another meaning. Fields may be added without:
+readers ignore those that they do not know.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "name",
         nargs="?",
         metavar="NAME",
-        help="a command, or tree, packages and window of `report` (default: list the schemas)",
+        help="a command, such as ps or tune-show, or tree, packages and window of `report` (default: list the schemas)",
     )
 
 
@@ -33,9 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     names = schema_names()
     if arguments.name is None:
         for name in names:
-            print(f"{name:<10} {schema(name)['title']}")
+            print(f"{name:<14} {schema(name)['title']}")
         return 0
     if arguments.name not in names:
-        raise UsageError(f"{arguments.name!r} has no schema; choose of {', '.join(names)}")
+        parts = [each for each in names if each.startswith(f"{arguments.name}-")]
+        raise UsageError(f"{arguments.name!r} has no schema; choose of {', '.join(parts or names)}")
     print(json.dumps(schema(arguments.name), indent=2))
     return 0

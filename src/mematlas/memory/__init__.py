@@ -5,7 +5,7 @@ Everything here acts on this process alone.
 
 from types import FunctionType
 
-from mematlas._core import ArenaStats, ArrayStats, PoolStats, compile_flags
+from mematlas._core import ArenaStats, ArrayStats, PoolStats, compile_flags, pkgconfig_folder
 from mematlas.linux.hugepages import PageKind, PageName
 from mematlas.memory.advice import AdviceName, advise, collapse
 from mematlas.memory.aligned import PaddedCounters, aligned_empty
@@ -53,6 +53,7 @@ __all__ = [
     "move_pages",
     "munlockall",
     "numpy",
+    "pkgconfig_folder",
     "placement_of",
     "trim",
     "where",

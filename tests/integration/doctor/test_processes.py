@@ -15,10 +15,10 @@ import pytest
 
 import synthetic_recording
 from applied_fixes import applies, rss
+from json_schemas import schema
 from machine_state import as_nobody
 from mematlas.cli import main
 from mematlas.doctor import read
-from mematlas.present.json_schema import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from mematlas.memory import compile_flags
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PROGRAM = """
 #include <mematlas.h>
@@ -66,6 +65,31 @@ def test_programs_link(compiler: str, suffix: str, tmp_path: Path) -> None:
     source.write_text(PROGRAM)
     flags = ["-Wall", "-Wextra", "-Werror", *compile_flags()]
     subprocess.run([compiler, source, "-o", program, *flags], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 0 1 1 0 0\n"
+
+
+def test_pkg_config_knows_the_flags(tmp_path: Path) -> None:
+    """The mematlas.pc of the build, moved with its package as a wheel is, links the same program."""
+    if not shutil.which("gcc") or not shutil.which("pkg-config"):
+        pytest.skip("no gcc or no pkg-config")
+    include, library, *_ = (flag.removeprefix("-I") for flag in compile_flags())
+    package = tmp_path / "a folder" / "mematlas"
+    shutil.copytree(include, package / "include")
+    shutil.copy(library, package)
+    built = Path(library).parent / "mematlas.pc"
+    (package / "pkgconfig").mkdir()
+    shutil.copy(built, package / "pkgconfig")
+    flags = subprocess.run(
+        ["pkg-config", "--cflags", "--libs", "mematlas"],
+        env={**os.environ, "PKG_CONFIG_PATH": str(package / "pkgconfig")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    source, program = tmp_path / "program.c", tmp_path / "program"
+    source.write_text(PROGRAM)
+    subprocess.run(["gcc", source, "-o", program, *shlex.split(flags)], check=True)
     done = subprocess.run([program], capture_output=True, text=True, check=True)
     assert done.stdout == "0 0 1 1 0 0\n"
 

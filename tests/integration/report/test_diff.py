@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from mematlas.present.json_schema import schema
+from json_schemas import schema
 from mematlas.recording import read
 from mematlas.report.analyse.diff import compare
 
@@ -176,3 +176,33 @@ def test_lines_within_what_an_account_missed_are_not_certain(pair: tuple[Path, P
     assert certain > 0
     assert sum(each.certain for each in found.lines) == 0
     assert any("lines count as changed only beyond twice of that" in each for each in found.notes)
+
+
+FORKS = """
+import os
+kept = [bytearray(10000) for _ in range(2000)]
+pids = []
+for _ in range(2):
+    pid = os.fork()
+    if not pid:
+        own = bytearray(4 << 20)
+        own[::4096] = b"x" * 1024
+        os._exit(0)
+    pids.append(pid)
+for pid in pids:
+    os.waitpid(pid, 0)
+"""
+
+
+def test_the_flame_graph_of_forks_adds_up_to_the_lines(tmp_path: Path) -> None:
+    """Pages that forks inherited count once in the stacks of the page too, as in the lines."""
+    (tmp_path / "forks.py").write_text(FORKS)
+    path = tmp_path / "a.atlas"
+    traced = [sys.executable, "-I", "-S", str(tmp_path / "forks.py")]
+    command = [sys.executable, "-m", "mematlas", "run", "--exact", "-o", str(path), "--", *traced]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    recording = read(path)
+    found = compare(recording, read(path))
+    inherited = sum(each.resident_bytes for each in found.reports[0].stacks)
+    assert inherited == found.total.before - found.rest.before
+    assert inherited < 20_000_000 + 3 * (8 << 20)  # 20 MB once, 4 MiB of each fork, and Python

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from mematlas.present.json_schema import schema
+from json_schemas import schema
 from mematlas.recording import read
 from mematlas.report.analyse.spans import make_spans
 from mematlas.report.analyse.window import make_window

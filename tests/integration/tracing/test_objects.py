@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from interpreters import interpreters
-from mematlas.present.json_schema import schema
+from json_schemas import schema
 from traced_runs import MEMATLAS, PROGRAMS, Traced, ask, trace
 
 if TYPE_CHECKING:

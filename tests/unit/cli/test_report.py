@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 import synthetic_recording
+from json_schemas import schema
 from mematlas.cli import main
-from mematlas.present.json_schema import schema
 from mematlas.report.export.csv import _cell
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from mematlas.present.json_schema import schema
+from json_schemas import schema
 from mematlas.recording.model import Frame
 from mematlas.report.analyse.call_tree import make_call_tree
 from mematlas.report.analyse.lines import lines

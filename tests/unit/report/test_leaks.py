@@ -12,8 +12,8 @@ import pytest
 
 import reports
 import synthetic_recording
+from json_schemas import schema
 from mematlas.cli import main
-from mematlas.present.json_schema import schema
 from mematlas.recording import Writer, read
 from mematlas.recording.model import AGE_MATRIX_DTYPE, ALIVE, AgeMatrix, Frame, Sampling
 from mematlas.report import leaks as words

@@ -52,10 +52,9 @@ def test_a_schema_allows_every_kind_that_occurs(name: str, expected: list[set[st
     assert found == set(map(frozenset, expected))
 
 
-def test_no_other_schema_has_kinds_of_memory() -> None:
-    """An enum of kinds in any other schema would have to be held against the model as well."""
-    for path in files("mematlas.present").joinpath("schemas").iterdir():
-        if path.name.partition("-")[0] in {"leaks", "window", "report"}:
-            continue
-        for enum in kinds(json.loads(path.read_text("utf-8"))):
-            assert not enum & (STACKS | PARTS), path.name
+@pytest.mark.parametrize("name", ["diff", "doctor", "export", "packages", "tree"])
+def test_no_other_schema_of_reports_has_kinds_of_memory(name: str) -> None:
+    """An enum of kinds in another schema written by hand would have to be held against the model as well."""
+    path = files("mematlas.present").joinpath("schemas", f"{name}-1.json")
+    for enum in kinds(json.loads(path.read_text("utf-8"))):
+        assert not enum & (STACKS | PARTS)

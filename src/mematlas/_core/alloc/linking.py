@@ -1,4 +1,4 @@
-"""Compiler flags for C programs that link libmematlas.a."""
+"""Compiler flags for C programs that link libmematlas.a, and where pkg-config finds them."""
 
 from __future__ import annotations
 
@@ -28,3 +28,19 @@ def compile_flags() -> list[str]:
             return [f"-I{folder}", str(library), "-pthread", "-lm"]
     message = f"this installation has no C interface: {library} or its header is missing"
     raise MematlasError(message)
+
+
+def pkgconfig_folder() -> Path:
+    """Return the folder with mematlas.pc, for PKG_CONFIG_PATH.
+
+    MematlasError if mematlas runs from a source tree, which has no such file: compile_flags() works there.
+
+    >>> from mematlas.memory import pkgconfig_folder
+    >>> pkgconfig_folder().name  # doctest: +SKIP
+    'pkgconfig'
+    """
+    folder = Path(_native.__file__).parent / "pkgconfig"
+    if not (folder / "mematlas.pc").exists():
+        message = f"{folder} has no mematlas.pc; use mematlas.memory.compile_flags()"
+        raise MematlasError(message)
+    return folder

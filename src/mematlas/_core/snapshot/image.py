@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,8 @@ class CaptureWay(IntEnum):
     """How the program is treated: enum mematlas_image_way."""
 
     STOP = 0
-    NO_STOP = 1
+    COPY_FIRST = 1
+    NO_STOP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Capture:
     pause_s: float
     seconds: float
     copied_bytes: int  # during the pause
+    first_bytes: int  # before it
     unreadable_pages: int
     group_stopped: bool
 
@@ -87,15 +90,37 @@ def survey_process(pid: int) -> Survey:
     return Survey(out.small_bytes, out.huge_bytes, out.swapped_bytes, out.threads)
 
 
-def capture_process(pid: int, way: CaptureWay, *, timeout_s: float) -> Capture:
+class PauseTooLongError(Exception):
+    """The pause would be longer than allowed. The process was not stopped."""
+
+    def __init__(self, seconds: float) -> None:
+        """Keep the expected pause."""
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+def capture_process(
+    pid: int, way: CaptureWay, *, timeout_s: float, limit_s: float | None = None
+) -> Capture:
     """Copy the private memory of a process.
 
+    Args:
+        pid: the process.
+        way: how it is treated.
+        timeout_s: for a thread to stop.
+        limit_s: the longest pause allowed, by an estimate. None: any.
+
     Raises:
+        PauseTooLongError: more than `limit_s`.
         OSError: ESRCH, the process is gone; EPERM, ptrace is refused; ETIME, a thread did not stop in
-            `timeout_s`; ENOMEM.
+            `timeout_s`; ENOMEM. With COPY_FIRST any other says that the way is closed for this process.
     """
     out = ffi.new("struct mematlas_image **")
-    check(lib.mematlas_image_capture(pid, way, timeout_s, out))
+    estimate = ffi.new("double *")
+    result = lib.mematlas_image_capture(pid, way, timeout_s, limit_s or 0, estimate, out)
+    if result == -errno.EOVERFLOW:
+        raise PauseTooLongError(estimate[0])
+    check(result)
     image = ffi.gc(out[0], lib.mematlas_image_destroy)
     facts = ffi.new("struct mematlas_image_facts *")
     lib.mematlas_image_facts(image, facts)
@@ -107,6 +132,7 @@ def capture_process(pid: int, way: CaptureWay, *, timeout_s: float) -> Capture:
         pause_s=facts.pause_s,
         seconds=facts.copied_s,
         copied_bytes=facts.copied_bytes,
+        first_bytes=facts.first_bytes,
         unreadable_pages=facts.unreadable_pages,
         group_stopped=bool(facts.group_stopped),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mematlas.heap.model.answers import Holder
+from mematlas.heap.model.answers import Holder, HolderKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +85,7 @@ def _group(tree: _Tree, node: int, depth: int) -> Holder:
 
     heap = tree.heap
     group = heap.group_of(node)
+    kind: HolderKind
     if node == heap.lost_node or group is None:
         name, kind = "nothing (lost)", "lost"
     else:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
+HolderKind: TypeAlias = Literal["block", "root", "weak root", "lost", "shared"]
+"""Blocks, a group of roots, one of weak roots, what nothing holds, and what several rows hold together."""
 PATH_MARK = " \u203a "
 """Between the names of a path, from the root on."""
 TIMES = "\u00d7"
@@ -31,7 +34,7 @@ class Holder:
     retained: int
     retained_resident: int
     retained_count: int
-    kind: str = "block"  # "block", "root", "weak root", "lost", "shared"
+    kind: HolderKind = "block"
     address: int | None = None  # of the block, where it is one
     held: tuple[Holder, ...] = ()
     rest: int = 0  # retained bytes below that `held` does not list

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas import _core
@@ -14,9 +15,11 @@ from mematlas.errors import AccessError, MematlasError, TargetError, Unsupported
 from mematlas.heap.model.image import REGISTERS_START, Image, Range, RangeKind, Thread
 from mematlas.heap.read.file_memory import fill_unwritten, find_code, read_code
 from mematlas.linux import smaps
+from mematlas.linux.machine import parse_meminfo
 from mematlas.linux.process import open_process
 from mematlas.linux.program import read_libraries, read_program
 from mematlas.linux.status import read_status
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from mematlas._core import Capture, CopiedThread
@@ -25,28 +28,80 @@ if TYPE_CHECKING:
     from mematlas.linux.program import Program
 
 _TIMEOUT_S = 5.0  # for a thread to stop
+_STOP_S = 0.5  # the longest pause by default
+_SPARE_BYTES = 128 << 20  # to be left for other programs
 _RED_ZONE = 128
 
 
-def capture(pid: int) -> Image:
+def capture(pid: int, *, stop_s: float | None = None, no_stop: bool = False) -> Image:
     """Copy the private memory, threads and mappings of a running process.
+
+    The way with the shortest pause is taken: the memory is copied while the process runs, which is then
+    stopped for what it wrote meanwhile. Where that is not possible, it is stopped while all is read.
+
+    Args:
+        pid: the process.
+        stop_s: the longest pause allowed; None: half a second.
+        no_stop: do not stop the process: the pages of the image are of different moments.
 
     Raises:
         TargetError: there is no such process, it ended, or it has no memory.
         AccessError: the kernel refuses.
-        MematlasError: a thread did not stop, or there is not enough memory for the copy.
+        MematlasError: the pause would be too long, a thread did not stop, or there is not enough memory for
+            the copy.
     """
     with open_process(pid) as process:
         status = read_status(process)
         if not status.has_memory:
             raise TargetError(f"process {pid} has no memory: a zombie or a kernel thread")
-        _check_tracer(pid, int(status.lines.get("TracerPid", "0")))
+        if not no_stop:
+            _check_tracer(pid, int(status.lines.get("TracerPid", "0")))
         try:
+            _check_room(pid, _core.survey_process(pid).bytes)
             moment = time.time()
-            copied = _core.capture_process(pid, CaptureWay.STOP, timeout_s=_TIMEOUT_S)
+            copied, way = _copy(pid, stop_s or _STOP_S, no_stop=no_stop)
         except OSError as error:
             raise _refusal(process, error) from None
-        return _build(process, copied, "stop", moment, status.lines.get("Name", ""))
+        except _core.PauseTooLongError as error:
+            raise _too_long(pid, error.seconds) from None
+        return _build(process, copied, way, moment, status.lines.get("Name", ""))
+
+
+def _copy(pid: int, stop_s: float, *, no_stop: bool) -> tuple[Capture, str]:
+    """Copy a process by the first way that it allows, and return the copy and the way's name."""
+    if no_stop:
+        return _core.capture_process(pid, CaptureWay.NO_STOP, timeout_s=_TIMEOUT_S), "no-stop"
+    try:
+        copied = _core.capture_process(
+            pid, CaptureWay.COPY_FIRST, timeout_s=_TIMEOUT_S, limit_s=stop_s
+        )
+    except OSError as error:
+        if error.errno in {errno.ESRCH, errno.ENOMEM, errno.ETIME}:
+            raise
+    else:
+        return copied, "copy-first"
+    return (
+        _core.capture_process(pid, CaptureWay.STOP, timeout_s=_TIMEOUT_S, limit_s=stop_s),
+        "stop",
+    )
+
+
+def _check_room(pid: int, size: int) -> None:
+    """Raise MematlasError if a copy of `size` bytes would leave other programs too little memory."""
+    free = parse_meminfo(Path("/proc/meminfo").read_text()).get("MemAvailable")
+    if free is not None and size + _SPARE_BYTES > free:
+        raise MematlasError(
+            f"process {pid}: a copy takes {format_bytes(size)}, and {format_bytes(free)} of memory are"
+            " available; free some, or write a core file and read that"
+        )
+
+
+def _too_long(pid: int, seconds: float) -> MematlasError:
+    wanted = max(-(-seconds * 1.5 * 1000 // 100) * 100, 100)
+    return MematlasError(
+        f"process {pid} would be stopped for about {seconds * 1000:.0f} ms; allow that with"
+        f" --stop {wanted:.0f}, or copy it while it runs with --no-stop"
+    )
 
 
 def _check_tracer(pid: int, tracer: int) -> None:
@@ -97,7 +152,7 @@ def _build(process: ProcessDirectory, copied: Capture, way: str, moment: float, 
         pid=process.pid,
         way=way,
         moment=moment,
-        pause_s=copied.pause_s,
+        pause_s=None if way == "no-stop" else copied.pause_s,
         page_size=PAGE,
         name=name,
         notes=tuple(notes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +98,10 @@ def compare(
         at=at,
         moments=(there[0], there[1]),
         unlike=unlike,
-        reports=(reports[0], reports[1]),
+        reports=(
+            _with_metric(reports[0], tables[0], by, values[0]),
+            _with_metric(reports[1], tables[1], by, values[1]),
+        ),
         ignore_lines=ignore_lines,
         same=matcher.shown,
         commands=(" ".join(before.command), " ".join(after.command)),
@@ -288,6 +292,13 @@ def _values(
             rows = table.process == each.process
             found[rows] -= np.rint(shared[rows] * (less / shared_bytes(each))).astype(np.int64)
     return found
+
+
+def _with_metric(report: Report, table: StackTable, by: str, values: Numbers) -> Report:
+    """Return a report whose stacks have these values of a metric, so that a flame graph adds up to the lines."""
+    columns = table.columns.with_more({f"{by}_bytes": values})
+    stacks = StackTable(table.process, table.stack, table.kind, columns, table.paths)
+    return replace(report, stacks=stacks)
 
 
 def _totals(

@@ -12,7 +12,7 @@ from mematlas.report.analyse.account import exit_of
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,6 +46,26 @@ def export_table(recording: RecordingData, report: Report) -> StackTable:
     extra["lifetime_us"] = np.maximum(extra["lifetime_us"], freed_us)
     return StackTable(
         table.process, table.stack, table.kind, table.columns.with_more(extra), table.paths
+    )
+
+
+def subtract(table: StackTable, before: StackTable, names: Sequence[str]) -> StackTable:
+    """Return a table of what changed in some columns since an earlier reading of the same recording.
+
+    Stacks have the same numbers in both. Live figures may be negative.
+    """
+    changed = {name: table.columns[name].copy() for name in names}
+    for process in before.processes():
+        rows = np.flatnonzero(table.process == process)
+        old = np.flatnonzero(before.process == process)
+        keys, known = table.keys(rows), before.keys(old)
+        order = np.argsort(known)
+        at = np.minimum(np.searchsorted(known, keys, sorter=order), max(0, len(order) - 1))
+        same = known[order[at]] == keys if len(order) else np.zeros(len(keys), bool)
+        for name, column in changed.items():
+            column[rows[same]] -= before.columns[name][old[order[at[same]]]]
+    return StackTable(
+        table.process, table.stack, table.kind, table.columns.with_more(changed), table.paths
     )
 
 

@@ -88,7 +88,8 @@ class _Profile:
         unknown = {name for each in sources for name in each.unknown}
         self._strings: dict[str, int] = {"": 0}
         self._functions: dict[tuple[str, str], int] = {}
-        self._types = [each for each in TYPES if each[2] not in unknown]
+        wanted = sources[0].types or [name for name, _, column in TYPES if column not in unknown]
+        self._types = [each for each in TYPES if each[0] in wanted]
         self._locations = 0
         self._mappings = [0]  # number written so far
 
@@ -116,7 +117,10 @@ class _Profile:
             yield data(6, text.encode())
 
     def _times(self) -> Iterator[bytes]:
-        """Yield the earliest start, and the duration of the longest run."""
+        """Yield the moment or earliest start, and the duration of the longest run."""
+        if self._sources[0].span is not None:
+            yield from map(number, (9, 10), self._sources[0].span)
+            return
         reports = [each.report for each in self._sources]
         starts = map(started_nanoseconds, self._sources)
         yield number(9, min(filter(None, starts), default=0))

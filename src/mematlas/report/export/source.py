@@ -39,6 +39,8 @@ class ExportSource:
     by: str = "resident"
     unit: str = "bytes"  # for collapsed stacks
     rows: str = "stacks"  # the table, for formats that are one
+    types: tuple[str, ...] = ()  # sample types of pprof; empty: all that were measured
+    span: tuple[int, int] | None = None  # of pprof: moment and duration, ns; None: those of the run
     frames: str = "code"  # "all": the stacks have the frames of language runtimes
     title: str = ""  # of the recording, where it is one of several
     labels: tuple[tuple[str, str], ...] = ()  # besides those of its runs

@@ -1,0 +1,1 @@
+"""`mematlas serve`: a recording over HTTP while it grows: metrics, heap profiles, the report."""

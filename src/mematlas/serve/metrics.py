@@ -1,0 +1,205 @@
+"""The newest figures of a recording as Prometheus metrics."""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import choose_encoder
+
+from mematlas._version import __version__
+from mematlas.present.printable import clean, shorten
+from mematlas.report import frame_names, run_facts
+from mematlas.report.analyse.lines import lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Metric
+
+    from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.report import Report
+    from mematlas.serve.state import ServedRecording, State
+
+LINES = 50  # with a series of their own
+_LONGEST = 200  # letters of a label
+_OTHER = "other"
+
+
+class TopLines:
+    """Chooses the lines that have a series of their own.
+
+    A line enters when it is among the first half, and leaves when it is below twice the number: series that come
+    and go would be kept by Prometheus for each of their names.
+    """
+
+    def __init__(self, most: int = LINES) -> None:
+        """Choose at most `most` lines."""
+        self._most = most
+        self._chosen: set[tuple[str, str, str]] = set()
+
+    def choose(self, ranked: list[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
+        """Return the chosen ones of lines in the order of their bytes."""
+        kept = self._chosen & set(ranked[: 2 * self._most])
+        for at, name in enumerate(ranked[: self._most]):
+            if len(kept) < self._most:
+                kept.add(name)
+            elif at < self._most // 2 and name not in kept:
+                kept.discard(max(kept, key=ranked.index))
+                kept.add(name)
+        self._chosen = kept
+        return kept
+
+
+class Metrics:
+    """Renders the metrics of a recording. The answer to one reading is built once for each format."""
+
+    def __init__(self, recording: ServedRecording) -> None:
+        """Render the metrics of a served recording."""
+        self._recording = recording
+        self._top = TopLines()
+        self._kept: dict[str, tuple[int, bytes]] = {}
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the metrics in the format that a scraper accepts, and its content type."""
+        encoder, content_type = choose_encoder(accept)
+        state = self._recording.read()
+        known = self._kept.get(content_type)
+        if known is None or known[0] != state.number:
+            families = [*_families(state), *self._lines(state.report)]
+            known = state.number, encoder(_Families(families))
+            self._kept[content_type] = known
+        return known[1], content_type
+
+    def _lines(self, report: Report) -> Iterator[Metric]:
+        found: dict[tuple[str, str, str], tuple[int, int]] = {}
+        for each in lines(report.stacks, "live"):
+            if each.bytes["live"]:
+                name = _label(each)
+                before = found.get(name, (0, 0))
+                found[name] = before[0] + each.bytes["live"], before[1] + each.live_count
+        ranked = sorted(found, key=lambda name: -found[name][0])
+        chosen = self._top.choose(ranked)
+        labels = ("function", "file", "line")
+        size = GaugeMetricFamily(
+            "mematlas_line_live_bytes",
+            'Live bytes by the line of code that owns them; the rest is function="other"',
+            labels=labels,
+        )
+        blocks = GaugeMetricFamily(
+            "mematlas_line_live_blocks", "Live blocks by line", labels=labels
+        )
+        for name in ranked:
+            if name in chosen:
+                size.add_metric(name, found[name][0])
+                blocks.add_metric(name, found[name][1])
+        rest = [found[name] for name in ranked if name not in chosen]
+        size.add_metric((_OTHER, "", ""), sum(each[0] for each in rest))
+        blocks.add_metric((_OTHER, "", ""), sum(each[1] for each in rest))
+        yield size
+        yield blocks
+
+
+class _Families:
+    """What an encoder of prometheus_client asks of a registry."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        """Return the families."""
+        return self._families
+
+
+def _families(state: State) -> Iterator[Metric]:
+    report = state.report
+    info = {"version": __version__, "command": shorten(clean(" ".join(report.command)), _LONGEST)}
+    yield InfoMetricFamily("mematlas", "The recorded command", value=info)
+    yield _gauge("recording_complete", "1: the recording has its end", float(report.complete))
+    yield _gauge(
+        "recording_timestamp_seconds",
+        "Unix time at which the recording was read",
+        state.time_ns / 1e9,
+    )
+    yield _gauge("figures_seconds", "Seconds after the start, of the sums by line", state.time_s)
+    running = sum(each.end_s is None for each in report.processes)
+    yield _gauge("processes", "Traced processes that run", running)
+    account = report.last
+    if run_facts.is_known(account):
+        yield _gauge("account_seconds", "Seconds after the start of the account", account.time_s)
+        yield _gauge(
+            "resident_bytes", "RSS of the program, of several processes PSS", account.total_bytes
+        )
+        parts = GaugeMetricFamily(
+            "mematlas_account_bytes",
+            "Parts of the resident memory; they add up to it",
+            labels=("part",),
+        )
+        for kind, size in run_facts.part_totals(account):
+            parts.add_metric((kind,), size)
+        yield parts
+        highest = report.account.highest_rss_bytes
+        if highest:
+            yield _gauge("resident_peak_bytes", "Highest RSS so far", highest)
+    yield from _allocated(report)
+    yield from _faults(report)
+    yield _gauge(
+        "sampling_bytes",
+        "Mean bytes between two samples; 0: every allocation is recorded",
+        0 if report.sampling.mode == "exact" else report.sampling.sample_bytes,
+    )
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    yield CounterMetricFamily(
+        "mematlas_serve_cpu_seconds", "CPU time of this server", value=own.ru_utime + own.ru_stime
+    )
+    yield _gauge("serve_resident_bytes", "RSS of this server", _own_rss())
+
+
+def _allocated(report: Report) -> Iterator[Metric]:
+    from mematlas.report.analyse.table import StackTable
+
+    table = StackTable.of(report.stacks)
+    yield _gauge("live_bytes", "Bytes of live blocks", table.columns.sum("live_bytes"))
+    yield _gauge("live_blocks", "Live blocks", table.columns.sum("live_count"))
+    yield CounterMetricFamily(
+        "mematlas_allocated_bytes",
+        "Bytes allocated so far",
+        value=table.columns.sum("allocated_bytes"),
+    )
+    yield CounterMetricFamily(
+        "mematlas_allocations", "Allocations so far", value=table.columns.sum("allocations")
+    )
+    if report.sampling.mode != "exact":
+        error = sum(each.error_bytes**2 for each in lines(report.stacks, "live")) ** 0.5
+        yield _gauge("live_error_bytes", "Standard error of the live bytes", error)
+
+
+def _faults(report: Report) -> Iterator[Metric]:
+    ends = [each for each in report.series if each.minor_faults]
+    if not ends:
+        return
+    faults = CounterMetricFamily("mematlas_page_faults", "Page faults so far", labels=("kind",))
+    faults.add_metric(("minor",), sum(each.minor_faults[-1] for each in ends))
+    faults.add_metric(("major",), sum(each.major_faults[-1] for each in ends))
+    yield faults
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"mematlas_{name}", meaning, value=value)
+
+
+def _label(line: LineStats) -> tuple[str, str, str]:
+    """Return function, file and line of an owner, cut in the middle where it is long."""
+    frame = line.frame
+    if frame is None:
+        return ("unknown stack", "", "")
+    where = clean(frame.file or frame.module or "")
+    number = str(frame.line) if frame.file and frame.line is not None else ""
+    return shorten(frame_names.function_name(frame), _LONGEST), shorten(where, _LONGEST), number
+
+
+def _own_rss() -> int:
+    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
