@@ -22,14 +22,21 @@ if TYPE_CHECKING:
     from mematlas.heap.model.roots import RootTable
     from mematlas.heap.read.variables import Variables
 
-_THREAD_LOCAL_BEFORE = 64 << 10  # bytes of thread-local variables before the thread's descriptor
-_DESCRIPTOR = 4096  # struct pthread of glibc is smaller
+_THREAD_LOCAL_SPARE = (
+    1664 + 64
+)  # bytes that the loader keeps for libraries loaded later, and alignment
+_MOST_THREAD_LOCAL = 1 << 20
+_LOADER = (
+    12 << 10
+)  # the main thread's descriptor, and behind it what the loader allocated at the start
 
 
 def read_roots(image: Image, handle: HeapHandle, roots: RootTable) -> None:
     """Add the roots of a program. The blocks must be indexed."""
-    _add_variables(image, handle, roots)
-    thread_local = _add_threads(image, roots)
+    variables = read_variables(image)
+    _add_variables(image, handle, roots, variables)
+    before = _THREAD_LOCAL_SPARE + sum(each.thread_local for each in variables.values())
+    thread_local = _add_threads(image, roots, min(before, _MOST_THREAD_LOCAL))
     gaps = [(start, end) for kind, start, end in handle.areas() if kind is AreaKind.GAP]
     if gaps:
         group = roots.add_group("memory in the heap that malloc did not hand out", RootKind.GAP)
@@ -48,9 +55,13 @@ class _File:
     groups: dict[str, int]
 
 
-def _add_variables(image: Image, handle: HeapHandle, roots: RootTable) -> None:
+def _add_variables(
+    image: Image,
+    handle: HeapHandle,
+    roots: RootTable,
+    variables: dict[tuple[int, int], Variables],
+) -> None:
     """Add a group for each variable that holds a block, and one for each file."""
-    variables = read_variables(image)
     files: dict[tuple[int, int], _File] = {}
     file = (0, 0)
     for each in image.ranges:
@@ -96,8 +107,11 @@ def _add_word(file: _File, address: int, roots: RootTable) -> None:
     roots.add_range(group, address, address + 8)
 
 
-def _add_threads(image: Image, roots: RootTable) -> list[tuple[int, int]]:
-    """Add stacks, registers and thread-local storage. Return the memory of the latter."""
+def _add_threads(image: Image, roots: RootTable, before: int) -> list[tuple[int, int]]:
+    """Add stacks, registers and thread-local storage. Return the memory of the latter.
+
+    `before`: bytes of thread-local variables before a thread's descriptor.
+    """
     thread_local = []
     for number, thread in enumerate(image.threads):
         name = f"{thread.name or 'thread'} ({thread.tid})"
@@ -109,17 +123,18 @@ def _add_threads(image: Image, roots: RootTable) -> list[tuple[int, int]]:
         roots.add_range(group, start, start + 4096)
         base = thread.registers.get("fs_base", 0)
         if base and not (thread.stack and thread.stack[0] <= base < thread.stack[1]):
-            thread_local += _add_thread_local(image, base, name, roots)
+            thread_local += _add_thread_local(image, (base - before, base + _LOADER), name, roots)
     return thread_local
 
 
 def _add_thread_local(
-    image: Image, base: int, name: str, roots: RootTable
+    image: Image, span: tuple[int, int], name: str, roots: RootTable
 ) -> list[tuple[int, int]]:
-    found = image.find(base)
+    """Add what one range has of a span, the descriptor included."""
+    found = image.find(span[1] - _LOADER)
     if found is None:
         return []
-    start, end = max(found.start, base - _THREAD_LOCAL_BEFORE), min(found.end, base + _DESCRIPTOR)
+    start, end = max(found.start, span[0]), min(found.end, span[1])
     group = roots.add_group(f"thread-local storage of {name}", RootKind.THREAD_LOCAL)
     roots.add_range(group, start, end)
     return [(start, end)]

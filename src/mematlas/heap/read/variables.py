@@ -27,7 +27,7 @@ _SYMBOL = [
     ("value", "<u8"),
     ("size", "<u8"),
 ]
-_SYMTAB, _DYNSYM, _OBJECT, _PT_LOAD = 2, 11, 1, 1
+_SYMTAB, _DYNSYM, _OBJECT, _PT_LOAD, _PT_TLS = 2, 11, 1, 1, 7
 _MOST_FILE = 2 << 30
 _MOST_UNPACKED = 256 << 20  # of .gnu_debugdata: sizes are whatever the file says
 
@@ -40,6 +40,7 @@ class Variables:
     starts: list[int] = field(repr=False)
     ends: list[int] = field(repr=False)
     names: list[str] = field(repr=False)
+    thread_local: int = 0  # bytes that each thread has of the file's variables
 
     def find(self, address: int) -> str | None:
         """Return the name of the variable that holds an address."""
@@ -112,6 +113,7 @@ def _parse(path: str, data: memoryview, start: int) -> Variables:
         [start + bias for start in starts],
         [start + bias + rows[start][0] for start in starts],
         [rows[start][1] for start in starts],
+        _thread_local(data),
     )
 
 
@@ -122,6 +124,18 @@ def _load_address(data: memoryview) -> int:
         kind, _, offset, address, *_ = _SEGMENT.unpack_from(data, header[4] + number * header[8])
         if kind == _PT_LOAD:
             return int(address - offset)
+    return 0
+
+
+def _thread_local(data: memoryview) -> int:
+    """Return the size of a thread's part, with what its alignment may add."""
+    header = _HEADER.unpack_from(data)
+    for number in range(header[9]):
+        kind, _, _, _, _, _, size, align = _SEGMENT.unpack_from(
+            data, header[4] + number * header[8]
+        )
+        if kind == _PT_TLS:
+            return int(size + align)
     return 0
 
 
