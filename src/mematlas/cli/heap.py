@@ -1,6 +1,7 @@
 """Show what holds the memory of a running process: its live blocks, by the root that keeps them alive.
 
-The process is stopped while its memory is copied, and nothing is called in it. Blocks of glibc's malloc are
+The memory is copied while the process runs, which is then stopped for milliseconds, for what it wrote
+meanwhile. Nothing of it is called. A core file is read as well. Blocks of glibc's malloc are
 found without symbols or a recording.
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from mematlas.heap.model.answers import Summary
     from mematlas.heap.model.heap import Heap
+    from mematlas.heap.model.image import Image
 
 DEFAULT_TOP = 12
 EXAMPLES = ("heap 4242 --why Order", "heap 4242 --diff before.json")
@@ -26,7 +28,9 @@ EXAMPLES = ("heap 4242 --why Order", "heap 4242 --diff before.json")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `mematlas heap`."""
-    parser.add_argument("target", metavar="PID|FILE", help="a process, or a look saved with -o")
+    parser.add_argument(
+        "target", metavar="PID|CORE|FILE", help="a process, a core file, or a look saved with -o"
+    )
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
         "--why",
@@ -35,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     asked.add_argument(
         "--unreachable", action="store_true", help="list blocks that nothing points to: leaks"
+    )
+    asked.add_argument(
+        "--waste",
+        action="store_true",
+        help="list what a Python program could save: equal strings, empty containers, room, instance dicts",
     )
     asked.add_argument("--diff", metavar="FILE", help="show what grew since the look saved in FILE")
     parser.add_argument(
@@ -49,6 +58,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_TOP,
         help=f"list the first N rows (default {DEFAULT_TOP})",
     )
+    pause = parser.add_mutually_exclusive_group()
+    pause.add_argument(
+        "--stop",
+        metavar="MS",
+        type=positive,
+        help="allow a pause of the process of MS milliseconds (default 500); it is usually a few",
+    )
+    pause.add_argument(
+        "--no-stop",
+        action="store_true",
+        help="do not stop the process: what it changes meanwhile may be torn",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="save the look as JSON, for --diff")
     parser.add_argument(
         "--export",
@@ -60,12 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the heap and print the answer."""
-    if not arguments.target.isdigit():
+    image = _read_image(arguments)
+    if image is None:
         return _run_saved(arguments)
-    from mematlas.heap.read.capture import capture
     from mematlas.heap.read.heap import read_heap
 
-    heap = read_heap(capture(int(arguments.target)))
+    heap = read_heap(image)
     if arguments.output or arguments.export:
         _write_files(arguments, heap)
     _answer(arguments, heap)
@@ -76,11 +97,30 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _read_image(arguments: argparse.Namespace) -> Image | None:
+    """Copy a process or read a core file; None: the target is a saved look."""
+    if arguments.target.isdigit():
+        from mematlas.heap.read.capture import capture
+
+        stop_s = arguments.stop / 1000 if arguments.stop else None
+        return capture(int(arguments.target), stop_s=stop_s, no_stop=arguments.no_stop)
+    from mematlas.heap.read.core import read_core
+    from mematlas.heap.read.core_headers import is_core
+
+    return read_core(arguments.target) if is_core(arguments.target) else None
+
+
 def _run_saved(arguments: argparse.Namespace) -> int:
     """Show a saved look, or compare two."""
     from mematlas.heap.read.saved import read_summary
 
-    if arguments.why or arguments.unreachable or arguments.export or arguments.output:
+    if (
+        arguments.why
+        or arguments.unreachable
+        or arguments.waste
+        or arguments.export
+        or arguments.output
+    ):
         raise UsageError("a saved look has no blocks: give a PID")
     summary = read_summary(arguments.target)
     if arguments.diff:
@@ -121,6 +161,13 @@ def _answer(arguments: argparse.Namespace, heap: Heap) -> None:
         lost = find_lost(heap)
         if not _print_json(arguments, "heap-lost", lost):
             render_lost(lost, top=arguments.top, console=_console())
+    elif arguments.waste:
+        from mematlas.heap.analyse.waste import find_waste
+        from mematlas.heap.text.answers import render_waste
+
+        waste = find_waste(heap, top=arguments.top)
+        if not _print_json(arguments, "heap-waste", waste):
+            render_waste(waste, top=arguments.top, console=_console())
     elif arguments.diff:
         from mematlas.heap.read.saved import read_summary
 

@@ -15,6 +15,7 @@ from mematlas.cli.missing_packages import NEEDS_NUMPY
 from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
 from mematlas.errors import MematlasError
 from mematlas.present.printable import clean
+from mematlas.present.progress import progress_line
 from mematlas.tracing import run as trace
 from mematlas.tracing.output import open_recording, write_names
 from mematlas.tracing.program import check_program, find_program
@@ -140,7 +141,8 @@ def finish(writer: Writer, path: str) -> RecordingData | None:
         writer.end()
         return None
     gc.disable()  # the process ends soon
-    return write_names(writer, path)
+    with progress_line("mematlas: resolving symbols"):
+        return write_names(writer, path)
 
 
 def print_summary(recording: RecordingData | None, path: str, asked: Patterns) -> None:
@@ -160,13 +162,14 @@ def print_summary(recording: RecordingData | None, path: str, asked: Patterns) -
     from mematlas.report.analyse.wrappers import mark_wrappers
     from mematlas.report.text.report import render_summary
 
-    recording.notes += mark_wrappers(recording, asked)
-    console = Console(stderr=True)
-    # Of stacks that hold nothing any more there may be very many, so they are read only where they are told.
-    only = "resident" if len(recording.processes) == 1 else None
-    report = make_report(recording, only=only)
-    if only and report.main_metric != only:
-        report = make_report(recording, only=report.main_metric)
-    report = with_symbol_note(recording, report)
-    ranked = lines(report.stacks, report.main_metric)
-    render_summary(report, ranked, path, console=console, leaks=find_leaks(recording))
+    with progress_line("mematlas: summing stacks"):
+        recording.notes += mark_wrappers(recording, asked)
+        # Of stacks that hold nothing any more there may be very many, so they are read only where they are told.
+        only = "resident" if len(recording.processes) == 1 else None
+        report = make_report(recording, only=only)
+        if only and report.main_metric != only:
+            report = make_report(recording, only=report.main_metric)
+        report = with_symbol_note(recording, report)
+        ranked = lines(report.stacks, report.main_metric)
+        leaks = find_leaks(recording)
+    render_summary(report, ranked, path, console=Console(stderr=True), leaks=leaks)

@@ -93,6 +93,22 @@ def parse(data: Data) -> Elf | None:
     )
 
 
+def build_id_of_head(head: bytes) -> str:
+    """Return the build ID by the first bytes of an ELF file, as a core file has them; empty: not in them."""
+    try:
+        header = _unpack(_HEADER, head, 0)
+        for number in range(header[9]):
+            kind, _, offset, _, _, size, _, align = _unpack(
+                _SEGMENT, head, header[4] + number * header[8]
+            )
+            found = _build_id(_part(head, offset, size), 8 if align == 8 else 4)
+            if kind == _PT_NOTE and found:
+                return found
+    except (struct.error, OverflowError):
+        pass
+    return ""
+
+
 def function_at(path: str | PathLike[str], address: int) -> str:
     """Return the name of the function at a symbol's address, or ""."""
     return _symbol_at(path, lambda kind, value, _: kind == _STT_FUNC and value == address)[0]

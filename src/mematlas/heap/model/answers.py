@@ -58,6 +58,7 @@ class Totals:
     free_in_caches: int
     top: int
     torn: int
+    forgotten: int = 0  # lost Python objects that count more references than there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,29 @@ class LostRow:
     indirect_count: int
     indirect_size: int
     addresses: tuple[int, ...] = field(default=())  # the first few
+    forgotten: int = (
+        0  # Python objects that count more references than there are: Py_DECREF() was forgotten
+    )
+    collectable: int = 0  # Python objects that Python's collector frees when it runs
+
+
+@dataclass(frozen=True, slots=True)
+class WasteRow:
+    """Memory that a Python program could do without."""
+
+    kind: str  # "duplicate", "empty", "slack", "instance dict"
+    name: str  # of the type, or the text that is there several times
+    count: int  # objects
+    size: int  # bytes that could be saved
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """What could be saved, by kind, the largest rows of each."""
+
+    rows: tuple[WasteRow, ...]
+    totals: dict[str, int]  # bytes by kind
+    size: int  # bytes of all blocks
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from mematlas import _core
 from mematlas._core import GENERAL_REGISTERS, PAGE, CaptureWay
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
 from mematlas.heap.model.image import REGISTERS_START, Image, Range, RangeKind, Thread
+from mematlas.heap.read.bss import cut_bss
 from mematlas.heap.read.file_memory import fill_unwritten, find_code, read_code
 from mematlas.linux import smaps
 from mematlas.linux.machine import parse_meminfo
@@ -23,9 +23,8 @@ from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from mematlas._core import Capture, CopiedThread
-    from mematlas.linux.mappings import Mapping, Mappings
+    from mematlas.linux.mappings import Mapping
     from mematlas.linux.process import ProcessDirectory
-    from mematlas.linux.program import Program
 
 _TIMEOUT_S = 5.0  # for a thread to stop
 _STOP_S = 0.5  # the longest pause by default
@@ -134,7 +133,10 @@ def _build(process: ProcessDirectory, copied: Capture, way: str, moment: float, 
     rows = list(mappings)
     notes: list[str] = []
     ranges = _private_ranges(process, copied, rows, notes)
-    ranges = _cut_bss(process, mappings, ranges)
+    program = read_program(process)
+    programs = (*read_libraries(process, mappings), *((program,) if program else ()))
+    segments = [segment for each in programs for segment in each.segments]
+    ranges = cut_bss(ranges, mappings, segments)
     for mapped in find_code(rows):
         found = read_code(process, mapped)
         if found is None:
@@ -179,48 +181,6 @@ def _private_ranges(
             )
         )
     return ranges
-
-
-def _cut_bss(process: ProcessDirectory, mappings: Mappings, ranges: list[Range]) -> list[Range]:
-    """Cut ranges where the .bss of a file ends.
-
-    The kernel merges the anonymous tail of a file's data with what is mapped behind it.
-    """
-    program = read_program(process)
-    programs = (*read_libraries(process, mappings), *((program,) if program else ()))
-    ends = sorted(_bss_ends(programs))
-    found: list[Range] = []
-    for each in ranges:
-        if each.kind is not RangeKind.DATA or mappings.inode[each.mapping]:
-            found.append(each)
-            continue
-        inside = [end for start, end in ends if start <= each.start < end]
-        if not inside:  # no .bss: other memory that happens to follow
-            found.append(replace(each, kind=RangeKind.ANONYMOUS))
-        elif inside[0] < each.end:
-            found += _cut(each, inside[0])
-        else:
-            found.append(each)
-    return found
-
-
-def _bss_ends(programs: tuple[Program, ...]) -> list[tuple[int, int]]:
-    """Return where each .bss begins and the page behind its end."""
-    return [
-        (segment.file_end, -(-segment.end // PAGE) * PAGE)
-        for program in programs
-        for segment in program.segments
-        if segment.writable and segment.file_end < segment.end
-    ]
-
-
-def _cut(whole: Range, end: int) -> tuple[Range, Range]:
-    size = end - whole.start
-    pages = whole.pages or b""
-    return (
-        Range(whole.start, whole.kind, whole.memory[:size], pages[: size // PAGE], whole.mapping),
-        Range(end, RangeKind.ANONYMOUS, whole.memory[size:], pages[size // PAGE :], whole.mapping),
-    )
 
 
 def _register_ranges(copied: Capture) -> list[Range]:

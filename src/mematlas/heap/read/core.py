@@ -1,0 +1,315 @@
+"""The image in a core file, of the kernel or of gcore: elf(5), core(5).
+
+The file may be cut anywhere, and nothing in it is trusted: sizes are bounded by those of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from mematlas._core import GENERAL_REGISTERS, PAGE
+from mematlas.errors import TargetError, UsageError
+from mematlas.heap.model.image import REGISTERS_START, Image, Range, RangeKind, Thread
+from mematlas.heap.read.bss import cut_bss
+from mematlas.heap.read.core_files import CoreFiles
+from mematlas.heap.read.core_headers import (
+    HEADER,
+    MOST_NOTES,
+    PROGRAM_HEADER,
+    PT_LOAD,
+    CoreNotes,
+    CoreSegment,
+    read_headers,
+    read_notes,
+    without_overlaps,
+)
+from mematlas.linux.mappings import Mappings, Permission
+from mematlas.linux.program import Segment
+from mematlas.linux.regular_file import open_regular
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from typing import IO
+
+_RED_ZONE = 128
+
+
+def read_core(path: str) -> Image:
+    """Read the image of a core file.
+
+    Raises:
+        TargetError: the file does not exist or cannot be read.
+        UsageError: the file is no core file, or cut so early that it holds no memory.
+        UnsupportedError: a core file of another processor.
+    """
+    try:
+        with open_regular(path) as file:
+            return _read(path, file)
+    except OSError as error:
+        raise TargetError(f"{path}: {error.strerror or error}") from None
+
+
+def _read(path: str, file: IO[bytes]) -> Image:
+    status = os.fstat(file.fileno())
+    segments, note_parts, missing = read_headers(path, file, status.st_size)
+    notes = CoreNotes()
+    for offset, size in note_parts:
+        read_notes(os.pread(file.fileno(), min(size, MOST_NOTES), offset), notes)
+    loaded = _loaded_segments(file, segments, notes)
+    segments = _with_left_out(segments, loaded, notes)
+    files = CoreFiles(notes.files)
+    remarks = _remarks(path, missing, notes)
+    ranges = []
+    for number, segment in enumerate(segments):
+        ranges += _read_segment(file, segment, number)
+    ranges += files.missing_ranges(segments, ranges)
+    ranges.sort(key=lambda each: each.start)
+    mappings = _mappings(segments, notes, files)
+    ranges = _classify(ranges, segments, notes)
+    ranges = cut_bss(ranges, mappings, loaded)
+    ranges = _cut_stacks(ranges, notes)
+    if not ranges:
+        raise UsageError(f"{path} holds no memory: it was cut, or written without any")
+    threads = tuple(_thread(notes, number, ranges) for number in range(len(notes.threads)))
+    return Image(
+        ranges=(*ranges, *_register_ranges(notes)),
+        mappings=mappings,
+        threads=threads,
+        pid=None,
+        way="core",
+        moment=status.st_mtime,
+        page_size=PAGE,
+        name=notes.name,
+        notes=(*remarks, *files.remarks),
+    )
+
+
+def _remarks(path: str, missing: int, notes: CoreNotes) -> list[str]:
+    remarks = []
+    if missing:
+        remarks.append(f"{path} is cut: {format_bytes(missing)} of memory are missing")
+    if not notes.threads:
+        remarks.append("the core file has no registers: what only stacks point to looks lost")
+    if not notes.files:
+        remarks.append("the core file does not name the mapped files")
+    return remarks
+
+
+def _read_segment(file: IO[bytes], segment: CoreSegment, number: int) -> list[Range]:
+    """Read what the core file has of a segment. Holes of a sparse file take no memory."""
+    if not segment.kept or segment.permissions == Permission(0):
+        return []
+    memory = zeros(segment.kept)
+    descriptor, end = file.fileno(), segment.offset + segment.kept
+    at = segment.offset
+    while at < end:
+        try:
+            start = os.lseek(descriptor, at, os.SEEK_DATA)
+            stop = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
+        except OSError:  # nothing but a hole up to the end
+            break
+        while start < stop:
+            first = start - segment.offset
+            got = os.preadv(descriptor, [memory[first : stop - segment.offset]], start)
+            if not got:
+                return [
+                    Range(segment.start, RangeKind.ANONYMOUS, memory.toreadonly(), None, number)
+                ]
+            start += got
+        at = max(stop, at + 1)
+    return [Range(segment.start, RangeKind.ANONYMOUS, memory.toreadonly(), None, number)]
+
+
+def zeros(size: int) -> memoryview:
+    """Return memory that takes none until it is written."""
+    import mmap
+
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
+def _mappings(segments: list[CoreSegment], notes: CoreNotes, files: CoreFiles) -> Mappings:
+    import numpy as np
+
+    rows = [(each, notes.files.get(each.start)) for each in segments]
+    names = [found[2] if found else b"" for _, found in rows]
+    ends = np.cumsum([len(name) for name in names], dtype=np.uint64)
+    starts = [int(end) - len(name) for end, name in zip(ends, names, strict=True)]
+
+    def column(values: list[int]) -> memoryview:
+        return memoryview(np.array(values, dtype=np.uint64).tobytes()).cast("Q")
+
+    identities = [files.identity(found[2]) if found else (0, 0) for _, found in rows]
+    return Mappings(
+        count=len(rows),
+        start=column([each.start for each, _ in rows]),
+        end=column([each.end for each, _ in rows]),
+        permissions=column([int(each.permissions) for each, _ in rows]),
+        offset=column([found[1] if found else 0 for _, found in rows]),
+        device=column([each[0] for each in identities]),
+        inode=column([each[1] for each in identities]),
+        flags=column([0] * len(rows)),
+        flag_names=(),
+        fields={},
+        name_at=column(starts),
+        name_length=column([len(name) for name in names]),
+        names=memoryview(b"".join(names)),
+    )
+
+
+def _classify(ranges: list[Range], segments: list[CoreSegment], notes: CoreNotes) -> list[Range]:
+    """Return the ranges with their kinds: files' data, their anonymous tails, constants, the program's break."""
+    heap = _find_break(segments, notes)
+    found = []
+    for each in ranges:
+        segment = segments[each.mapping]
+        of_file = segment.start in notes.files
+        before = segments[each.mapping - 1] if each.mapping else None
+        tail = (
+            before is not None
+            and before.end == segment.start
+            and before.start in notes.files
+            and bool(before.permissions & Permission.WRITE)
+        )
+        kind = RangeKind.ANONYMOUS
+        if of_file and not segment.permissions & Permission.WRITE:
+            kind = RangeKind.CODE
+        elif segment.start == heap:
+            kind = RangeKind.BRK
+        elif of_file or tail:
+            kind = RangeKind.DATA
+        found.append(Range(each.start, kind, each.memory, each.pages, each.mapping))
+    return found
+
+
+def _find_break(segments: list[CoreSegment], notes: CoreNotes) -> int:
+    """Return the start of the memory that brk(2) gave; 0: unknown.
+
+    It is the first memory without a file behind the program, and before any other file.
+    """
+    program = next(
+        (path for start, (end, _, path) in notes.files.items() if start <= notes.entry < end), None
+    )
+    if program is None:
+        return 0
+    last = max(end for end, _, path in notes.files.values() if path == program)
+    ends = sorted(start for start in notes.files if start >= last)
+    for each in segments:
+        behind = each.start > last or (each.start == last and not _is_tail(each, segments, notes))
+        if behind and each.start not in notes.files and each.permissions & Permission.WRITE:
+            return each.start if not ends or each.start < ends[0] else 0
+    return 0
+
+
+def _is_tail(segment: CoreSegment, segments: list[CoreSegment], notes: CoreNotes) -> bool:
+    """Return whether a segment continues a file's data."""
+    return any(
+        each.end == segment.start
+        and each.start in notes.files
+        and each.permissions & Permission.WRITE
+        for each in segments
+    )
+
+
+def _loaded_segments(
+    file: IO[bytes], segments: list[CoreSegment], notes: CoreNotes
+) -> list[Segment]:
+    """Return the segments of all files by the headers in their first page."""
+    found = []
+    for each in segments:
+        entry = notes.files.get(each.start)
+        if entry is not None and entry[1] == 0:
+            head = os.pread(file.fileno(), min(each.kept, PAGE), each.offset)
+            if head[:6] == b"\x7fELF\x02\x01":
+                found += _segments_of(each.start, head)
+    return found
+
+
+def _with_left_out(
+    segments: list[CoreSegment], loaded: list[Segment], notes: CoreNotes
+) -> list[CoreSegment]:
+    """Add the mappings of files that gcore leaves out altogether, with the permissions that their file asks for."""
+    there = {each.start for each in segments}
+    found = list(segments)
+    for start, (end, _, _) in notes.files.items():
+        segment = next(
+            (each for each in loaded if each.start // PAGE * PAGE <= start < each.end), None
+        )
+        if start in there or segment is None or segment.writable:
+            continue
+        permissions = Permission.READ | (Permission.EXECUTE if segment.executable else 0)
+        found.append(CoreSegment(start, end - start, 0, 0, Permission(permissions)))
+    return without_overlaps(found)
+
+
+def _segments_of(start: int, head: bytes) -> list[Segment]:
+    if len(head) < HEADER.size:
+        return []
+    _, _, _, _, at, _, _, _, size, count, *_ = HEADER.unpack_from(head)
+    if size != PROGRAM_HEADER.size or at + size * count > len(head):
+        return []
+    rows = [PROGRAM_HEADER.unpack_from(head, at + size * i) for i in range(count)]
+    loads = [row for row in rows if row[0] == PT_LOAD]
+    if not loads:
+        return []
+    bias = start - loads[0][3] // PAGE * PAGE
+    return [
+        Segment(
+            start=address + bias,
+            file_end=address + bias + in_file,
+            end=address + bias + in_memory,
+            readable=bool(flags & 4),
+            writable=bool(flags & 2),
+            executable=bool(flags & 1),
+        )
+        for _, flags, _, address, _, in_file, in_memory, _ in loads
+    ]
+
+
+def _cut_stacks(ranges: list[Range], notes: CoreNotes) -> list[Range]:
+    """Leave out what lies below the stack pointers. A stack is where the thread's descriptor lies above its frames."""
+    found = []
+    for each in ranges:
+        pointers = [
+            (words["rsp"], words["fs_base"])
+            for number, words in enumerate(notes.threads)
+            if each.start <= words["rsp"] < each.end
+            and (words["rsp"] < words["fs_base"] < each.end or number == 0)
+        ]
+        if each.kind is not RangeKind.ANONYMOUS or not pointers:
+            found.append(each)
+            continue
+        start = max((min(pointers)[0] - _RED_ZONE) // 8 * 8, each.start)
+        memory = each.memory[start - each.start :]
+        found.append(Range(start, RangeKind.STACK, memory, None, each.mapping))
+    return found
+
+
+def _register_ranges(notes: CoreNotes) -> list[Range]:
+    return [
+        Range(
+            REGISTERS_START + number * 4096,
+            RangeKind.REGISTERS,
+            memoryview(
+                struct.pack(f"<{len(GENERAL_REGISTERS)}Q", *(words[n] for n in GENERAL_REGISTERS))
+                + notes.vectors[number]
+            ),
+        )
+        for number, words in enumerate(notes.threads)
+    ]
+
+
+def _thread(notes: CoreNotes, number: int, ranges: list[Range]) -> Thread:
+    words = notes.threads[number]
+    registers = {name: words[name] for name in (*GENERAL_REGISTERS, "fs_base")}
+    sp = words["rsp"]
+    stack = next(
+        (
+            (max(each.start, sp - _RED_ZONE), each.end)
+            for each in ranges
+            if each.kind is RangeKind.STACK and each.start <= sp < each.end
+        ),
+        None,
+    )
+    return Thread(notes.tids[number], notes.name, registers, stack)
