@@ -149,6 +149,7 @@ class Lost:
     indirect_size: int
     weak: int  # blocks that only other memory holds, which a leak checker does not look at
     weak_size: int
+    findings: tuple[str, ...] = ()  # damage and doubts: a block may be held from what was not read
 
 
 @dataclass(frozen=True, slots=True)
