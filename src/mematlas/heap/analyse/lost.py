@@ -39,7 +39,16 @@ def find_lost(heap: Heap) -> Lost:
     indirect, indirect_size = heap.count(BlockState.LOST_INDIRECTLY)
     weak, weak_size = heap.count(BlockState.HELD_WEAKLY)
     rows.sort(key=lambda row: (-(row.size + row.indirect_size), row.name))
-    return Lost(tuple(rows), direct, direct_size, indirect, indirect_size, weak, weak_size)
+    return Lost(
+        tuple(rows),
+        direct,
+        direct_size,
+        indirect,
+        indirect_size,
+        weak,
+        weak_size,
+        tuple(each.text for each in heap.findings),
+    )
 
 
 def find_miscounted(heap: Heap) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

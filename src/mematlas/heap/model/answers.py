@@ -36,6 +36,7 @@ class Holder:
     retained_count: int
     kind: HolderKind = "block"
     address: int | None = None  # of the block, where it is one
+    items: int | None = None  # of a Python container; None: it is none, or not one block
     held: tuple[Holder, ...] = ()
     rest: int = 0  # retained bytes below that `held` does not list
     rest_rows: int = 0
@@ -148,6 +149,7 @@ class Lost:
     indirect_size: int
     weak: int  # blocks that only other memory holds, which a leak checker does not look at
     weak_size: int
+    findings: tuple[str, ...] = ()  # damage and doubts: a block may be held from what was not read
 
 
 @dataclass(frozen=True, slots=True)

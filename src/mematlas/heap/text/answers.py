@@ -73,6 +73,8 @@ def render_lost(lost: Lost, *, top: int, console: Console) -> None:
             f"{lost.weak:,} more blocks ({format_bytes(lost.weak_size)}) hang on other memory only, which "
             "leak checkers do not look at: a mapping of the program's own, or shared memory",
         )
+    for text in lost.findings[:5]:
+        note(console, clean(text))
     note(console, "pointers that only the kernel holds (io_uring, epoll, timers) are not seen")
 
 
