@@ -35,11 +35,11 @@ _mematlas_programs() {
   compgen -c -- "$1"
 }"""
 COMPLETERS: dict[str, dict[str, str]] = {
-    "PID": {"bash": "_mematlas_pids", "zsh": "_pids", "fish": "__fish_complete_pids"},
+    "PID": {"bash": "_mematlas_pids", "zsh": "_pids", "fish": "(__fish_complete_pids)"},
     "COMMAND": {
         "bash": "_mematlas_programs",
         "zsh": "_command_names -e",
-        "fish": "__fish_complete_subcommand",
+        "fish": "(__fish_complete_command)",
     },
 }
 FILES = frozenset(("RECORDING", "BEFORE", "AFTER", "FILE", "PATH"))

@@ -123,9 +123,14 @@ int graph_find_dominators(const struct heap_graph *graph, struct graph_search *s
 	struct sources sources = {0};
 	int error;
 
+	error = find_sources(graph, search, &sources);
+	/* From here on all is in depth-first numbers. */
+	free(search->number);
+	search->number = NULL;
 	forest.label = malloc((size_t)count * sizeof *forest.label);
 	forest.semi = malloc((size_t)count * sizeof *forest.semi);
-	error = forest.label && forest.semi ? find_sources(graph, search, &sources) : -ENOMEM;
+	if (!forest.label || !forest.semi)
+		error = -ENOMEM;
 	if (!error) {
 		memcpy(dominator, search->parent, (size_t)count * sizeof *dominator);
 		error = find_semidominators(&forest, &sources, count);

@@ -66,6 +66,7 @@ void graph_search_from(const struct heap_graph *graph, struct graph_search *sear
 		       uint32_t parent);
 /* Finds the first blocks of what is not reached, adds them as edges of the last node, and their state. */
 int graph_find_lost(struct heap_graph *graph, const struct graph_search *search);
+/* Uses up number[] and parent[] of `search`. */
 int graph_find_dominators(const struct heap_graph *graph, struct graph_search *search,
 			  uint32_t *dominator);
 

@@ -12,7 +12,7 @@
 static inline uint32_t index_find(const struct heap *heap, uint64_t word)
 {
 	const struct heap_index *index = &heap->index;
-	uint64_t offset = word - index->base, window = offset >> INDEX_WINDOW_BITS, at;
+	uint64_t offset = word - index->base, window = offset >> INDEX_WINDOW_BITS;
 	uint32_t coarse, block;
 
 	if (window >= index->windows)
@@ -23,15 +23,15 @@ static inline uint32_t index_find(const struct heap *heap, uint64_t word)
 	if (coarse & INDEX_COVERED) {
 		block = coarse & ~INDEX_COVERED;
 	} else {
-		at = (uint64_t)(coarse - 1) * INDEX_WINDOW_WORDS +
-		     ((offset >> 9) & (INDEX_WINDOW_WORDS - 1));
+		uint64_t at = (uint64_t)(coarse - 1) * INDEX_WINDOW_WORDS +
+			      ((offset >> 9) & (INDEX_WINDOW_WORDS - 1));
 		/* Bits up to that of the word's granule: the last of them is the block before it. */
-		block = index->rank[at] +
-			(uint32_t)__builtin_popcountll(index->bits[at]
-						       << (63 - ((offset >> 3) & 63))) -
-			1;
-		if (block == HEAP_NONE)
-			return HEAP_NONE;
+		uint64_t bits = index->bits[at] << (63 - ((offset >> 3) & 63));
+
+		block = index->rank[at] + (uint32_t)__builtin_popcountll(bits) - 1;
+		/* A pointer to the start of a block needs no look at the block. */
+		if (block == HEAP_NONE || (bits >> 63 && !(offset & 7)))
+			return block;
 	}
 	return word - heap->blocks.address[block] < heap->blocks.size[block] ? block : HEAP_NONE;
 }

@@ -98,6 +98,7 @@ int python_mark_parts(struct heap *heap);
 void python_read(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
 
 void python_read_namespace(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
+void python_read_kept(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
 void python_read_table(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);
 
 /* python_interned.c. Sets the layout of the dicts of interned strings, one an interpreter. */

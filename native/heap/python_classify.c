@@ -120,7 +120,7 @@ static int set_kept(struct heap *heap, uint32_t block)
 	if (number < 0)
 		return (int)number;
 	heap->blocks.type[block] = (uint32_t)number;
-	heap->blocks.layout[block] = MEMATLAS_HEAP_OPAQUE;
+	heap->blocks.layout[block] = MEMATLAS_HEAP_PYTHON_KEPT;
 	return 0;
 }
 
@@ -195,6 +195,7 @@ int64_t mematlas_heap_python(struct mematlas_heap *handle, struct mematlas_heap_
 	heap->readers[MEMATLAS_HEAP_PYTHON] = python_read;
 	heap->readers[MEMATLAS_HEAP_PYTHON_NAMESPACE] = python_read_namespace;
 	heap->readers[MEMATLAS_HEAP_PYTHON_UNCOUNTED] = python_read_table;
+	heap->readers[MEMATLAS_HEAP_PYTHON_KEPT] = python_read_kept;
 	return (int64_t)ret->objects;
 }
 

@@ -55,6 +55,10 @@ static void mark_deque(struct marker *marker, uint64_t deque)
 			break;
 		block = word_at(marker->heap, block + 8 + 64 * 8);
 	}
+	/* Blocks kept for later hold stale words. */
+	for (uint64_t i = 0, kept = word_at(marker->heap, deque + 72); i < kept && i < 16; i++)
+		mark(marker, word_at(marker->heap, deque + 80 + i * 8),
+		     MEMATLAS_PYTHON_DEQUE_BLOCK);
 }
 
 static void mark_instance(struct marker *marker, const struct python_type *type, uint64_t object)

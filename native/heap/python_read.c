@@ -189,3 +189,17 @@ void python_read(const struct heap *heap, uint32_t block, heap_visitor *visit, v
 	if (type->flags & PYTHON_MANAGED_DICT)
 		python_read_instance(&reader);
 }
+
+/* An object that is kept for reuse holds the next one that is, and its stale words nothing. */
+void python_read_kept(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to)
+{
+	uint64_t start = heap->blocks.address[block];
+
+	for (uint64_t at = 0; at + 8 <= heap->blocks.size[block]; at += 8) {
+		uint64_t word = word_at(heap, start + at);
+		uint32_t next = heap_find(heap, word);
+
+		if (next != HEAP_NONE && heap->blocks.layout[next] == MEMATLAS_HEAP_PYTHON_KEPT)
+			visit(to, word);
+	}
+}

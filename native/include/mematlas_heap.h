@@ -46,7 +46,8 @@ enum mematlas_heap_layout {
 	MEMATLAS_HEAP_OPAQUE, /* no pointers: strings, numbers */
 	MEMATLAS_HEAP_PYTHON, /* this and above: read by heap->readers[] */
 	MEMATLAS_HEAP_PYTHON_NAMESPACE, /* a dict whose values are roots with names of their own */
-	MEMATLAS_HEAP_PYTHON_UNCOUNTED /* a dict whose entries are no references: interned strings */
+	MEMATLAS_HEAP_PYTHON_UNCOUNTED, /* a dict whose entries are no references: interned strings */
+	MEMATLAS_HEAP_PYTHON_KEPT /* an object that the interpreter keeps for reuse */
 };
 enum mematlas_heap_column {
 	MEMATLAS_HEAP_ADDRESS, /* uint64_t */

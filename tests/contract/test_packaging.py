@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
+import select
+import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -85,6 +91,78 @@ def test_bash_completes_commands_options_and_processes(share: Path) -> None:
     assert "--exact" in complete("mematlas", "run", "--e")
     assert "resident" in complete("mematlas", "report", "--by", "")
     assert "1" in complete("mematlas", "attach", "1")
+
+
+def test_fish_completes_commands_options_and_processes(share: Path, tmp_path: Path) -> None:
+    """The completions of fish are what fish makes of them."""
+    if not shutil.which("fish"):
+        pytest.skip("fish is not installed: apt-get install fish")
+    (tmp_path / "one.atlas").touch()
+
+    def complete(line: str) -> set[str]:
+        script = f"source {share}/mematlas.fish; complete -C '{line}'"
+        done = subprocess.run(
+            ["fish", "--no-config", "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            cwd=tmp_path,
+        )
+        return {each.partition("\t")[0] for each in done.stdout.splitlines()}
+
+    assert complete("mematlas rep") == {"report"}
+    assert "--exact" in complete("mematlas run --e")
+    assert {"plan", "undo"} <= complete("mematlas tune ")
+    assert "perfetto" in complete("mematlas export one.atlas --to p")
+    assert "one.atlas" in complete("mematlas report ")
+    assert "1" in complete("mematlas attach ")
+    assert "gunzip" in complete("mematlas run -- gunz")
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("rep", "mematlas report"),
+        ("run --labe", "mematlas run --label"),
+        ("report on", "mematlas report one.atlas"),
+        ("export --to perf", "mematlas export --to perfetto"),
+    ],
+)
+def test_zsh_completes_commands_options_and_files(
+    share: Path, tmp_path: Path, typed: str, expected: str
+) -> None:
+    """A person's zsh in a terminal: what it writes after a tab."""
+    if not shutil.which("zsh"):
+        pytest.skip("zsh is not installed: apt-get install zsh")
+    (tmp_path / "one.atlas").touch()
+    (tmp_path / ".zshrc").write_text(
+        "autoload -Uz compinit; compinit -u -D; unset zle_bracketed_paste; PS1='go> '\n"
+        f'eval "$(cat {share}/completion.zsh)"\n'
+    )
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        os.environ.update(ZDOTDIR=str(tmp_path), TERM="dumb", COLUMNS="200")
+        os.execvp("zsh", ["zsh", "-i"])
+    try:
+        assert read_until(terminal, "go> ")
+        os.write(terminal, f"mematlas {typed}\t".encode())
+        assert read_until(terminal, expected)
+    finally:
+        os.close(terminal)
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+
+
+def read_until(terminal: int, text: str, limit_s: float = 30) -> bool:
+    """Read what a terminal shows until it shows a text; False if it does not in time."""
+    seen, end = "", time.monotonic() + limit_s
+    while text not in seen and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.1)[0]:
+            seen += os.read(terminal, 1 << 16).decode(errors="replace")
+            seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", seen)
+    return text in seen
 
 
 def test_reading_without_numpy_says_what_to_install() -> None:

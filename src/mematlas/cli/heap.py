@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument(
         "--unreachable", action="store_true", help="list blocks that nothing points to: leaks"
     )
+    asked.add_argument(
+        "--waste",
+        action="store_true",
+        help="list what a Python program could save: equal strings, empty containers, room, instance dicts",
+    )
     asked.add_argument("--diff", metavar="FILE", help="show what grew since the look saved in FILE")
     parser.add_argument(
         "--fail-on",
@@ -109,7 +114,13 @@ def _run_saved(arguments: argparse.Namespace) -> int:
     """Show a saved look, or compare two."""
     from mematlas.heap.read.saved import read_summary
 
-    if arguments.why or arguments.unreachable or arguments.export or arguments.output:
+    if (
+        arguments.why
+        or arguments.unreachable
+        or arguments.waste
+        or arguments.export
+        or arguments.output
+    ):
         raise UsageError("a saved look has no blocks: give a PID")
     summary = read_summary(arguments.target)
     if arguments.diff:
@@ -150,6 +161,13 @@ def _answer(arguments: argparse.Namespace, heap: Heap) -> None:
         lost = find_lost(heap)
         if not _print_json(arguments, "heap-lost", lost):
             render_lost(lost, top=arguments.top, console=_console())
+    elif arguments.waste:
+        from mematlas.heap.analyse.waste import find_waste
+        from mematlas.heap.text.answers import render_waste
+
+        waste = find_waste(heap, top=arguments.top)
+        if not _print_json(arguments, "heap-waste", waste):
+            render_waste(waste, top=arguments.top, console=_console())
     elif arguments.diff:
         from mematlas.heap.read.saved import read_summary
 

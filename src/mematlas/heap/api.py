@@ -9,12 +9,13 @@ from mematlas.heap.analyse.holders import find_holders
 from mematlas.heap.analyse.lost import find_lost
 from mematlas.heap.analyse.paths import find_why
 from mematlas.heap.analyse.summary import summarise
+from mematlas.heap.analyse.waste import find_waste
 from mematlas.heap.model.heap import Heap
 from mematlas.heap.read.capture import capture
 from mematlas.heap.read.heap import read_heap
 
 if TYPE_CHECKING:
-    from mematlas.heap.model.answers import Holder, Lost, Summary, Why
+    from mematlas.heap.model.answers import Holder, Lost, Summary, Waste, Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class Look(Heap):
     def lost(self) -> Lost:
         """Return the blocks that nothing keeps alive."""
         return find_lost(self)
+
+    def waste(self, *, top: int = 12) -> Waste:
+        """Return what a Python program could save, the largest rows of each kind."""
+        return find_waste(self, top=top)
 
 
 def look(pid: int) -> Look:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import BlockState
 from mematlas.heap.analyse.holders import find_holders
+from mematlas.heap.analyse.lost import find_miscounted
 from mematlas.heap.model.answers import Summary, Totals, TypeRow
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def sum_up(heap: Heap) -> Totals:
         free_in_caches=heap.glibc.cached + heap.glibc.fast,
         top=heap.glibc.top,
         torn=heap.glibc.torn,
+        forgotten=int(find_miscounted(heap)[0].sum()),
     )
 
 

@@ -36,6 +36,7 @@ class Holder:
     retained_count: int
     kind: HolderKind = "block"
     address: int | None = None  # of the block, where it is one
+    items: int | None = None  # of a Python container; None: it is none, or not one block
     held: tuple[Holder, ...] = ()
     rest: int = 0  # retained bytes below that `held` does not list
     rest_rows: int = 0
@@ -58,6 +59,7 @@ class Totals:
     free_in_caches: int
     top: int
     torn: int
+    forgotten: int = 0  # lost Python objects that count more references than there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,29 @@ class LostRow:
     indirect_count: int
     indirect_size: int
     addresses: tuple[int, ...] = field(default=())  # the first few
+    forgotten: int = (
+        0  # Python objects that count more references than there are: Py_DECREF() was forgotten
+    )
+    collectable: int = 0  # Python objects that Python's collector frees when it runs
+
+
+@dataclass(frozen=True, slots=True)
+class WasteRow:
+    """Memory that a Python program could do without."""
+
+    kind: str  # "duplicate", "empty", "slack", "instance dict"
+    name: str  # of the type, or the text that is there several times
+    count: int  # objects
+    size: int  # bytes that could be saved
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """What could be saved, by kind, the largest rows of each."""
+
+    rows: tuple[WasteRow, ...]
+    totals: dict[str, int]  # bytes by kind
+    size: int  # bytes of all blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +149,7 @@ class Lost:
     indirect_size: int
     weak: int  # blocks that only other memory holds, which a leak checker does not look at
     weak_size: int
+    findings: tuple[str, ...] = ()  # damage and doubts: a block may be held from what was not read
 
 
 @dataclass(frozen=True, slots=True)

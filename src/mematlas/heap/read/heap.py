@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas._core import FindingKind, HeapHandle, Rank, RawRange, TypeKind
 from mematlas._core.heap.python import PythonPart, add_pymalloc, read_layout
+from mematlas.errors import UnsupportedError
 from mematlas.heap.model.heap import Finding, Heap
 from mematlas.heap.model.roots import RootTable
 from mematlas.heap.read.python import PART_NAMES, read_python
 from mematlas.heap.read.python_objects import ObjectReader
 from mematlas.heap.read.roots import read_roots
+from mematlas.linux.allocators import allocator_of_file
 from mematlas.recording.symbols import demangle
 from mematlas.units import format_bytes
 
@@ -22,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def read_heap(image: Image) -> Heap:
-    """Read the live blocks of an image and what keeps them alive."""
+    """Read the live blocks of an image and what keeps them alive.
+
+    Raises:
+        UnsupportedError: no block of a known allocator is there.
+    """
     start = time.monotonic()
     handle = HeapHandle(
         [
@@ -33,7 +41,10 @@ def read_heap(image: Image) -> Heap:
     )
     glibc = handle.read_glibc()
     add_pymalloc(handle)
-    handle.index()
+    others = _other_allocators(image)
+    if not handle.index():
+        which = f": {others[0]}" if others else ", which does not use glibc's malloc"
+        raise UnsupportedError(f"no live block was found in {image.name or 'the program'}{which}")
     roots = RootTable()
     python = read_python(image, handle, roots)
     handle.type_by_content()
@@ -42,7 +53,11 @@ def read_heap(image: Image) -> Heap:
     edges = handle.link(rows, parents, ranks)
     handle.dominate()
     raw, total = handle.findings()
-    findings = [*_doubts(glibc), *(_finding(each) for each in raw)]
+    findings = [
+        *(Finding(each, 0) for each in others),
+        *_doubts(glibc),
+        *(_finding(each) for each in raw),
+    ]
     return Heap(
         image=image,
         handle=handle,
@@ -91,6 +106,16 @@ def _type_name(image: Image, kind: TypeKind, key: int) -> str:
     if kind is TypeKind.SIZE:
         return f"block of {key} bytes" if key <= 1024 else f"block to {format_bytes(key)}"
     return kind.name.lower()
+
+
+def _other_allocators(image: Image) -> list[str]:
+    """Return a sentence for each library behind malloc(3) whose blocks are not read."""
+    paths = {os.fsdecode(image.mappings.name(index)) for index in range(image.mappings.count)}
+    return [
+        f"{allocator} serves malloc ({Path(path).name}), and its blocks are not read"
+        for path in sorted(paths)
+        if (allocator := allocator_of_file(path))
+    ]
 
 
 _SENTENCES = {

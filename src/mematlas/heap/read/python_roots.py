@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 _UNCOUNTED = 4  # MEMATLAS_HEAP_PYTHON_UNCOUNTED
 _TYPE_CACHE = 4096 * 24
+_FUNCTION_CLOSURE = 72
 _PLAIN = {"function", "builtin_function_or_method", "str", "int", "float", "bytes", "module"}
-_PLAIN |= {"method", "wrapper_descriptor", "method_descriptor", "bool", "NoneType"}
+_PLAIN |= {"wrapper_descriptor", "method_descriptor", "bool", "NoneType"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def _add_global(
     if name.module not in groups:
         groups[name.module] = roots.add_group(f"module {name.module}{of}", RootKind.PYTHON)
     group = groups[name.module]
-    if kind not in _PLAIN:
+    if kind not in _PLAIN or (kind == "function" and reader.word(value + _FUNCTION_CLOSURE)):
         also = len({each.module for each in names}) - 1
         text = name.name + (f" (imported by {also} more)" if also else "")
         group = roots.add_group(text, RootKind.PYTHON, parent=group)

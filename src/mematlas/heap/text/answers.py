@@ -15,7 +15,7 @@ from mematlas.units import format_bytes, format_change, format_duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.heap.model.answers import Change, Difference, Lost, Why
+    from mematlas.heap.model.answers import Change, Difference, Lost, LostRow, Waste, Why
 
 
 def render_why(why: Why, *, console: Console) -> None:
@@ -62,7 +62,7 @@ def render_lost(lost: Lost, *, top: int, console: Console) -> None:
                     f"{each.indirect_count:,}" if each.indirect_count else "-",
                     amount(each.indirect_size),
                     f"{each.addresses[0]:#x}" if each.addresses else "",
-                    clean(each.name) + ("  (cycle)" if each.cycle else ""),
+                    clean(each.name) + _lost_remark(each),
                 ]
                 for each in lost.rows[:top]
             ],
@@ -73,7 +73,47 @@ def render_lost(lost: Lost, *, top: int, console: Console) -> None:
             f"{lost.weak:,} more blocks ({format_bytes(lost.weak_size)}) hang on other memory only, which "
             "leak checkers do not look at: a mapping of the program's own, or shared memory",
         )
+    for text in lost.findings[:5]:
+        note(console, clean(text))
     note(console, "pointers that only the kernel holds (io_uring, epoll, timers) are not seen")
+
+
+def _lost_remark(row: LostRow) -> str:
+    if row.forgotten:
+        return f"  {row.forgotten:,} count a reference that nobody has: a forgotten Py_DECREF()"
+    if row.collectable:
+        return "  (a cycle for Python's collector)"
+    return "  (cycle)" if row.cycle else ""
+
+
+def render_waste(waste: Waste, *, top: int, console: Console) -> None:
+    """Render what could be saved, by kind."""
+    total = sum(waste.totals.values())
+    title(
+        console,
+        f"{format_bytes(total)} could be saved",
+        f"of {format_bytes(waste.size)} in live blocks",
+    )
+    for kind, heading in _WASTES.items():
+        rows = [each for each in waste.rows if each.kind == kind]
+        if not rows:
+            continue
+        title(console, heading, format_bytes(waste.totals[kind]))
+        show(
+            console,
+            (">bytes", ">count", "~type" if kind != "duplicate" else "~text"),
+            [[amount(each.size), f"{each.count:,}", clean(each.name)] for each in rows[:top]],
+        )
+    if not total:
+        note(console, "no Python objects, or none of these kinds")
+
+
+_WASTES = {
+    "duplicate": "strings that are there several times",
+    "instance dict": "attributes in dicts, which __slots__ would save",
+    "slack": "room behind the items of containers",
+    "empty": "containers without items",
+}
 
 
 def render_difference(difference: Difference, *, top: int, console: Console) -> None:

@@ -78,6 +78,15 @@ def _totals(totals: Totals, console: Console) -> None:
         blocks = totals.lost_blocks + totals.lost_indirectly_blocks
         text = f"lost {format_bytes(lost)} in {blocks:,} blocks; list them with --unreachable"
         write(console, Text(text, "red"))
+    if totals.forgotten:
+        write(
+            console,
+            Text(
+                f"{totals.forgotten:,} lost Python objects count a reference that nobody has: "
+                "an extension forgot a Py_DECREF()",
+                "red",
+            ),
+        )
     if totals.held_weakly:
         write(
             console,
@@ -106,6 +115,8 @@ def _label(holder: Holder, lead: str) -> Text:
     if holder.kind == "block":
         if holder.count > 1:
             text.append(f" {TIMES} {holder.count:,}", "cyan")
+        elif holder.items is not None:
+            text.append(f", {holder.items:,} items", "cyan")
         elif holder.address is not None:
             text.append(f" {holder.address:#x}", "dim")
     elif holder.retained_count:
