@@ -97,7 +97,9 @@ def test_a_global_retains_what_it_owns(victim: Victim) -> None:
 def test_holders_have_the_names_of_the_program(victim: Victim) -> None:
     """Globals, class attributes, closures, results of functions and locals of threads are named."""
     holders = victim.heap.dominators(top=400, least=0)
-    assert _row(holders, "module __main__", "CACHE", "dict").held[0].name == "__main__.Order"
+    cache = _row(holders, "module __main__", "CACHE", "dict")
+    assert cache.items == ORDERS
+    assert cache.held[0].name == "__main__.Order"
     assert _row(holders, "module __main__", "QUEUE").retained_count >= 500
     assert _row(holders, "module __main__", "Registry").retained_count >= 1000
     assert _row(holders, "module __main__", "remembered").retained_count >= 900
@@ -168,7 +170,7 @@ def test_the_command_names_the_holder_on_its_first_screen(
 def test_other_allocators_of_python(allocator: str, tmp_path: Path) -> None:
     """Objects are found without pymalloc, and behind the headers of the debug hooks."""
     told = tmp_path / "told.json"
-    command = [interpreters()[0], PROGRAMS / "heap_python.py", told]
+    command = [interpreters()[0], str(PROGRAMS / "heap_python.py"), str(told)]
     with waiting(command, {**os.environ, "PYTHONMALLOC": allocator}) as pid:
         heap = look(pid)
     assert heap.why("__main__.Order").paths[0].names[:3] == ("module __main__", "CACHE", "dict")

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mematlas._core import NO_BLOCK
+from mematlas._core.heap import python
 from mematlas.heap.model.answers import PATH_MARK, Holder, HolderKind
+from mematlas.heap.read.python_objects import ObjectReader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,8 @@ class _Tree:
     size: NDArray[np.float64]
     least: int  # retained bytes of a row that is listed
     most: int  # rows below one row
+    reader: ObjectReader | None = None  # of Python objects
+    objects: NDArray[np.uint64] | None = None  # their addresses by block
 
 
 def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Holder, ...]:
@@ -52,6 +56,9 @@ def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Hol
         most=max(3, top // 3),
     )
     tree.is_top[0] = False
+    if heap.python is not None:
+        tree.reader = ObjectReader(heap.image, python.read_layout(heap.handle))
+        tree.objects = python.object_addresses(heap.handle)
     return _first_level(tree, top)
 
 
@@ -153,6 +160,11 @@ def _by_type(
     return rows, total - sum(each.retained for each in rows), len(types) - len(rows)
 
 
+def _items(tree: _Tree, block: int) -> int | None:
+    address = int(tree.objects[block]) if tree.objects is not None else 0
+    return tree.reader.count(address) if tree.reader and address else None
+
+
 def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
     heap, node = tree.heap, int(members[0])
     block = heap.block_of(node)
@@ -168,6 +180,7 @@ def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
         retained_resident=int(heap.retained_resident[members].sum()),
         retained_count=int(heap.retained_count[members].sum()),
         address=int(heap.address[block]) if count == 1 else None,
+        items=_items(tree, block) if count == 1 else None,
         held=held,
         rest=rest,
         rest_rows=rest_rows,

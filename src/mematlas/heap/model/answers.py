@@ -36,6 +36,7 @@ class Holder:
     retained_count: int
     kind: HolderKind = "block"
     address: int | None = None  # of the block, where it is one
+    items: int | None = None  # of a Python container; None: it is none, or not one block
     held: tuple[Holder, ...] = ()
     rest: int = 0  # retained bytes below that `held` does not list
     rest_rows: int = 0

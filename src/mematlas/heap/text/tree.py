@@ -115,6 +115,8 @@ def _label(holder: Holder, lead: str) -> Text:
     if holder.kind == "block":
         if holder.count > 1:
             text.append(f" {TIMES} {holder.count:,}", "cyan")
+        elif holder.items is not None:
+            text.append(f", {holder.items:,} items", "cyan")
         elif holder.address is not None:
             text.append(f" {holder.address:#x}", "dim")
         if holder.nearest:
