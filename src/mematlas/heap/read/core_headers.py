@@ -101,16 +101,20 @@ def _read_table(table: bytes, size: int) -> tuple[list[CoreSegment], list[tuple[
     segments: list[CoreSegment] = []
     notes = []
     missing = 0
+    left = size  # a damaged file may name its bytes more than once
     for type_, flags, offset, address, _, in_file, in_memory, _ in PROGRAM_HEADER.iter_unpack(
         table
     ):
-        kept = max(min(in_file, size - offset), 0)
+        kept = max(min(in_file, size - offset, left), 0)
         if type_ == _PT_NOTE:
             notes.append((min(offset, size), kept))
         elif type_ == PT_LOAD and address + max(in_memory, in_file) <= _HIGHEST:
             missing += in_file - kept
+            left -= kept
             segments.append(
-                CoreSegment(address, max(in_memory, in_file), offset, kept, _permissions(flags))
+                CoreSegment(
+                    address, max(in_memory, in_file), min(offset, size), kept, _permissions(flags)
+                )
             )
     return without_overlaps(segments), notes, missing
 
@@ -180,6 +184,6 @@ def _read_files(content: bytes) -> dict[int, tuple[int, int, bytes]]:
     found = {}
     for number in range(min(count, len(names))):
         start, end, offset = struct.unpack_from("<QQQ", content, 16 + number * 24)
-        if start < end <= _HIGHEST:
+        if start < end <= _HIGHEST and offset * unit < 1 << 62:
             found[start] = (end, offset * unit, names[number])
     return found
