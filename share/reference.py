@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
-_WIDTH = 88  # of a usage line; the code blocks of the site hold as many columns on a desktop
 
 
 def command_page(command: commands.Command) -> str:
@@ -32,7 +31,7 @@ def command_page(command: commands.Command) -> str:
     found, _ = parser.command_parser(command)
     epilog = found.epilog or ""
     lists, _, examples = f"\n{epilog}".partition("\nexamples:\n")
-    usage = found.format_usage().removeprefix("usage: ").strip()
+    usage = _usage(found)
     parts = [
         f"# mematlas {command.name}",
         f"```text\n{usage}\n```",
@@ -43,6 +42,11 @@ def command_page(command: commands.Command) -> str:
         f"## Examples\n\n```console\n{_prompts(examples)}\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _usage(found: argparse.ArgumentParser) -> str:
+    """Return the usage without the word, and without the indent below it."""
+    return re.sub(r"\n {7}", "\n", found.format_usage()).removeprefix("usage: ").strip()
 
 
 def _paragraphs(text: str) -> str:
@@ -97,7 +101,7 @@ def _subcommands(found: argparse.ArgumentParser) -> Iterator[str]:
     for action in found._actions:  # noqa: SLF001
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for name, part in action.choices.items():
-                usage = part.format_usage().removeprefix("usage: ").strip()
+                usage = _usage(part)
                 tables = [group.replace("## ", "### ") for group in _groups(part)]
                 description = [_paragraphs(part.description)] if part.description else []
                 heading = f"## {found.prog} {name}"

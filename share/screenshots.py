@@ -38,7 +38,7 @@ FRAME = """<svg viewBox="-8 -8 {terminal_width} {terminal_height}" xmlns="http:/
 {styles}
 </style>
 <defs>{lines}</defs>
-<rect fill="#14181b" x="-8" y="-8" width="101%" height="100%" rx="6"/>
+<rect fill="#14181b" x="-8" y="-8" width="101%" height="100%"/>
 {backgrounds}<g class="{unique_id}-matrix">{matrix}</g>
 </svg>
 """
@@ -68,8 +68,11 @@ class Terminal:
 
 
 # In a PID namespace of its own, since the machine's processes are nobody's business.
-TOP = "unshare --pid --fork --mount-proc bash -c 'python slow.py >/dev/null & python orders.py >/dev/null & mematlas top'"
-SHOW = "python orders.py >/dev/null & sleep 4; mematlas show $!"
+TOP = (
+    "unshare --pid --fork --mount-proc bash -c 'python slow.py >/dev/null & python orders.py >/dev/null &"
+    f" exec -a mematlas {sys.executable} -m mematlas top'"
+)
+SHOW = "python orders.py >/dev/null & sleep 2; mematlas show $!"
 PAGES = (
     Page("page-1440", "orders.html", 1440, 900),
     Page("page-flame-1280", "orders.html", 1280, 800, "#flame"),
@@ -93,9 +96,8 @@ TERMINALS = (
         (200, 50),
         "make_auditor",
     ),
-    Terminal("top-120x40", TOP, (120, 40), "orders.py"),
-    Terminal("doctor-120x40", "mematlas doctor orders.atlas", (120, 40), "checks passed"),
-    Terminal("show-120x40", SHOW, (120, 40), "libc"),
+    Terminal("top-120x40", TOP, (120, 40), "slow.py"),
+    Terminal("show-120x40", SHOW, (120, 40), "By kind"),
 )
 SLOW = """
 import runpy, threading, time
@@ -120,7 +122,7 @@ def prepare(folder: Path) -> None:
         "mematlas run -o after.atlas -- python after/orders.py",
         "mematlas report orders.atlas -o orders.html",
         "mematlas diff orders.atlas after.atlas -o diff.html",
-        "bash -c 'python orders.py >/dev/null & sleep 4; mematlas pages $! -o pages.html'",
+        "bash -c 'python orders.py >/dev/null & sleep 2; mematlas pages $! -o pages.html'",
     ):
         subprocess.run(
             shlex.split(command),
@@ -221,17 +223,15 @@ def _screen_with(ready: str, tmux: list[str]) -> str:
 
 def as_svg(screen: str, width: int, height: int) -> str:
     """Return a terminal's screen with its escape sequences as an SVG."""
+    from rich.ansi import AnsiDecoder
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(
         width=width, height=height, record=True, file=io.StringIO(), color_system="truecolor"
     )
-    for line in [
-        *screen.splitlines()[:height],
-        "",
-    ]:  # the frame ends at the last line, not below it
-        console.print(Text.from_ansi(line), no_wrap=True, overflow="crop", crop=True)
+    lines = [*AnsiDecoder().decode(screen)][:height]  # colours go on from line to line
+    for line in [*lines, ""]:  # the frame ends at the last line, not below it
+        console.print(line, no_wrap=True, overflow="crop", crop=True)
     picture = console.export_svg(title="", code_format=FRAME, unique_id="t")
     return re.sub(
         r'(viewBox="-8 -8 )(\d+)', lambda found: f"{found[1]}{int(found[2]) + 8}", picture

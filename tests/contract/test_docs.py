@@ -41,3 +41,11 @@ def test_named_files_exist(page: Path) -> None:
     names = re.findall(r"`((?:src|native|tests|docs|scripts|examples|benchmarks)/[\w./-]+)`", text)
     missing = [name for name in names if not (ROOT / name).exists()]
     assert not [name for name in missing if "vN" not in name]
+
+
+def test_topics_are_unique() -> None:
+    """`mematlas docs TOPIC` names a page by its file's name, so no two pages share one."""
+    names = [page.stem for page in ROOT.glob("docs/**/*.md") if page.stem != "index"]
+    generated = {"commands", "python", "json"}  # of reference/, which is not installed
+    twice = {name for name in names if names.count(name) > 1} - generated
+    assert not twice

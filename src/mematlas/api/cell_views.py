@@ -10,19 +10,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mematlas.api.recording import Recording
+    from mematlas.report.model.leaks import Leaks
+    from mematlas.report.model.report import Report
 
 TOP = 10
 
 
 def cell_html(recording: Recording, top: int = TOP) -> str:
     """Return the report of a recording as HTML to be put in a page."""
+    name_cells(recording)
+    return report_html(recording.report(), recording.leaks(), top)
+
+
+def report_html(report: Report, leaks: Leaks | None = None, top: int = TOP) -> str:
+    """Return a report as HTML to be put in a page."""
     from mematlas.report.analyse.lines import lines
     from mematlas.report.html.cell import render_cell
 
+    return render_cell(report, lines(report.stacks, report.main_metric), leaks, top)
+
+
+def name_cells(recording: Recording) -> None:
+    """Name the cells of the running notebook as it numbers them; nothing happens outside of one."""
     rename_files(recording, cell_names(cell_numbers(_running_shell())))
-    report = recording.report()
-    ranked = lines(report.stacks, report.main_metric)
-    return render_cell(report, ranked, recording.leaks(), top)
 
 
 def summary_text(recording: Recording, top: int = TOP) -> str:

@@ -159,8 +159,12 @@ class Recording:
         >>> any(frame.function == "load" for frame in largest.frames), largest.live_bytes >> 20
         (True, 32)
         """
+        from mematlas.api.cell_views import name_cells, report_html
         from mematlas.report.analyse.report import make_report
+        from mematlas.report.model.report import Report
 
+        Report.cell_view = report_html
+        name_cells(self)
         step("summing stacks")
         return with_symbol_note(self._data, make_report(self._data, self._index_of(pid), at=at))
 

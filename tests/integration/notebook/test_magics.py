@@ -90,12 +90,16 @@ def test_errors_of_a_cell_are_shown(outputs: list[list[dict[str, Any]]]) -> None
 
 
 def test_traces_and_reports_have_short_displays(outputs: list[list[dict[str, Any]]]) -> None:
-    """A Trace shows its report; the repr of a Report is one line."""
+    """A Trace shows its report, and a Report itself; its repr is one line."""
     html = html_of(outputs[5])
     assert "In [2]:2" in html
     (report,) = outputs[6]
     assert report["data"]["text/plain"].startswith("<Report of ")
     assert len(report["data"]["text/plain"]) < 200
+    alone = html_of(outputs[6])
+    assert "In [2]:2" in alone
+    assert 'class="bar"' in alone
+    assert "<code>load" in alone
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mematlas._core import NO_BLOCK
 from mematlas._core.heap import python
-from mematlas.heap.model.answers import Holder, HolderKind
+from mematlas.heap.model.answers import PATH_MARK, Holder, HolderKind
 from mematlas.heap.read.python_objects import ObjectReader
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _DEEPEST = 12
 _PARTS = 100  # a row below the first level retains at least this part of its parent
+_SAMPLE, _LONGEST = 1000, 100  # paths that are followed, and changes of type on one
 _SHARED = "held by several of these"
 
 
@@ -182,4 +184,33 @@ def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
         held=held,
         rest=rest,
         rest_rows=rest_rows,
+        nearest="" if depth else _nearest_root(heap, members),
     )
+
+
+def _nearest_root(heap: Heap, members: NDArray[np.intp]) -> str:
+    """Return the root from which most shortest paths lead to the nodes, by the bytes that these retain."""
+    import numpy as np
+
+    heap.handle.find_paths()
+    path, top = heap.handle.node_column("path"), heap.handle.node_column("path_top")
+    sample = members[:: max(1, len(members) // _SAMPLE)]
+    at = sample.astype(np.uint32)
+    for _ in range(_LONGEST):
+        inside = (at >= heap.first_block) & (at < heap.first_block + len(heap))
+        if not inside.any():
+            break
+        before = path[top[at]]
+        at = np.where(inside & (before != NO_BLOCK), before, at)
+    roots, which = np.unique(at, return_inverse=True)
+    weights = np.bincount(which, weights=heap.retained[sample].astype(float))
+    return _root_name(heap, int(roots[int(np.argmax(weights))]))
+
+
+def _root_name(heap: Heap, node: int) -> str:
+    names: list[str] = []
+    group = heap.group_of(node)
+    while group is not None:
+        names.insert(0, group.name)
+        group = heap.groups[group.parent - 1] if group.parent else None
+    return PATH_MARK.join(names)

@@ -40,6 +40,9 @@ class Holder:
     held: tuple[Holder, ...] = ()
     rest: int = 0  # retained bytes below that `held` does not list
     rest_rows: int = 0
+    nearest: str = (
+        ""  # of blocks that several roots hold: the root from which the shortest paths come
+    )
 
 
 @dataclass(frozen=True, slots=True)

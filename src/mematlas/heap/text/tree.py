@@ -119,6 +119,8 @@ def _label(holder: Holder, lead: str) -> Text:
             text.append(f", {holder.items:,} items", "cyan")
         elif holder.address is not None:
             text.append(f" {holder.address:#x}", "dim")
+        if holder.nearest:
+            text.append(f"  nearest root: {clean(holder.nearest)}", "dim")
     elif holder.retained_count:
         text.append(f"  {holder.retained_count:,} blocks", "dim")
     return text

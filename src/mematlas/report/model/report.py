@@ -10,10 +10,10 @@ summed by the line of code that owns the stack. *Account* is RSS split into part
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mematlas.linux.glibc_heap import HeapUse
     from mematlas.recording.model import BadFreeReason, Frame, Part, Run, Sampling, SlackPart
@@ -299,6 +299,14 @@ class Report:
     only_of_root: bool = False  # no process was another user's
     peak_is_of_one_moment: bool = False  # live bytes at the peak are those at the highest RSS
     runs: tuple[Run, ...] = ()  # of the processes
+    cell_view: ClassVar[Callable[[Report], str] | None] = (
+        None  # of mematlas.api: a model has no views
+    )
+
+    def _repr_html_(self) -> str | None:
+        """Return the report as notebooks show it; None where nothing shows one."""
+        view = type(self).cell_view
+        return view(self) if view else None
 
     def __repr__(self) -> str:
         command = " ".join(self.command)
