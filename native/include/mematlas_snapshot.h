@@ -45,7 +45,7 @@ struct mematlas_image_facts {
 	int32_t padding;
 };
 struct mematlas_image;
-/* snapshot/capture.c: copies the private memory of a process. `timeout_s`: for a thread to stop. `limit_s`:
+/* snapshot/capture.c: copies the private memory of a process, mappings of 256 GiB and more left out. `timeout_s`: for a thread to stop. `limit_s`:
  * the longest pause that is allowed; 0: any. *estimate_s: how long the pause was expected to be.
  * -EOVERFLOW: longer than allowed; the process was not stopped.
  * -ESRCH: the process is gone; -EPERM: ptrace is refused; -ETIME: a thread did not stop; -ENOMEM.

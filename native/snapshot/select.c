@@ -10,6 +10,7 @@
 
 #define RED_ZONE 128u
 #define THREAD_DESCRIPTOR 4096u /* struct pthread lies behind the thread pointer */
+#define MOST_BYTES (1ull << 38) /* larger ones are shadow memory of sanitizers */
 #define HUGE_STACK (1ull << 30)
 
 struct row {
@@ -62,7 +63,7 @@ static bool is_device(const struct row *row)
 static bool is_wanted(const struct row *row)
 {
 	if (!(row->permissions & MEMATLAS_MAPS_READ) || (row->permissions & MEMATLAS_MAPS_SHARED) ||
-	    is_of_kernel(row) || is_device(row))
+	    is_of_kernel(row) || is_device(row) || row->end - row->start >= MOST_BYTES)
 		return false;
 	if (row->permissions & MEMATLAS_MAPS_WRITE)
 		return true;

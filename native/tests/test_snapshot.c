@@ -1,6 +1,10 @@
 /* Copies of running children: the copy is right, and the child goes on as if nothing had been. */
 #define _GNU_SOURCE
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <stddef.h>
+#include <sys/syscall.h>
 
 #include "snapshot_child.h"
 
@@ -375,6 +379,37 @@ static void test_killed_while_protected(void)
 	end(pid);
 }
 
+static void forbids_userfaultfd(void)
+{
+	struct sock_filter rules[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = 4, .filter = rules};
+
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+	counts();
+}
+
+/* A call that the filter would end the program for is not made. The program is stopped instead. */
+static void test_seccomp(void)
+{
+	int pid = start(forbids_userfaultfd);
+	struct mematlas_image *image;
+
+	CHECK(mematlas_image_capture(pid, MEMATLAS_IMAGE_COPY_FIRST, TIMEOUT_S, 0, &estimate_s,
+				     &image) == -EPERM);
+	mematlas_image_destroy(capture(pid, MEMATLAS_IMAGE_STOP));
+	uint64_t before = shared->count;
+	for (int wait = 0; wait < 10000 && shared->count == before; wait++)
+		usleep(500);
+	CHECK(shared->count > before && waitpid(pid, NULL, WNOHANG) == 0);
+	end(pid);
+}
+
 static void test_no_process(void)
 {
 	struct mematlas_image *image;
@@ -404,6 +439,7 @@ int main(void)
 		test_killed_tool(way);
 	}
 	if (can_copy_first) {
+		test_seccomp();
 		test_nothing_left();
 		test_killed_while_protected();
 	}

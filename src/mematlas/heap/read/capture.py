@@ -16,6 +16,7 @@ from mematlas.heap.read.bss import cut_bss
 from mematlas.heap.read.file_memory import fill_unwritten, find_code, read_code
 from mematlas.linux import smaps
 from mematlas.linux.machine import parse_meminfo
+from mematlas.linux.mappings import Permission
 from mematlas.linux.process import open_process
 from mematlas.linux.program import read_libraries, read_program
 from mematlas.linux.status import read_status
@@ -30,6 +31,7 @@ _TIMEOUT_S = 5.0  # for a thread to stop
 _STOP_S = 0.5  # the longest pause by default
 _SPARE_BYTES = 128 << 20  # to be left for other programs
 _RED_ZONE = 128
+_MOST_BYTES = 1 << 38  # of a mapping that is copied
 
 
 def capture(pid: int, *, stop_s: float | None = None, no_stop: bool = False) -> Image:
@@ -145,6 +147,16 @@ def _build(process: ProcessDirectory, copied: Capture, way: str, moment: float, 
             ranges.append(found)
     ranges.sort(key=lambda each: each.start)
     ranges += _register_ranges(copied)
+    notes += [
+        f"{format_bytes(row.size)} mapped at {row.start:#x} are left out: too large for a heap"
+        for row in rows
+        if row.size >= _MOST_BYTES and row.permissions & Permission.WRITE
+    ]
+    if way == "no-stop":
+        notes.append(
+            f"copied in {copied.seconds:.2f} s while the process ran: what it changed meanwhile may be torn,"
+            " and registers are not known"
+        )
     if copied.unreadable_pages:
         notes.append(f"{copied.unreadable_pages} pages could not be read")
     return Image(
