@@ -13,13 +13,6 @@
 #include "../tracer/unwind.h"
 #include "check.h"
 
-#if !defined(__x86_64__)
-int main(void)
-{
-	SKIP("the unwinder reads call frame information on x86-64 only");
-}
-#else
-
 struct trace_session trace_session;
 __thread struct trace_tls trace_tls;
 
@@ -29,6 +22,13 @@ void *trace_map(size_t size, int protection)
 
 	return memory == MAP_FAILED ? NULL : memory;
 }
+
+#if !defined(__x86_64__)
+int main(void)
+{
+	SKIP("the unwinder reads call frame information on x86-64 only");
+}
+#else
 
 struct list {
 	unsigned count;

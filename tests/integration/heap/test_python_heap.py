@@ -129,9 +129,9 @@ def test_lost_objects_are_cycles_or_miscounted(victim: Victim) -> None:
     assert CYCLES - 3 <= nodes.count == nodes.collectable <= CYCLES
     assert nodes.cycle
     assert not nodes.forgotten
-    leaked = rows["dict"]
-    assert LEAKED <= leaked.forgotten <= LEAKED + 2
-    assert victim.heap.summary().totals.forgotten >= LEAKED
+    assert LEAKED - 1 <= rows["dict"].forgotten <= LEAKED
+    # Hardly another object of a program that ran well is lost: 3.13.0 itself loses five.
+    assert 0 <= victim.heap.summary().totals.forgotten - rows["dict"].forgotten <= 5
 
 
 def test_references_are_counted_as_the_interpreter_counts(victim: Victim) -> None:

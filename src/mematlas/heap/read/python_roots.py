@@ -73,7 +73,7 @@ def add_roots(
         of = f" of interpreter {number}" if number else ""
         for thread in each.threads:
             _add_thread(thread, of, roots)
-        _add_state(reader, handle, each)
+        _add_state(reader, handle, each, roots)
     _add_interned(reader, handle, roots)
     return interpreters
 
@@ -88,7 +88,8 @@ def _add_modules(
 ) -> None:
     loaded = roots.add_group(f"sys.modules{of}", RootKind.PYTHON)
     names: dict[int, list[_Name]] = {}
-    for _, module, word in reader.entries(interpreter.modules)[1]:
+    entries = reader.entries(interpreter.modules)[1]
+    for _, module, word in entries:
         roots.add_range(loaded, word, word + 8, exact=True)
         globals_ = reader.word(module + HEAD)
         if modules.get(globals_) is None or not python.set_namespace(handle, globals_):
@@ -96,6 +97,8 @@ def _add_modules(
         for key, value, place in reader.entries(globals_)[1]:
             name = _Name(modules[globals_], globals_, reader.text(key) or "?", place)
             names.setdefault(value, []).append(name)
+    for _, module, _ in entries:
+        names.pop(module, None)  # sys.modules holds it, who has imported it or not
     # Of the value's word alone: what is not in a block needs no root.
     values = np.array(list(names), np.uint64)
     live = handle.find_all(values) != np.uint32(NO_BLOCK)
@@ -114,8 +117,6 @@ def _add_global(
     roots: RootTable,
 ) -> None:
     kind = reader.type_name(reader.type_of(value))
-    if kind == "module":
-        return  # sys.modules holds it
     name = _owner(reader, value, kind, names)
     if name.module not in groups:
         groups[name.module] = roots.add_group(f"module {name.module}{of}", RootKind.PYTHON)
@@ -155,12 +156,19 @@ def _add_thread(thread: PythonThread, of: str, roots: RootTable) -> None:
         roots.add_range(group, frame.items + len(frame.names) * 8, frame.end, exact=True)
 
 
-def _add_state(reader: ObjectReader, handle: HeapHandle, interpreter: Interpreter) -> None:
-    """Leave out what holds nothing: the cache of methods, and stale words of the stacks of frames."""
+def _add_state(
+    reader: ObjectReader, handle: HeapHandle, interpreter: Interpreter, roots: RootTable
+) -> None:
+    """Leave out what holds nothing: values in the cache of methods, and stale words of the stacks of frames."""
     if interpreter.address is None or reader.layout is None:
         return
     cache = interpreter.address + reader.layout.interpreter_type_cache
     handle.add_area(AreaKind.ALLOCATOR, cache, cache + _TYPE_CACHE)
+    group = roots.add_group("Python's cache of methods", RootKind.PYTHON, rank=Rank.PROGRAM)
+    # An entry is version, name, value: the name is a counted reference, the value is not.
+    for name in range(cache + 8, cache + _TYPE_CACHE, 24):
+        if reader.word(name):
+            roots.add_range(group, name, name + 8, exact=True)
     for thread in interpreter.threads:
         for start, end in thread.chunks:
             handle.add_area(AreaKind.REGION, start, end)
