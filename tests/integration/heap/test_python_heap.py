@@ -159,7 +159,7 @@ def test_the_command_names_the_holder_on_its_first_screen(
     lines = out.splitlines()[:24]
     assert any("module __main__" in line for line in lines)
     assert any("CACHE" in line for line in lines)
-    assert any("forgot a Py_DECREF()" in line for line in lines)
+    assert any("may have forgotten a Py_DECREF()" in line for line in lines)
     assert main(["heap", str(victim.pid), "--waste"]) == 0
     assert "__slots__" in capsys.readouterr().out
     assert main(["heap", str(victim.pid), "--unreachable"]) == 0

@@ -82,8 +82,8 @@ def _totals(totals: Totals, console: Console) -> None:
         write(
             console,
             Text(
-                f"{totals.forgotten:,} lost Python objects count a reference that nobody has: "
-                "an extension forgot a Py_DECREF()",
+                f"{totals.forgotten:,} lost Python objects count more references than were found: "
+                "a C extension may have forgotten a Py_DECREF()",
                 "red",
             ),
         )
