@@ -79,6 +79,16 @@ static void search_all(int pid, const struct mematlas_maps *maps, bool libraries
 	}
 }
 
+/* The mappings of a process that has ended, reaped or not, are none. */
+static bool has_ended(int pid)
+{
+	char path[32], byte;
+
+	snprintf(path, sizeof path, "/proc/%d/maps", pid);
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 || read(fd, &byte, 1) <= 0;
+}
+
 int ground_read(struct ground *ground, int pid)
 {
 	char path[32];
@@ -97,7 +107,9 @@ int ground_read(struct ground *ground, int pid)
 	search_all(pid, ground->maps, true, window, ground);
 	if (!is_complete(ground))
 		search_all(pid, ground->maps, false, window, ground);
-	return is_complete(ground) ? 0 : -ENOSYS;
+	if (is_complete(ground))
+		return 0;
+	return has_ended(pid) ? -ESRCH : -ENOSYS;
 }
 
 void ground_free(struct ground *ground)

@@ -114,7 +114,9 @@ static int enable(int fd)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = FEATURE_WP_ASYNC};
 
-	return ioctl(fd, UFFDIO_API, &api) < 0 ? -ENOSYS : 0;
+	if (ioctl(fd, UFFDIO_API, &api) == 0)
+		return 0;
+	return errno == EINVAL ? -ENOSYS : -errno; /* EINVAL: the kernel lacks the feature */
 }
 
 static int open_in_thread(const struct ground *ground, int tid, double timeout_s)

@@ -167,8 +167,9 @@ static void test_waits(int way)
 				mematlas_image_capture(pid, way, TIMEOUT_S, 0, &estimate_s, &image);
 			/* Its time may be over before a capture. */
 			if (error && !(error == -ESRCH && ends_alone())) {
-				fprintf(stderr, "wait %u with timeout %d: capture %d\n", chosen,
-					chosen_timeout, error);
+				fprintf(stderr,
+					"wait %u with timeout %d: capture %d way %d round %d\n",
+					chosen, chosen_timeout, error, way, round);
 				exit(1);
 			}
 			mematlas_image_destroy(image);
