@@ -10,6 +10,8 @@
     errors       the errors that all of them raise
 
 The parts are imported at the first access, so that `import mematlas` is quick.
+
+PYTEST_DONT_REWRITE: a program may import this package before it runs pytest.
 """
 
 from __future__ import annotations

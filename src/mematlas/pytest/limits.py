@@ -40,6 +40,31 @@ def parse_size(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class _Grammar:
+    """The arguments of a marker: the names that its size has, and `options`, which are given by name."""
+
+    text: str
+    sizes: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+_GRAMMARS = {
+    # pytest-memray's code names the size limit, its documentation memory_limit
+    "limit_memory": _Grammar(
+        'limit_memory("24 MB", current_thread_only=True)',
+        ("limit", "memory_limit"),
+        ("current_thread_only",),
+    ),
+    "limit_resident": _Grammar('limit_resident("24 MB")', ("limit",)),
+    "limit_leaks": _Grammar(
+        'limit_leaks("24 MB", filter_fn=FUNCTION, current_thread_only=True)',
+        ("location_limit",),
+        ("filter_fn", "current_thread_only"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """One limit of a test. `is_default`: of the configuration, not of a marker."""
 
@@ -61,25 +86,28 @@ class Violation:
 
 def parse_marker(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Limit:
     """Parse the arguments of a marker. ValueError or TypeError names what is wrong."""
-    allowed = {"current_thread_only"} if name != "limit_resident" else set()
-    allowed |= {"filter_fn"} if name == "limit_leaks" else set()
-    size = {"limit_leaks": "location_limit"}.get(name, "limit")
-    values = dict(kwargs)
-    if args:
-        values[size] = args[0]
-    unknown = sorted(set(values) - allowed - {size, "memory_limit"})
-    if len(args) > 1 or unknown:
-        message = f"{name}() takes a size{' and ' if allowed else ''}{', '.join(sorted(allowed))}"
-        raise TypeError(message)
-    text = values.get(size, values.get("memory_limit"))
-    if text is None:
-        message = f"{name}() needs a size, such as '24 MB'"
+    grammar = _GRAMMARS[name]
+    sizes = grammar.sizes
+    unknown = [key for key in kwargs if key not in (*sizes, *grammar.options)]
+    given = [*args, *(kwargs[key] for key in sizes if key in kwargs)]
+    filter_fn = kwargs.get("filter_fn")
+    wrong = ""
+    if unknown:
+        wrong = f"no argument is named {unknown[0]}"
+    elif len(given) > len(sizes[:1]):
+        wrong = f"{len(given)} sizes are given"
+    elif sizes and not given:
+        wrong = "a size is missing"
+    elif filter_fn is not None and not callable(filter_fn):
+        wrong = f"filter_fn cannot be called: {filter_fn!r}"
+    if wrong:
+        message = f"{wrong}; write {grammar.text}"
         raise TypeError(message)
     return Limit(
         name,
-        parse_size(text),
-        bool(values.get("current_thread_only")),
-        values.get("filter_fn"),
+        parse_size(given[0]) if given else 0,
+        bool(kwargs.get("current_thread_only")),
+        filter_fn,
     )
 
 
@@ -87,12 +115,14 @@ def parse_marker(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Limi
 class Judge:
     """The check of a test that has just ended, and whose records the recorder still has.
 
-    `frames`: how many frames of a stack are shown; `verbosity`: as pytest's.
+    `frames`: how many frames of a stack are shown; `native`: those above the first Python line, too;
+    `verbosity`: as pytest's.
     """
 
     recorder: TestRecorder
     figures: TestFigures
     frames: int = 1
+    native: bool = False
     verbosity: int = 0
 
     def judge(self, limit: Limit) -> Violation | None:
@@ -176,7 +206,7 @@ class Judge:
         lines = []
         for size, frames in shown:
             lines.append(f"    - {format_bytes(size)} allocated here:")
-            own = _from_owner(frames)
+            own = frames if self.native else _from_owner(frames)
             lines += [
                 f"        {each.function}:{each.filename}:{each.lineno}" for each in own[:most]
             ]

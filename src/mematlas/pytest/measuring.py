@@ -32,6 +32,8 @@ _LINES = 3  # of a test in the table
 _LEAST_SHARE = 50  # of the peak: lines with less are not worth naming
 _LEAST_SAMPLE, _SAMPLE_BYTES = 4096, 128 << 10
 _OF_LIMIT = 400  # samples in a default limit: the standard error is 5 %
+_LEFT_OUT = "limit_leaked_objects"
+_NO_OBJECTS = 'limit_leaked_objects: mematlas judges bytes by call stack; write limit_leaks("1 KB"), or install pytest-memray'
 _SECTION = "mematlas"
 _LIMITS = pytest.StashKey[tuple[Limit, ...]]()
 _VIOLATIONS = pytest.StashKey[list[Violation]]()
@@ -53,7 +55,9 @@ class Measuring:
         self._all = bool(option("mematlas"))
         self._hidden = bool(option("hide-mematlas-summary")) or not self._all
         self._only_increase = bool(option("mematlas-fail-on-increase"))
-        self._top, self._frames = int(option("mematlas-top")), int(option("mematlas-stacks"))
+        self._top = _count("mematlas-top", option, least=0)
+        self._frames = _count("mematlas-stacks", option, least=1)
+        self._native = bool(option("mematlas-native"))
         self._defaults = {name: _default(name, option(f"mematlas-{name}")) for name in NAMES}
         self._sampling = _sampling(self._defaults, exact=bool(option("mematlas-exact")))
         self._results = Results()
@@ -174,6 +178,8 @@ class Measuring:
         """Return the limits of a test: those of its markers, else the default ones."""
         if (known := item.stash.get(_LIMITS, None)) is not None:
             return known
+        if _LEFT_OUT in self._names and item.get_closest_marker(_LEFT_OUT):
+            pytest.fail(_NO_OBJECTS, pytrace=False)
         found = []
         for name in NAMES:
             marker = item.get_closest_marker(name) if name in self._names else None
@@ -219,7 +225,8 @@ class Measuring:
         if path and not self._hidden:
             self._candidates[item.nodeid] = (found.peak_bytes, path)
             self._drop_candidate()
-        judge = Judge(self._recorder, found, self._frames, self._config.get_verbosity("mematlas"))
+        verbosity = self._config.get_verbosity("mematlas")
+        judge = Judge(self._recorder, found, self._frames, self._native, verbosity)
         violations = [judge.judge(limit) for limit in limits]
         item.stash[_VIOLATIONS] = [each for each in violations if each]
         self._remember(item, found, limits)
@@ -293,7 +300,16 @@ def _parse(name: str, marker: pytest.Mark) -> Limit:
     try:
         return parse_marker(name, marker.args, dict(marker.kwargs))
     except (TypeError, ValueError) as error:
-        pytest.fail(f"{name}: {error}", pytrace=False)
+        wrong = str(error)
+    pytest.fail(f"{name}: {wrong}", pytrace=False)
+
+
+def _count(name: str, option: Callable[[str], Any], *, least: int) -> int:
+    """Parse a setting that counts something."""
+    text = str(option(name))
+    if not text.strip().isdecimal() or int(text) < least:
+        raise pytest.UsageError(f"--{name} {text}: write a number, {least} or more")
+    return int(text)
 
 
 def _default(name: str, text: str) -> Limit | None:
