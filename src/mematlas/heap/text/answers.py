@@ -80,7 +80,9 @@ def render_lost(lost: Lost, *, top: int, console: Console) -> None:
 
 def _lost_remark(row: LostRow) -> str:
     if row.forgotten:
-        return f"  {row.forgotten:,} count more references than were found: a forgotten Py_DECREF()?"
+        return (
+            f"  {row.forgotten:,} count more references than were found: a forgotten Py_DECREF()?"
+        )
     if row.collectable:
         return "  (a cycle for Python's collector)"
     return "  (cycle)" if row.cycle else ""
