@@ -152,6 +152,25 @@ def test_the_oom_killer_weighs_the_adjustment() -> None:
     assert find_victim([spared], 100 * MIB) is None
 
 
+@pytest.mark.parametrize(
+    ("version", "allowed", "most"),
+    [(2, None, 150), (2, 20, 120), (2, 0, 100), (1, 130, 130), (1, 100, 100), (1, None, 150)],
+)
+def test_the_oom_killer_weighs_with_swap(version: int, allowed: int | None, most: int) -> None:
+    """oom_score_adj counts thousandths of memory and swap together; version 1 limits their sum."""
+    from dataclasses import replace
+
+    of = replace(level(limit=100 * MIB), version=version, kernel=0, stat=STAT | {"total_rss": 0})
+    of = replace(of, swap_limit=None if allowed is None else allowed * MIB)
+    adjusted, plain = member(1, 0, adjusted=500), member(2, most * MIB // 2)
+    for size, expected in ((plain.counted - 4096, adjusted), (plain.counted + 4096, plain)):
+        rival = replace(plain, counted=size)
+        found = analyse_cgroup(replace(reading(of, adjusted, rival), swap_bytes=50 * MIB))
+        assert found is not None
+        assert found.victim is not None
+        assert found.victim.pid == expected.pid
+
+
 def test_unknown_usage_is_no_account() -> None:
     """Without memory.stat nothing is called unaccounted: the account is unknown, and that is said."""
     from dataclasses import replace
