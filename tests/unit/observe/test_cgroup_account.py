@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mematlas.linux.cgroup import CgroupLevel
 from mematlas.linux.cgroup_members import find_container
+from mematlas.linux.cgroup_paths import is_machine
 from mematlas.observe.cgroup_account.analyse import analyse_cgroup, find_victim
 from mematlas.observe.cgroup_account.model import CgroupReading, ChargedFile, Member
 from mematlas.observe.cgroup_account.topic import with_account
@@ -117,6 +118,29 @@ def test_what_is_hidden_is_not_called_nobodys() -> None:
     parts = {part.kind: [piece.name for piece in part.pieces] for part in known.parts}
     assert parts["anonymous"] == ["held by no process of the group", "app2 (2)"]
     assert parts["file"] == ["files that no process of the group has open"]
+
+
+def test_memory_of_moved_processes_is_not_divided() -> None:
+    """Of two that hold 100 MiB each, where 100 are charged, it is unknown whose those are; a little more is noise."""
+    group, both = level(anon=100 * MIB), (member(1, 100 * MIB), member(2, 100 * MIB))
+    account = analyse_cgroup(reading(group, *both))
+    assert account is not None
+    assert account.parts[0].pieces == ()
+    assert any("100 MiB of anonymous memory more than is" in each for each in account.notes)
+    near = analyse_cgroup(reading(group, member(1, 60 * MIB), member(2, 40 * MIB + 4096)))
+    assert near is not None
+    assert [each.bytes >> 20 for each in near.parts[0].pieces] == [59, 40]
+
+
+def test_the_root_of_a_container_is_not_the_machine(tmp_path: Path) -> None:
+    """A cgroup namespace calls the group of the container "/"; the kernel numbers the real root 1."""
+    from dataclasses import replace
+
+    container = replace(level(), path="/", directory=str(tmp_path))
+    assert not is_machine(container)
+    machine = replace(level(), path="/", directory="/sys/fs/cgroup")
+    assert is_machine(machine) is (Path("/sys/fs/cgroup").stat().st_ino == 1)
+    assert not is_machine(replace(machine, path="/app"))
 
 
 def test_the_oom_killer_weighs_the_adjustment() -> None:

@@ -95,7 +95,9 @@ def _anonymous(reading: CgroupReading) -> Part:
         if each.anonymous
     ]
     held = sum(each.bytes for each in pieces)
-    if held > size:  # forked or moved processes hold pages that another group pays
+    if held - size > max(reading.batch_bytes, int(_MUCH * size)):
+        pieces = []  # whose pages another group pays is unknown: of moved processes all, of others none
+    elif held > size:  # by what changed between two readings
         pieces = [Piece(each.name, each.bytes * size // held) for each in pieces]
     elif _is_divided(reading) and size - held > reading.batch_bytes:
         pieces.append(Piece(_ELSEWHERE, size - held))

@@ -111,11 +111,19 @@ def _read_files(
             notes.append(f"which group the pages of a file are charged to: hidden, {_NEEDS}")
         if files.left_out:
             notes.append(
-                f"{files.left_out:,} files were left out: {MOST_FILES:,} of a mount are looked at"
+                f"{files.left_out:,} mounts or directories have more than {MOST_FILES:,} files, which were left out"
             )
+        if files.unasked:
+            notes.append(
+                f"{files.unasked:,} open or mapped files were not looked at: their file systems may never answer"
+                " (of servers and users), or are of another user namespace"
+            )
+        if files.exact and files.uncounted:
+            notes.append(f"pages of {files.uncounted:,} files could not be counted")
         if files.refused:
             notes.append(f"open files of {files.refused} processes: hidden, {_OWNER}")
-        return files.sorted(), files.exact and not files.refused
+        missed = files.refused or files.unasked or files.uncounted
+        return files.sorted(), files.exact and not missed
     finally:
         files.close()
 
