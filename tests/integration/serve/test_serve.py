@@ -80,7 +80,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdin is not None
     assert process.stderr is not None
     said = process.stderr.readline()
     assert " on http://127.0.0.1:" in said, said
@@ -89,10 +88,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         wait_until(lambda: _is_healthy(found), "the server has figures")
         yield found
     finally:
-        process.stdin.close()
-        process.stderr.read()
-        process.wait(WAIT_S)
-        process.stderr.close()
+        process.communicate(timeout=WAIT_S)
 
 
 def _is_healthy(service: Service) -> bool:
