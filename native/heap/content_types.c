@@ -108,6 +108,21 @@ static bool is_text(const uint8_t *bytes, uint64_t size)
 	return length >= 8 && (size <= 24 || length + 17 > size) && is_utf8(bytes, length);
 }
 
+/* A word behind a text that leads to a block: the text may be a field before a pointer. */
+static bool has_pointer_behind(const struct heap *heap, uint32_t block)
+{
+	uint64_t size = heap->blocks.size[block], word;
+	const uint8_t *bytes = heap_at(&heap->image, heap->blocks.address[block], size);
+	uint64_t at = bytes ? (strnlen((const char *)bytes, size) + 8) & ~7ULL : size;
+
+	for (; at + 8 <= size; at += 8) {
+		memcpy(&word, bytes + at, 8);
+		if (heap_find(heap, word) != HEAP_NONE)
+			return true;
+	}
+	return false;
+}
+
 static int64_t type_of(struct heap *heap, struct vtable *slots, uint32_t block)
 {
 	uint64_t size = heap->blocks.size[block], word;
@@ -149,7 +164,8 @@ static int set_type(struct heap *heap, struct vtable *slots, uint32_t block)
 	if (type < 0)
 		return (int)type;
 	heap->blocks.type[block] = (uint32_t)type;
-	if (heap->types[type].kind == MEMATLAS_HEAP_TYPE_CONTENT)
+	if (heap->types[type].kind == MEMATLAS_HEAP_TYPE_CONTENT &&
+	    !has_pointer_behind(heap, block))
 		heap->blocks.layout[block] = MEMATLAS_HEAP_OPAQUE;
 	return 1;
 }

@@ -113,6 +113,8 @@ static int allocate(struct heap_graph *graph)
 	free(graph->retained_resident);
 	free(graph->retained_count);
 	free(graph->top);
+	free(graph->path);
+	graph->path = NULL;
 	graph->dominator = calloc(graph->nodes, sizeof *graph->dominator);
 	graph->retained = calloc(graph->nodes, sizeof *graph->retained);
 	graph->retained_resident = calloc(graph->nodes, sizeof *graph->retained_resident);

@@ -42,6 +42,7 @@ struct glibc {
 	struct glibc_region *regions; /* ascending */
 	uint32_t arena_count, arena_capacity;
 	uint32_t region_count, region_capacity;
+	uint32_t steps; /* along rings of arenas, of all copies */
 	const struct mematlas_heap_range *data; /* that of main_arena */
 };
 

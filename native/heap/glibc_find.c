@@ -8,6 +8,7 @@
 #include "glibc.h"
 
 #define MOST_ARENAS 65536
+#define MOST_STEPS (1U << 26) /* along rings of arenas, of all candidates */
 #define HEAP_STEP (1ULL << 20) /* every HEAP_MAX_SIZE is a multiple */
 
 static bool add_arena(struct glibc *glibc, uint64_t address)
@@ -51,7 +52,7 @@ static bool read_ring(struct glibc *glibc, uint64_t state, uint32_t bins)
 	if (!heap_word(image, state + STATE_NEXT(bins), &next) || !next || next % 8)
 		return false;
 	do {
-		if (glibc->arena_count == MOST_ARENAS || !add_arena(glibc, at) ||
+		if (glibc->steps++ >= MOST_STEPS || !add_arena(glibc, at) ||
 		    !heap_word(image, at + STATE_NEXT(bins), &at) || at % 8)
 			return false;
 	} while (at != state && glibc->arena_count < MOST_ARENAS);
@@ -99,8 +100,14 @@ bool glibc_find_arenas(struct glibc *glibc, size_t *range, uint64_t *offset)
 	return false;
 }
 
+/* Regions of different copies of malloc are disjoint, or a made-up heap would have its blocks many times. */
 static int add_region(struct glibc *glibc, struct glibc_region region)
 {
+	uint64_t next = heap_next_area(glibc->heap, region.start, MEMATLAS_HEAP_AREA_REGION);
+
+	if (heap_in_area(glibc->heap, region.start, MEMATLAS_HEAP_AREA_REGION))
+		return 0;
+	region.end = region.end < next ? region.end : next;
 	if (!ARRAY_RESERVE(glibc->regions, glibc->region_count, glibc->region_capacity, 16))
 		return -ENOMEM;
 	glibc->regions[glibc->region_count++] = region;
@@ -125,6 +132,13 @@ static int by_address(const void *a, const void *b)
 
 /* A heap of another arena begins with struct heap_info: arena, previous heap, size, size made
  * accessible. */
+static bool is_heap(const struct glibc *glibc, const uint64_t *info, uint64_t room)
+{
+	return info[0] != glibc->arenas[glibc->main].address && info[2] >= 0x1000 &&
+	       info[2] <= info[3] && info[2] <= room && !(info[2] % 0x1000) &&
+	       !(info[1] % HEAP_STEP);
+}
+
 static int add_heap(struct glibc *glibc, uint64_t start, uint64_t room)
 {
 	struct glibc_arena wanted;
@@ -132,13 +146,13 @@ static int add_heap(struct glibc *glibc, uint64_t start, uint64_t room)
 	const uint64_t *info = heap_at(&glibc->heap->image, start, 32);
 	uint64_t words[4], first = start + 0x30;
 
-	if (!info)
+	/* Ranges ascend, and so do heaps. */
+	if (!info || (glibc->region_count && glibc->regions[glibc->region_count - 1].end > start))
 		return 0;
 	memcpy(words, info, sizeof words);
 	wanted.address = words[0];
 	arena = bsearch(&wanted, glibc->arenas, glibc->arena_count, sizeof wanted, by_address);
-	if (!arena || arena == &glibc->arenas[glibc->main] || words[2] < 0x1000 ||
-	    words[2] > words[3] || words[2] > room || words[2] % 0x1000 || words[1] % HEAP_STEP)
+	if (!arena || !is_heap(glibc, words, room))
 		return 0;
 	if (arena->address - start < 0x100) /* the first heap holds the arena */
 		first = (arena->address + STATE_SIZE(glibc->bins) + 15) & ~15ULL;

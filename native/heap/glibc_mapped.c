@@ -46,6 +46,14 @@ static uint64_t mapped_size(const struct heap_image *image, uint64_t start, uint
 	return size;
 }
 
+/* Where main_arena continues by mmap(2), mapped chunks are neighbours of its memory: there, they are gaps. */
+static bool is_in_arena(const struct heap *heap, uint64_t start, uint64_t size)
+{
+	return heap_in_area(heap, start, MEMATLAS_HEAP_AREA_REGION) &&
+	       !(heap_in_area(heap, start, MEMATLAS_HEAP_AREA_GAP) &&
+		 heap_in_area(heap, start + size - 1, MEMATLAS_HEAP_AREA_GAP));
+}
+
 static int scan_range(struct heap *heap, const struct mematlas_heap_range *range,
 		      struct mematlas_heap_glibc *sum)
 {
@@ -57,7 +65,7 @@ static int scan_range(struct heap *heap, const struct mematlas_heap_range *range
 	while (!error && at < end) {
 		uint64_t size = mapped_size(image, at, end - at), inner;
 
-		if (!size || heap_in_area(heap, at, MEMATLAS_HEAP_AREA_REGION)) {
+		if (!size || is_in_arena(heap, at, size)) {
 			at += page;
 			continue;
 		}

@@ -111,6 +111,15 @@ bool heap_in_area(const struct heap *heap, uint64_t address, int kind)
 	       address < heap->areas[at - 1].end;
 }
 
+uint64_t heap_next_area(const struct heap *heap, uint64_t address, int kind)
+{
+	uint32_t at = place(heap, address, (uint32_t)kind);
+
+	return at < heap->area_count && heap->areas[at].kind == (uint32_t)kind
+		       ? heap->areas[at].start
+		       : UINT64_MAX;
+}
+
 int64_t mematlas_heap_areas(const struct mematlas_heap *handle,
 			    const struct mematlas_heap_area **ret)
 {

@@ -52,6 +52,7 @@ struct heap_graph {
 	uint32_t *offset; /* nodes + 1 */
 	uint32_t *edge;
 	uint64_t edges, capacity;
+	uint64_t most; /* edges <= most: containers that share one table must not multiply it */
 	struct mematlas_heap_root *weak; /* roots of weak groups, ascending by group */
 	uint64_t weak_count;
 	uint32_t *parents; /* groups + 1; parents[0] is not used */
@@ -100,6 +101,8 @@ int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origi
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);
 int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind);
 bool heap_in_area(const struct heap *heap, uint64_t address, int kind);
+/* The start of the first area of a kind behind an address; UINT64_MAX: there is none. */
+uint64_t heap_next_area(const struct heap *heap, uint64_t address, int kind);
 /* False: the word leads to what stands before an object, where only the collector's lists lead. */
 bool heap_is_reference(const struct heap *heap, uint32_t block, uint64_t word);
 /* HEAP_NONE where no block holds `word`. */

@@ -9,6 +9,7 @@
 #include "index.h"
 
 #define FIRST_EDGES 4096ULL
+#define MOST_READINGS 4ULL /* of a word, as a root and in a container; the average is below 1 */
 
 void heap_graph_destroy(struct heap_graph *graph)
 {
@@ -34,9 +35,9 @@ int graph_add_edge(struct heap_graph *graph, uint32_t to)
 		uint64_t capacity = graph->capacity ? graph->capacity * 3 / 2 : FIRST_EDGES;
 		uint32_t *moved;
 
-		if (capacity > UINT32_MAX)
-			capacity = UINT32_MAX;
-		if (graph->edges >= UINT32_MAX)
+		if (capacity > graph->most)
+			capacity = graph->most;
+		if (graph->edges >= graph->most)
 			return -EFBIG;
 		moved = realloc(graph->edge, capacity * sizeof *moved);
 		if (!moved)
@@ -206,6 +207,15 @@ static int keep_weak(struct heap_graph *graph, const struct mematlas_heap_root *
 	return 0;
 }
 
+static uint64_t most_edges(const struct heap_image *image, const struct heap_graph *graph)
+{
+	uint64_t most = 2ULL * graph->nodes + FIRST_EDGES;
+
+	for (size_t i = 0; i < image->count; i++)
+		most += image->ranges[i].size / 8 * MOST_READINGS;
+	return most < UINT32_MAX ? most : UINT32_MAX;
+}
+
 static int start(struct heap_graph *graph, const uint32_t *parents, const uint8_t *ranks)
 {
 	if ((uint64_t)graph->blocks + graph->groups + 2 >= HEAP_NONE)
@@ -252,6 +262,7 @@ int64_t mematlas_heap_link(struct mematlas_heap *handle, const struct mematlas_h
 	graph->blocks = heap->blocks.count;
 	strong_roots = count_strong(graph, roots, root_count, ranks);
 	error = start(graph, parents, ranks);
+	graph->most = most_edges(&heap->image, graph);
 	if (!error)
 		error = keep_weak(graph, roots + strong_roots, root_count - strong_roots);
 	if (!error)

@@ -35,13 +35,17 @@ int mematlas_heap_find_paths(struct mematlas_heap *handle)
 
 	if (!graph->dominator)
 		return -EINVAL;
+	if (graph->path) /* since the last mematlas_heap_dominate() */
+		return 0;
 	queue = malloc(graph->nodes * sizeof *queue);
-	free(graph->path);
 	free(graph->path_top);
 	graph->path = malloc(graph->nodes * sizeof *graph->path);
 	graph->path_top = calloc(graph->nodes, sizeof *graph->path_top);
-	if (!queue || !graph->path || !graph->path_top)
+	if (!queue || !graph->path || !graph->path_top) {
+		free(graph->path);
+		graph->path = NULL;
 		return -ENOMEM;
+	}
 	memset(graph->path, 0xFF, graph->nodes * sizeof *graph->path);
 	graph->path[0] = 0;
 	queue[0] = 0;

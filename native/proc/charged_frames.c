@@ -196,7 +196,9 @@ static int look_at_window(int fd, uint64_t offset, struct file_window *window,
 	int error;
 
 	window->pages = page_ceil(window->size) / page;
-	window->at = mmap(NULL, window->size, PROT_READ, MAP_SHARED, fd, (off_t)offset);
+	/* Else a file of huge pages would be given pages of the pool, and keep them. */
+	window->at =
+		mmap(NULL, window->size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, (off_t)offset);
 	if (window->at == MAP_FAILED)
 		return -errno;
 	error = madvise(window->at, window->size, MADV_RANDOM) < 0 ? -errno : map_resident(window);

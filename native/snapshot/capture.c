@@ -205,9 +205,6 @@ static void *run(void *argument)
 	struct work *work = argument;
 
 	work->error = capture_by(work);
-	segments_drop_unused(work->image);
-	for (size_t i = 0; i < work->image->segment_count; i++)
-		forget_unseen(&work->image->segments[i]);
 	return NULL;
 }
 
@@ -219,6 +216,10 @@ static int run_in_thread(struct work *work)
 	if (error)
 		return -error;
 	pthread_join(thread, NULL);
+	/* Not before: a thread in uninterruptible sleep may have stopped since, and goes on now. */
+	segments_drop_unused(work->image);
+	for (size_t i = 0; i < work->image->segment_count; i++)
+		forget_unseen(&work->image->segments[i]);
 	return work->error;
 }
 

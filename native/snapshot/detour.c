@@ -35,6 +35,9 @@
 #define FLAGS 7u /* UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS */
 #define NO_ALTERNATE_STACK 0x7fffffff /* flags that sigaltstack(2) refuses: it stays as it is */
 #define NAP_NS 20000L
+#define GET_RSEQ_CONFIGURATION 0x420f /* linux/ptrace.h; since Linux 5.13 */
+#define GET_DISPATCH_CONFIGURATION 0x4210 /* since Linux 6.4 */
+#define RSEQ_SECTION 8 /* offset of rseq_cs in struct rseq */
 
 /* What rt_sigreturn(2) reads, behind the address that `ret` takes. */
 struct signal_frame {
@@ -234,12 +237,45 @@ static bool is_in_handler(const struct detour *detour)
 	return place.handlers != 0;
 }
 
+/* A restartable sequence, rseq(2), is aborted when the kernel leaves it for another thread. It would see the
+ * address of our call and forget the sequence, which then went on though its processor has changed. */
+static bool is_in_sequence(const struct detour *detour)
+{
+	struct {
+		uint64_t area;
+		uint32_t size, signature, flags, padding;
+	} registered = {0};
+	uint64_t section = 0, bounds[3]; /* version and flags, start, length */
+	int pid = detour->ground->pid;
+
+	if (ptrace(GET_RSEQ_CONFIGURATION, detour->tid, sizeof registered, &registered) < 0 ||
+	    !registered.area)
+		return false;
+	if (mematlas_process_read(pid, registered.area + RSEQ_SECTION, &section, 8) == 8 &&
+	    !section)
+		return false;
+	return mematlas_process_read(pid, section, bounds, sizeof bounds) != sizeof bounds ||
+	       detour->before.rip - bounds[1] < bounds[2];
+}
+
+/* By prctl(PR_SET_SYSCALL_USER_DISPATCH), as Wine does: the kernel would send SIGSYS for our call. */
+static bool catches_calls(const struct detour *detour)
+{
+	struct {
+		uint64_t mode, selector, offset, length;
+	} dispatch = {0};
+
+	return ptrace(GET_DISPATCH_CONFIGURATION, detour->tid, sizeof dispatch, &dispatch) >= 0 &&
+	       dispatch.mode;
+}
+
 static int save(struct detour *detour)
 {
 	if (ptrace(PTRACE_GETREGS, detour->tid, NULL, &detour->before) < 0 ||
 	    ptrace(PTRACE_GETSIGMASK, detour->tid, sizeof detour->signals, &detour->signals) < 0)
 		return -errno;
-	if (!is_on_own_stack(detour) || is_in_handler(detour))
+	if (!is_on_own_stack(detour) || is_in_handler(detour) || is_in_sequence(detour) ||
+	    catches_calls(detour))
 		return -EXDEV;
 	stop_restart_call(detour->tid, &detour->before);
 	return write_frame(detour);
@@ -274,8 +310,10 @@ int detour_begin(const struct ground *ground, int tid, double timeout_s, struct 
  * and this one when it is let go. */
 static int run_to_call(const struct detour *detour)
 {
+	long deliver = 0;
+
 	for (;;) {
-		if (ptrace(PTRACE_SYSCALL, detour->tid, NULL, NULL) < 0)
+		if (ptrace(PTRACE_SYSCALL, detour->tid, NULL, (void *)deliver) < 0)
 			return -errno;
 		int status = wait_for_stop(detour);
 		if (status < 0)
@@ -284,6 +322,7 @@ static int run_to_call(const struct detour *detour)
 			return 0;
 		if (!(status >> 16) && WSTOPSIG(status) != SIGSTOP)
 			return -EFAULT;
+		deliver = status >> 16 ? 0 : SIGSTOP;
 	}
 }
 

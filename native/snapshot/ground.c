@@ -74,6 +74,8 @@ static void search_all(int pid, const struct mematlas_maps *maps, bool libraries
 		if (!(maps->base[MEMATLAS_MAPS_PERMISSIONS][i] & MEMATLAS_MAPS_EXECUTE) ||
 		    !maps->base[MEMATLAS_MAPS_INODE][i] || is_library(maps, i) != libraries)
 			continue;
+		if (end - start > MOST_BYTES - searched)
+			end = start + (MOST_BYTES - searched);
 		search(pid, start, end, window, ret);
 		searched += end - start;
 	}

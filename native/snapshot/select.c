@@ -9,7 +9,7 @@
 #include "image.h"
 
 #define RED_ZONE 128u
-#define THREAD_DESCRIPTOR 4096u /* struct pthread lies behind the thread pointer */
+#define THREAD_DESCRIPTOR 2048u /* less than struct pthread, which lies behind the thread pointer */
 #define MOST_BYTES (1ull << 38) /* larger ones are shadow memory of sanitizers */
 #define HUGE_STACK (1ull << 30)
 
@@ -112,6 +112,15 @@ static const struct mematlas_image_thread *find_stack(const struct row *row, uin
 	return found;
 }
 
+/* The C library puts a thread's descriptor at the end of its stack. Before Linux 6.7 the kernel merges what is mapped
+ * behind it, such as an arena, with the stack. */
+static uint64_t end_of_stack(const struct row *row, const struct mematlas_image_thread *thread)
+{
+	uint64_t end = lies_in(row, thread->tls) ? page_ceil(thread->tls + THREAD_DESCRIPTOR) : 0;
+
+	return end && end < row->end && !is_named(row, "[stack]") ? end : row->end;
+}
+
 /* Stacks without a guard page between them are one mapping. What lies below a stack pointer is stale. */
 static int add_stacks(struct parts *parts, const struct row *row, uint32_t mapping,
 		      const struct mematlas_image_thread *threads, size_t count)
@@ -127,7 +136,7 @@ static int add_stacks(struct parts *parts, const struct row *row, uint32_t mappi
 		start = start > at ? start : at;
 		const struct mematlas_image_thread *next =
 			find_stack(row, thread->sp + 1, threads, count);
-		uint64_t end = next ? page_ceil(thread->tls + THREAD_DESCRIPTOR) : row->end;
+		uint64_t end = end_of_stack(row, thread);
 		if (next && end > next->sp - RED_ZONE)
 			end = page_floor(next->sp - RED_ZONE);
 		end = end > start ? end : row->end;
@@ -135,6 +144,9 @@ static int add_stacks(struct parts *parts, const struct row *row, uint32_t mappi
 				 &(struct part){start, end, MEMATLAS_HEAP_STACK, mapping, false});
 		at = end;
 	}
+	if (!error)
+		error = add_part(parts, &(struct part){at, row->end, MEMATLAS_HEAP_ANONYMOUS,
+						       mapping, false});
 	return error;
 }
 

@@ -244,12 +244,27 @@ int stop_all(struct stop *stop, int pid, double timeout_s)
 	return error;
 }
 
+/* A thread that was not seen to stop may have by now: a signal that stopped it on its way is delivered. One that
+ * runs cannot be detached: the kernel does it at the end of the calling thread, and keeps the signal. */
+static void release(const struct mematlas_image_thread *thread)
+{
+	long deliver = 0;
+	int status;
+
+	if (!thread->stopped) {
+		if (waitpid(thread->tid, &status, __WALL | WNOHANG) <= 0 || !WIFSTOPPED(status))
+			return;
+		deliver = status >> 16 ? 0 : WSTOPSIG(status);
+	}
+	ptrace(PTRACE_DETACH, thread->tid, NULL, (void *)deliver);
+}
+
 double stop_release(struct stop *stop)
 {
 	double began_s = stop->began_s;
 
 	for (uint32_t i = 0; i < stop->count; i++)
-		ptrace(PTRACE_DETACH, stop->threads[i].tid, NULL, NULL);
+		release(&stop->threads[i]);
 	free(stop->threads);
 	*stop = (struct stop){.pid = stop->pid};
 	return began_s ? stop_now_s() - began_s : 0;

@@ -87,12 +87,28 @@ static bool passes_seccomp(int pid, int tid)
 	       is_allowed(tid, SYS_rt_sigreturn, none);
 }
 
+/* Another thread may have put any file under the number, such as one whose ioctl() never returns. */
+static bool is_userfault(int fd)
+{
+	static const char wanted[] = "anon_inode:[userfaultfd]";
+	char path[32], name[sizeof wanted];
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return readlink(path, name, sizeof name) == sizeof wanted - 1 &&
+	       memcmp(name, wanted, sizeof wanted - 1) == 0;
+}
+
 static int take(int pid, int number)
 {
 	CLEANUP_CLOSE int process = (int)syscall(SYS_pidfd_open, pid, 0);
 	int taken = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, number, 0);
 
-	return taken < 0 ? -errno : taken;
+	if (taken < 0)
+		return -errno;
+	if (is_userfault(taken))
+		return taken;
+	close(taken);
+	return -EPERM;
 }
 
 static int open_there(int pid, struct detour *detour)
@@ -154,7 +170,8 @@ static int open_in_any(const struct ground *ground, double timeout_s)
 			continue;
 		tried++;
 		fd = open_in_thread(ground, tid, timeout_s);
-		if (fd == -EPERM || fd == -EBUSY)
+		/* A thread that did not stop in time may do so now, and is let go when this ends. */
+		if (fd == -EPERM || fd == -EBUSY || fd == -ETIME)
 			break;
 	}
 	return fd;

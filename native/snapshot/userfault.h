@@ -28,7 +28,7 @@ void ground_free(struct ground *ground);
 
 /* detour.c: a stopped thread that makes system calls. Should its tracer die at any moment, the thread returns
  * to what it did by rt_sigreturn(2), as from a signal handler. -EXDEV: the thread is not on a stack whose
- * lower part is known to be unused. */
+ * lower part is known to be unused, in a restartable sequence, or catches its own system calls. */
 struct detour;
 int detour_begin(const struct ground *ground, int tid, double timeout_s, struct detour **ret);
 /* The result of the call, or -errno. */

@@ -114,6 +114,35 @@ static void reach(const struct mematlas_heap_graph *graph, const uint8_t *ranks,
 	}
 }
 
+static void check_text(uint64_t behind, int layout, int state)
+{
+	const struct mematlas_heap_root root = {.start = ROOTS, .end = ROOTS + 8, .group = 1};
+	const uint32_t parents[] = {0};
+	const uint8_t ranks[] = {MEMATLAS_HEAP_STRONG};
+
+	memset(blocks, 0, sizeof blocks);
+	memcpy(blocks[0], "a name of a host", 16);
+	blocks[0][3] = behind;
+	roots[0] = BASE;
+	struct mematlas_heap *heap = create(2, &root, 1, parents, ranks, 1);
+	CHECK(mematlas_heap_type_by_content(heap) == 2);
+	CHECK(mematlas_heap_link(heap, &root, 1, parents, ranks, 1) >= 0);
+	CHECK(mematlas_heap_dominate(heap) == 0);
+	const uint8_t *layouts = mematlas_heap_column(heap, MEMATLAS_HEAP_LAYOUT);
+	const uint8_t *states = mematlas_heap_node_column(heap, MEMATLAS_HEAP_STATE);
+	CHECK(layouts[0] == layout && states[2] == MEMATLAS_HEAP_HELD && states[3] == state);
+	mematlas_heap_destroy(heap);
+}
+
+/* A text may be a field of a structure, with a pointer behind it. */
+static void test_pointer_behind_text(void)
+{
+	check_text(0, MEMATLAS_HEAP_OPAQUE, MEMATLAS_HEAP_LOST);
+	check_text(BASE + sizeof *blocks, MEMATLAS_HEAP_WORDS, MEMATLAS_HEAP_HELD);
+	memset(blocks, 0, sizeof blocks);
+	memset(roots, 0, sizeof roots);
+}
+
 /* d dominates n if n is not reached without d; what d retains is what is not reached without it. */
 static void check_retained(const struct mematlas_heap *heap, const uint8_t *ranks)
 {
@@ -283,6 +312,7 @@ static void test_chain(void)
 
 int main(void)
 {
+	test_pointer_behind_text();
 	test_random();
 	test_lost();
 	test_empty();

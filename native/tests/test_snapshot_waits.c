@@ -151,6 +151,32 @@ static bool ends_alone(void)
 	return chosen_timeout >= 0 || waits[chosen] == wait_in_nanosleep;
 }
 
+/* Its time may be over before a capture. */
+static void capture_in_wait(int pid, int way)
+{
+	struct mematlas_image *image;
+	int error = mematlas_image_capture(pid, way, TIMEOUT_S, 0, &estimate_s, &image);
+
+	if (error && !(error == -ESRCH && ends_alone())) {
+		fprintf(stderr, "wait %u with timeout %d: capture %d way %d\n", chosen,
+			chosen_timeout, error, way);
+		exit(1);
+	}
+	mematlas_image_destroy(image);
+	usleep(10000);
+}
+
+static void check_result(void)
+{
+	CHECK(shared->ready == 2);
+	if (shared->results[0] != (chosen_timeout < 0)) {
+		fprintf(stderr, "wait %u with timeout %d: result %d, errno %d\n", chosen,
+			chosen_timeout, shared->results[0], shared->errors[0]);
+		exit(1);
+	}
+	CHECK(chosen_timeout < 0 || shared->seconds[0] >= WAIT_MS / 1e3 * 0.98);
+}
+
 /* Each call ends as it would have without the captures: by its timeout, not before, or by what it waits for. */
 static void test_waits(int way)
 {
@@ -161,30 +187,12 @@ static void test_waits(int way)
 		int pid = start(waits_once);
 		while (state_of(pid) == 'R')
 			usleep(1000);
-		for (int round = 0; round < 3; round++) {
-			struct mematlas_image *image;
-			int error =
-				mematlas_image_capture(pid, way, TIMEOUT_S, 0, &estimate_s, &image);
-			/* Its time may be over before a capture. */
-			if (error && !(error == -ESRCH && ends_alone())) {
-				fprintf(stderr,
-					"wait %u with timeout %d: capture %d way %d round %d\n",
-					chosen, chosen_timeout, error, way, round);
-				exit(1);
-			}
-			mematlas_image_destroy(image);
-			usleep(10000);
-		}
+		for (int round = 0; round < 3; round++)
+			capture_in_wait(pid, way);
 		if (chosen_timeout < 0)
 			wake(pid);
 		CHECK(waitpid(pid, NULL, 0) == pid);
-		CHECK(shared->ready == 2);
-		if (shared->results[0] != (chosen_timeout < 0)) {
-			fprintf(stderr, "wait %u with timeout %d: result %d, errno %d\n", chosen,
-				chosen_timeout, shared->results[0], shared->errors[0]);
-			exit(1);
-		}
-		CHECK(chosen_timeout < 0 || shared->seconds[0] >= WAIT_MS / 1e3 * 0.98);
+		check_result();
 		close(pipe_ends[0]);
 		close(pipe_ends[1]);
 	}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,9 +14,14 @@ from mematlas.errors import MematlasError, UsageError
 
 if TYPE_CHECKING:
     import argparse
+    import subprocess
     from collections.abc import Iterator, Sequence
 
-_END_S = 10
+_START_S, _END_S = 60, 10  # that a server may take
+_SERVING = "mematlas: serving "
+_SERVER = (
+    "import sys; from mematlas.cli.listening import serve_for; sys.exit(serve_for(*sys.argv[1:]))"
+)
 
 
 def add_listening(parser: argparse.ArgumentParser, option: str, *, default: str | None) -> None:
@@ -65,24 +74,58 @@ def served(path: str, options: Sequence[str]) -> Iterator[None]:
 
     from mematlas.tracing.child import inherited_environment
 
-    command = [sys.executable, "-m", "mematlas", "serve", path, *options]
+    command = [sys.executable, "-P", "-c", _SERVER, str(os.getpid()), path, *options]
     server = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         text=True, env=inherited_environment(), start_new_session=True,
     )  # fmt: skip
-    assert server.stderr is not None
-    said = server.stderr.readline()
-    if not said.startswith("mematlas: serving "):
-        server.wait()
-        raise MematlasError(said.removeprefix("mematlas: ").strip() or "the server did not start")
-    sys.stderr.write(said)
     try:
+        said = _first_message(server)
+        if not said.startswith(_SERVING):
+            text = said.removeprefix("mematlas: ").strip()
+            raise MematlasError(text or "the server did not start")
+        sys.stderr.write(said)
         yield
     finally:
-        server.terminate()
-        try:
-            server.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        server.stderr.close()
+        _end(server)
+
+
+def _first_message(server: subprocess.Popen[str]) -> str:
+    """Return the first line that a server says itself, or the last line where it ended without one."""
+    assert server.stderr is not None
+    limit = threading.Timer(_START_S, server.kill)
+    limit.start()
+    said = ""
+    try:
+        for said in server.stderr:  # Python may print a warning before
+            if said.startswith("mematlas: "):
+                break
+    finally:
+        limit.cancel()
+    return said
+
+
+def _end(server: subprocess.Popen[str]) -> None:
+    import subprocess
+
+    assert server.stderr is not None
+    server.terminate()
+    try:
+        server.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    server.stderr.close()
+
+
+def serve_for(parent: str, *words: str) -> int:
+    """Run `mematlas serve` until it is told to end or its parent is gone, which SIGKILL gives no time to tell."""
+    from mematlas.cli.main import main
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return main(["serve", *words])

@@ -48,7 +48,7 @@ class Look(Heap):
 
 
 def look(pid: int) -> Look:
-    """Copy the memory of a process and return its heap. The process is stopped while it is copied.
+    """Copy the memory of a process and return its heap. The process is stopped for what it writes while it is copied.
 
     Raises:
         TargetError: there is no such process, it ended, or it has no memory.

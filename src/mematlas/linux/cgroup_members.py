@@ -65,5 +65,10 @@ def _is_hexadecimal(word: str) -> bool:
 
 
 def _folders(directory: str) -> Iterator[str]:
-    for path, _, _ in os.walk(directory):
-        yield path
+    """Yield a directory and those below it, each before what is inside of it; a user may have nested any number."""
+    pending = [directory]
+    while pending:
+        folder = pending.pop()
+        yield folder
+        with suppress(OSError), os.scandir(folder) as entries:
+            pending += [each.path for each in entries if each.is_dir(follow_symlinks=False)]

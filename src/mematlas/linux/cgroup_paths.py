@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from mematlas.errors import TargetError, UsageError
 from mematlas.linux import cgroup
 from mematlas.linux.cgroup_members import find_container
 
+if TYPE_CHECKING:
+    from mematlas.linux.cgroup import CgroupLevel
+
 _MOST_NAMED = 5
+_ROOT = 1  # st_ino
 
 
 def resolve(group: str | None, container: str | None, root: str = "/") -> str | None:
@@ -31,6 +36,17 @@ def resolve(group: str | None, container: str | None, root: str = "/") -> str | 
     if not os.path.isdir(f"{below}{path}"):  # noqa: PTH112
         raise TargetError(f"there is no memory cgroup {path} below {below}")
     return path
+
+
+def is_machine(level: CgroupLevel) -> bool:
+    """Return whether a group is the root of the hierarchy: the whole machine.
+
+    "/" is also what a container calls its own group, in its cgroup namespace. The kernel numbers the root 1.
+    """
+    try:
+        return level.path == "/" and os.stat(level.directory or "/").st_ino == _ROOT  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def _one_of(found: list[str], container: str) -> str:

@@ -375,7 +375,7 @@ def _or_own(pid: int | None) -> int:
 
 def _cgroup(pid: int | None, group: str | None, files: Sequence[str], root: str) -> Topic:
     """Return the topic cgroup, with the account of the group where the kernel runs here."""
-    from mematlas.linux import machine
+    from mematlas.linux import cgroup_paths, machine
     from mematlas.observe.cgroup_account.analyse import analyse_cgroup
     from mematlas.observe.cgroup_account.read import read_cgroup
     from mematlas.observe.cgroup_account.topic import with_account
@@ -384,11 +384,13 @@ def _cgroup(pid: int | None, group: str | None, files: Sequence[str], root: str)
     found = machine.read(root, pid, group=group, slabs=False)
     topic = topics.TOPICS["cgroup"](_with_processes(found, "cgroup", pid, root))
     own = found.cgroup[0] if found.cgroup else None
-    if root != "/" or own is None or own.path == "/":  # the root group is the whole machine
+    if root != "/" or own is None or cgroup_paths.is_machine(own):
         return topic
     # The figures of the group are read anew, so that they are of one moment with those of its members.
-    level = machine.read_levels(pid, group)[0]
-    return with_account(topic, analyse_cgroup(read_cgroup(level, files)))
+    levels = machine.read_levels(pid, group)
+    if not levels or levels[0].path != own.path:
+        raise TargetError(f"the memory cgroup {own.path} or its process ended while it was read")
+    return with_account(topic, analyse_cgroup(read_cgroup(levels[0], files)))
 
 
 def _with_processes(machine: Machine, topic: str, pid: int | None, root: str) -> Machine:

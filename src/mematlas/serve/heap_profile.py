@@ -63,7 +63,7 @@ def parse_query(name: str, values: Mapping[str, str]) -> ProfileQuery:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() else 0
+    return int(text[:9]) if text.isascii() and text.isdecimal() else 0
 
 
 def render_profile(

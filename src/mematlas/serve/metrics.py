@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LINES = 50  # with a series of their own
 _LONGEST = 200  # letters of a label
 _OTHER = "other"
+_OPENMETRICS = "application/openmetrics-text"
 
 
 class TopLines:
@@ -61,16 +63,21 @@ class Metrics:
         self._recording = recording
         self._top = TopLines()
         self._kept: dict[str, tuple[int, bytes]] = {}
+        self._lock = threading.Lock()
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics in the format that a scraper accepts, and its content type."""
-        encoder, content_type = choose_encoder(accept)
+        """Return the metrics in the format that a scraper accepts, and its content type.
+
+        prometheus_client repeats the version that a client names in the content type: only the format is passed on.
+        """
+        encoder, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
         state = self._recording.read()
-        known = self._kept.get(content_type)
-        if known is None or known[0] != state.number:
-            families = [*_families(state), *self._lines(state.report)]
-            known = state.number, encoder(_Families(families))
-            self._kept[content_type] = known
+        with self._lock:
+            known = self._kept.get(content_type)
+            if known is None or known[0] < state.number:
+                families = [*_families(state), *self._lines(state.report)]
+                known = state.number, encoder(_Families(families))
+                self._kept[content_type] = known
         return known[1], content_type
 
     def _lines(self, report: Report) -> Iterator[Metric]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import socket
 import ssl
 import threading
+import time
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from mematlas.errors import MematlasError, UsageError
+from mematlas.linux.regular_file import open_regular
+from mematlas.recording.format import MAGIC
 from mematlas.serve.heap_profile import TooManyError, parse_query, render_profile
 from mematlas.serve.state import NotYetRecordedError
 
@@ -26,7 +30,14 @@ if TYPE_CHECKING:
     from mematlas.serve.state import ServedRecording
 
 _REQUEST_S = 10  # in which a client must send its request, and take each piece of the answer
+_PIECE = 1 << 20  # bytes
 _MOST_REQUESTS = 16
+_MOST_CONNECTIONS = 64  # those included that have not sent their request yet
+_STATUSES = (
+    (NotYetRecordedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (TooManyError, HTTPStatus.TOO_MANY_REQUESTS),
+    (UsageError, HTTPStatus.BAD_REQUEST),
+)
 _PPROF = "/debug/pprof/"
 _TEXT = "text/plain; charset=utf-8"
 _INDEX = """<!doctype html><meta charset="utf-8"><title>mematlas</title>
@@ -57,6 +68,9 @@ class Server(ThreadingHTTPServer):
         self.recording, self.metrics = recording, metrics
         self.stop = threading.Event()
         self.requests = threading.BoundedSemaphore(_MOST_REQUESTS)
+        self.page = _Page(recording)
+        self._connections = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._waiting: dict[socket.socket, float] = {}  # for their request, until then
         if address.path:
             self.address_family = socket.AF_UNIX
             _remove_stale(address.path)
@@ -102,6 +116,39 @@ class Server(ThreadingHTTPServer):
         self.server_address = self.socket.getsockname()
         self.server_name, self.server_port = "mematlas", self.address.port
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for a connection, or close it where as many are open as may."""
+        if not self._connections.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        self._waiting[request] = time.monotonic() + _REQUEST_S
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self.has_asked(request)
+            self._connections.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a connection and close it."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.has_asked(request)
+            self._connections.release()
+
+    def has_asked(self, request: Any) -> None:
+        """Take note that a request has come in whole."""
+        self._waiting.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Shut the connections that take too long to send their request; each letter restarts the socket's own timeout."""
+        now = time.monotonic()
+        for request, end in list(self._waiting.items()):
+            if end < now:
+                with suppress(OSError):
+                    socket.socket.shutdown(request, socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End the waits, close the socket and remove its file."""
         self.stop.set()
@@ -113,8 +160,28 @@ class Server(ThreadingHTTPServer):
         """Print nothing about clients that went away."""
 
 
+class _Page:
+    """The report as a page. It is built once for each reading, by one request at a time."""
+
+    def __init__(self, recording: ServedRecording) -> None:
+        self._recording = recording
+        self._lock = threading.Lock()
+        self._kept: tuple[int, bytes] = (0, b"")
+
+    def render(self) -> bytes:
+        from mematlas.api.recording import html_page, recording_of
+
+        with self._lock:
+            state = self._recording.read()
+            if self._kept[0] != state.number:
+                page = html_page(recording_of(self._recording.path, state.data))
+                self._kept = state.number, page.encode()
+            return self._kept[1]
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Server
+    begun = False  # an answer
     server_version, sys_version = "mematlas", ""
     timeout = _REQUEST_S
 
@@ -131,6 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Write no line for each request."""
 
     def do_GET(self) -> None:
+        self.server.has_asked(self.request)
         if not self.server.requests.acquire(blocking=False):
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once; ask later")
             return
@@ -143,7 +211,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def _answer(self) -> None:
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            self._refuse(HTTPStatus.BAD_REQUEST, "the address of the request is malformed")
+            return
         if not self._is_asked_for_us():
             self._refuse(HTTPStatus.FORBIDDEN, "this server answers to its own address only")
             return
@@ -152,14 +224,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             self._find(parts.path)(parts.path, dict(parse_qsl(parts.query)))
-        except NotYetRecordedError as error:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        except TooManyError as error:
-            self._refuse(HTTPStatus.TOO_MANY_REQUESTS, str(error))
-        except UsageError as error:
-            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
         except (MematlasError, OSError) as error:
-            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+            if self.begun or isinstance(error, ConnectionError | TimeoutError):
+                raise  # a second header would become part of what was begun
+            statuses = (status for kind, status in _STATUSES if isinstance(error, kind))
+            self._refuse(next(statuses, HTTPStatus.INTERNAL_SERVER_ERROR), str(error))
 
     def _find(self, path: str) -> Callable[[str, dict[str, str]], None]:
         if path.startswith(_PPROF):
@@ -180,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         """
         if self.server.address.path or not self.server.address.loopback:
             return True
-        host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
+        host = re.sub(r":\d*$", "", self.headers.get("Host", ""))
         return host in {"127.0.0.1", "localhost", "[::1]", self.server.address.host}
 
     def _token(self) -> str:
@@ -210,17 +279,19 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(body, kind)
 
     def _report(self, _path: str, _query: dict[str, str]) -> None:
-        from mematlas.api.recording import html_page, recording_of
-
-        state = self.server.recording.read()
-        page = html_page(recording_of(self.server.recording.path, state.data))
-        self._send(page.encode(), "text/html; charset=utf-8")
+        self._send(self.server.page.render(), "text/html; charset=utf-8")
 
     def _recording(self, _path: str, _query: dict[str, str]) -> None:
-        """Send the file as far as it is now: it may grow meanwhile."""
-        with open(self.server.recording.path, "rb") as file:  # noqa: PTH123
+        """Send the file as far as it is now: it may grow meanwhile.
+
+        Who may write its folder may put another file in its place, or a link to one: only a recording is sent.
+        """
+        with open_regular(self.server.recording.path) as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise NotYetRecordedError("nothing is recorded yet; ask again in a second")
+            file.seek(0)
             size = os.fstat(file.fileno()).st_size
-            name = os.path.basename(self.server.recording.path).replace('"', "")  # noqa: PTH119
+            name = re.sub(r'[^ -~]|"', "", os.path.basename(self.server.recording.path))  # noqa: PTH119
             self._head(
                 "application/octet-stream",
                 size,
@@ -229,7 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.command == "HEAD":
                 return
             while size > 0:
-                piece = file.read(min(size, 1 << 20))
+                piece = file.read(min(size, _PIECE))
                 if not piece:
                     break
                 self.wfile.write(piece)
@@ -264,10 +335,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, body: bytes, kind: str, more: dict[str, str] | None = None) -> None:
         self._head(kind, len(body), more or {})
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        for start in range(0, 0 if self.command == "HEAD" else len(body), _PIECE):
+            self.wfile.write(body[start : start + _PIECE])
 
     def _head(self, kind: str, size: int, more: dict[str, str]) -> None:
+        self.begun = True
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(size))
@@ -280,7 +352,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", _TEXT)
         self.send_header("Content-Length", str(len(body)))
         more = {}
-        if urlsplit(self.path).path.startswith(_PPROF):
+        if self.path.startswith(_PPROF):
             more["X-Go-Pprof"] = "1"
         if status == HTTPStatus.UNAUTHORIZED:
             more["WWW-Authenticate"] = 'Basic realm="mematlas"'
@@ -307,6 +379,7 @@ def _remove_stale(path: str) -> None:
     with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         if not Path(path).is_socket():
             return
+        probe.setblocking(False)  # the queue of one that does not answer may be full
         try:
             probe.connect(path)
         except ConnectionRefusedError:

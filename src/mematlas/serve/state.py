@@ -1,4 +1,7 @@
-"""The recording that a server shows: read again when it grew, but never for more than a share of one CPU."""
+"""The recording that a server shows: read again when it grew, with a share of one CPU at most.
+
+A request for a difference reads at its begin, and each half second at its end until there are new figures.
+"""
 
 from __future__ import annotations
 

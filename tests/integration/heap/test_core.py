@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mematlas.errors import MematlasError, UsageError
+from mematlas.heap.analyse.summary import sum_up
 from mematlas.heap.model.image import RangeKind
 from mematlas.heap.read.capture import capture
 from mematlas.heap.read.core import read_core
@@ -94,6 +95,7 @@ def test_cores_equal_the_running_process(cores: tuple[Path, Path, Image, int]) -
         heaps = [each.start for each in core.ranges if each.kind is RangeKind.BRK]
         assert heaps == [each.start for each in image.ranges if each.kind is RangeKind.BRK]
         heap = read_heap(core)
+        assert sum_up(heap).resident is None
         assert heap.python is not None
         orders = list(heap.type_names).index("__main__.Order")
         assert (heap.type == orders).sum() == 1000

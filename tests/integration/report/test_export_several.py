@@ -9,11 +9,15 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from exports import decode_pprof
+from mematlas import open as open_recording
+from mematlas.api.recording import export_source
+from mematlas.report.export import render_export
 from perfetto_trace import HeapProfiles, decode
 
 if TYPE_CHECKING:
@@ -233,6 +237,34 @@ def test_perfetto_heap_profiles(folder: Path, reports: dict[str, Any]) -> None:
     )
     clocks = {each.clock_id for each in trace.packet[0].clock_snapshot.clocks}
     assert clocks >= {4, 6}  # heap profiles are by the coarse clock, other packets by that of boot
+
+
+def test_perfetto_tells_builds_apart(folder: Path) -> None:
+    """A library that two recordings have in two builds is two mappings, each with its build ID; a malformed one has none."""
+    recordings = [open_recording(folder / f"{name}.atlas") for name in RUNS]
+    for recording, build_id in zip(recordings, ("11" * 20, "no number"), strict=True):
+        modules = recording._data.modules
+        for process, found in list(modules.items()):
+            modules[process] = [replace(each, build_id=build_id) for each in found]
+    sources = [export_source(each, "perfetto", frames="all") for each in recordings]
+    path = folder / "builds.pftrace"
+    path.write_bytes(b"".join(render_export(sources, "perfetto")))
+    profiles = HeapProfiles(decode(path))
+    paths = {number: each.str for number, each in profiles._known["mapping_paths"].items()}
+    with_id = {
+        tuple(paths[number] for number in each.path_string_ids): bool(each.build_id)
+        for each in profiles._known["mappings"].values()
+        if each.build_id
+    }
+    without = {
+        tuple(paths[number] for number in each.path_string_ids)
+        for each in profiles._known["mappings"].values()
+        if not each.build_id
+    }
+    assert with_id
+    assert with_id.keys() & without
+    ids = {each.str for each in profiles._known["build_ids"].values()}
+    assert ids == {bytes.fromhex("11" * 20)}
 
 
 def test_chrome_keeps_processes_apart(folder: Path) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,8 @@ import pytest
 import mematlas
 from exports import decode_pprof
 from mematlas.cli import main
-from mematlas.serve.address import Protection, parse_address
-from mematlas.serve.server import Server
+from mematlas.serve.address import Protection
+from mematlas.serve.heap_profile import ProfileQuery, render_profile
 from mematlas.serve.state import ServedRecording
 from waiting import WAIT_S, wait_until
 
@@ -32,7 +31,7 @@ pytest.importorskip("prometheus_client", reason="prometheus-client is not instal
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from mematlas.serve.metrics import Metrics
+from serving import port_of, serving, status_of
 
 BLOCK, BLOCKS = 1 << 20, 24
 PROGRAM = f"""
@@ -81,7 +80,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdin is not None
     assert process.stderr is not None
     said = process.stderr.readline()
     assert " on http://127.0.0.1:" in said, said
@@ -90,10 +88,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         wait_until(lambda: _is_healthy(found), "the server has figures")
         yield found
     finally:
-        process.stdin.close()
-        process.stderr.read()
-        process.wait(WAIT_S)
-        process.stderr.close()
+        process.communicate(timeout=WAIT_S)
 
 
 def _is_healthy(service: Service) -> bool:
@@ -175,23 +170,43 @@ def test_heap_profile_is_gos(service: Service, tmp_path: Path) -> None:
     assert BLOCKS * BLOCK <= held <= (BLOCKS + 8) * (BLOCK + 4096)
 
 
+class Meanwhile(threading.Event):
+    """A time in which the program allocates, which lasts until its sums have that."""
+
+    def __init__(self, service: Service, blocks: int) -> None:
+        super().__init__()
+        self._service, self._blocks = service, blocks
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Allocate in the first wait, which stands between the readings; wait as asked for in the others."""
+        blocks, self._blocks = self._blocks, 0
+        if not blocks:
+            return super().wait(timeout)
+        wanted = allocated(self._service) + blocks * BLOCK
+        self._service.allocate(blocks)
+        wait_until(lambda: allocated(self._service) >= wanted, "the sums have the new blocks")
+        return False
+
+
+def allocated(service: Service) -> float:
+    """Return all bytes allocated so far, by /metrics."""
+    return metric(service, "mematlas_allocated_bytes_total")
+
+
 def test_difference_is_what_was_allocated_meanwhile(service: Service, tmp_path: Path) -> None:
     """`seconds=N` gives the allocations of that time, with its true duration."""
     more = 5
-    wait_until(
-        lambda: metric(service, "mematlas_allocated_bytes_total") >= BLOCKS * BLOCK,
-        "the sums have the first blocks",
-    )
-    timer = threading.Timer(1.0, service.allocate, (more,))
-    timer.start()
-    body, headers = service.get("/debug/pprof/allocs?seconds=2")
-    timer.join()
-    assert headers["Content-Disposition"] == 'attachment; filename="allocs-delta"'
+    wait_until(lambda: allocated(service) >= BLOCKS * BLOCK, "the sums have the first blocks")
+    recording = ServedRecording(str(service.path))
+    query = ProfileQuery("allocs", seconds=1)
+    body = b"".join(render_profile(recording, query, Meanwhile(service, more)))
     (tmp_path / "delta.pb.gz").write_bytes(body)
     profile = decode_pprof(tmp_path / "delta.pb.gz")
     assert profile.duration_nanos > 0
-    allocated = sum(each.value[1] for each in profile.sample)
-    assert more * BLOCK <= allocated < more * BLOCK + BLOCK
+    found = sum(each.value[1] for each in profile.sample)
+    assert more * BLOCK <= found < more * BLOCK + BLOCK
+    headers = service.get("/debug/pprof/allocs?seconds=1")[1]
+    assert headers["Content-Disposition"] == 'attachment; filename="allocs-delta"'
 
 
 def test_go_tool_pprof_reads_it(service: Service, tmp_path: Path) -> None:
@@ -261,35 +276,11 @@ def test_foreign_names_and_methods_are_refused(service: Service) -> None:
         connection.close()
 
 
-@contextmanager
-def serving(path: Path, listen: str, protection: Protection) -> Iterator[Server]:
-    """Serve a recording in this process."""
-    recording = ServedRecording(str(path))
-    server = Server(parse_address(listen), protection, recording, Metrics(recording))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.close()
-        thread.join(WAIT_S)
-
-
-def status_of(port: int, headers: dict[str, str]) -> int:
-    """Return the status of /healthz."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
-    connection.request("GET", "/healthz", headers=headers)
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
 def test_a_token_is_demanded(service: Service) -> None:
     """Without the token nothing is told; browsers may give it as a password."""
     token = "correct horse battery"
     with serving(service.path, "127.0.0.1:0", Protection(token)) as server:
-        port = int(server.url.rpartition(":")[2])
+        port = port_of(server)
         wait_until(lambda: status_of(port, {"Authorization": f"Bearer {token}"}) == 200, "a figure")
         assert status_of(port, {}) == 401
         assert status_of(port, {"Authorization": f"Bearer {token}x"}) == 401
@@ -330,7 +321,7 @@ def test_tls(service: Service, tmp_path: Path) -> None:
 
     protection = Protection("", str(certificate), str(key))
     with serving(service.path, "127.0.0.1:0", protection) as server:
-        port = int(server.url.rpartition(":")[2])
+        port = port_of(server)
         with socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) as plain:
             plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
             context = ssl.create_default_context(cafile=str(certificate))
@@ -347,7 +338,7 @@ def test_tls(service: Service, tmp_path: Path) -> None:
 def test_an_empty_recording_is_not_yet(tmp_path: Path) -> None:
     """Before the first figures the answer is 503, also where the file is not there."""
     with serving(tmp_path / "none.atlas", "127.0.0.1:0", Protection()) as server:
-        assert status_of(int(server.url.rpartition(":")[2]), {}) == 503
+        assert status_of(port_of(server), {}) == 503
 
 
 def test_a_taken_port_is_told_before_the_program_starts(tmp_path: Path) -> None:
@@ -371,7 +362,7 @@ def test_figures_are_those_of_the_report(service: Service) -> None:
     copy.write_bytes(service.get("/recording")[0])
     stacks = mematlas.open(copy).report(at="end").stacks
     with serving(copy, "127.0.0.1:0", Protection()) as server:
-        port = int(server.url.rpartition(":")[2])
+        port = port_of(server)
         wait_until(lambda: status_of(port, {}) == 200, "the figures")
         text = urllib.request.urlopen(f"{server.url}/metrics", timeout=WAIT_S).read().decode()
     found = {

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mematlas.linux.cgroup import CgroupLevel
 from mematlas.linux.cgroup_members import find_container
+from mematlas.linux.cgroup_paths import is_machine
 from mematlas.observe.cgroup_account.analyse import analyse_cgroup, find_victim
 from mematlas.observe.cgroup_account.model import CgroupReading, ChargedFile, Member
 from mematlas.observe.cgroup_account.topic import with_account
@@ -119,6 +120,29 @@ def test_what_is_hidden_is_not_called_nobodys() -> None:
     assert parts["file"] == ["files that no process of the group has open"]
 
 
+def test_memory_of_moved_processes_is_not_divided() -> None:
+    """Of two that hold 100 MiB each, where 100 are charged, it is unknown whose those are; a little more is noise."""
+    group, both = level(anon=100 * MIB), (member(1, 100 * MIB), member(2, 100 * MIB))
+    account = analyse_cgroup(reading(group, *both))
+    assert account is not None
+    assert account.parts[0].pieces == ()
+    assert any("100 MiB of anonymous memory more than is" in each for each in account.notes)
+    near = analyse_cgroup(reading(group, member(1, 60 * MIB), member(2, 40 * MIB + 4096)))
+    assert near is not None
+    assert [each.bytes >> 20 for each in near.parts[0].pieces] == [59, 40]
+
+
+def test_the_root_of_a_container_is_not_the_machine(tmp_path: Path) -> None:
+    """A cgroup namespace calls the group of the container "/"; the kernel numbers the real root 1."""
+    from dataclasses import replace
+
+    container = replace(level(), path="/", directory=str(tmp_path))
+    assert not is_machine(container)
+    machine = replace(level(), path="/", directory="/sys/fs/cgroup")
+    assert is_machine(machine) is (Path("/sys/fs/cgroup").stat().st_ino == 1)
+    assert not is_machine(replace(machine, path="/app"))
+
+
 def test_the_oom_killer_weighs_the_adjustment() -> None:
     """oom_score_adj moves by thousandths of the limit; -1000 protects."""
     small, large = member(1, 10 * MIB, adjusted=500), member(2, 50 * MIB)
@@ -126,6 +150,25 @@ def test_the_oom_killer_weighs_the_adjustment() -> None:
     assert find_victim([small, large, spared], 100 * MIB) == small
     assert find_victim([small, large, spared], 50 * MIB) == large
     assert find_victim([spared], 100 * MIB) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "allowed", "most"),
+    [(2, None, 150), (2, 20, 120), (2, 0, 100), (1, 130, 130), (1, 100, 100), (1, None, 150)],
+)
+def test_the_oom_killer_weighs_with_swap(version: int, allowed: int | None, most: int) -> None:
+    """oom_score_adj counts thousandths of memory and swap together; version 1 limits their sum."""
+    from dataclasses import replace
+
+    of = replace(level(limit=100 * MIB), version=version, kernel=0, stat=STAT | {"total_rss": 0})
+    of = replace(of, swap_limit=None if allowed is None else allowed * MIB)
+    adjusted, plain = member(1, 0, adjusted=500), member(2, most * MIB // 2)
+    for size, expected in ((plain.counted - 4096, adjusted), (plain.counted + 4096, plain)):
+        rival = replace(plain, counted=size)
+        found = analyse_cgroup(replace(reading(of, adjusted, rival), swap_bytes=50 * MIB))
+        assert found is not None
+        assert found.victim is not None
+        assert found.victim.pid == expected.pid
 
 
 def test_unknown_usage_is_no_account() -> None:

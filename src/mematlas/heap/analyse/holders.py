@@ -105,13 +105,17 @@ def _group(tree: _Tree, node: int, depth: int) -> Holder:
         count=0,
         size=0,
         retained=int(heap.retained[node]),
-        retained_resident=int(heap.retained_resident[node]),
+        retained_resident=_resident(heap, np.array([node])),
         retained_count=int(heap.retained_count[node]),
         kind=kind,
         held=held,
         rest=rest,
         rest_rows=rest_rows,
     )
+
+
+def _resident(heap: Heap, nodes: NDArray[Any]) -> int | None:
+    return int(heap.retained_resident[nodes].sum()) if heap.resident_is_known else None
 
 
 def _shared(tree: _Tree, blocks: NDArray[np.intp]) -> Holder:
@@ -123,7 +127,7 @@ def _shared(tree: _Tree, blocks: NDArray[np.intp]) -> Holder:
         count=0,
         size=0,
         retained=int(heap.retained[blocks].sum()),
-        retained_resident=int(heap.retained_resident[blocks].sum()),
+        retained_resident=_resident(heap, blocks),
         retained_count=int(heap.retained_count[blocks].sum()),
         kind="shared",
         held=held,
@@ -177,7 +181,7 @@ def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
         count=count,
         size=int(tree.size[members].sum()),
         retained=int(heap.retained[members].sum()),
-        retained_resident=int(heap.retained_resident[members].sum()),
+        retained_resident=_resident(heap, members),
         retained_count=int(heap.retained_count[members].sum()),
         address=int(heap.address[block]) if count == 1 else None,
         items=_items(tree, block) if count == 1 else None,

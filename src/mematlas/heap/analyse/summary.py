@@ -18,7 +18,7 @@ def sum_types(heap: Heap) -> tuple[TypeRow, ...]:
     import numpy as np
 
     retained, retained_resident = heap.handle.sum_types()
-    kinds = len(heap.type_names)
+    kinds, known = len(heap.type_names), heap.resident_is_known
     count = np.bincount(heap.type, minlength=kinds)
     size = np.bincount(heap.type, weights=heap.size.astype(float), minlength=kinds)
     resident = np.bincount(heap.type, weights=heap.resident.astype(float), minlength=kinds)
@@ -27,9 +27,9 @@ def sum_types(heap: Heap) -> tuple[TypeRow, ...]:
             heap.type_names[kind],
             int(count[kind]),
             int(size[kind]),
-            int(resident[kind]),
+            int(resident[kind]) if known else None,
             int(retained[kind]),
-            int(retained_resident[kind]),
+            int(retained_resident[kind]) if known else None,
         )
         for kind in range(kinds)
         if count[kind]
@@ -44,7 +44,7 @@ def sum_up(heap: Heap) -> Totals:
     return Totals(
         blocks=len(heap),
         size=int(heap.size.sum()),
-        resident=int(heap.resident.sum()),
+        resident=int(heap.resident.sum()) if heap.resident_is_known else None,
         held=heap.count(BlockState.HELD)[1],
         held_weakly=heap.count(BlockState.HELD_WEAKLY)[1],
         lost=lost_size,

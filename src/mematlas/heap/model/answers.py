@@ -19,9 +19,9 @@ class TypeRow:
     name: str
     count: int
     size: int
-    resident: int
+    resident: int | None  # None: unknown, as of a core file
     retained: int  # what would be free without them
-    retained_resident: int
+    retained_resident: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Holder:
     count: int  # blocks of this row, those of a list or tree among each other included; 0: a group
     size: int  # of these blocks
     retained: int
-    retained_resident: int
+    retained_resident: int | None  # None: unknown, as of a core file
     retained_count: int
     kind: HolderKind = "block"
     address: int | None = None  # of the block, where it is one
@@ -51,7 +51,7 @@ class Totals:
 
     blocks: int
     size: int
-    resident: int
+    resident: int | None  # None: unknown, as of a core file
     held: int
     held_weakly: int
     lost: int  # directly, or the first of a cycle
@@ -157,17 +157,19 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A type or a path in two looks. Sizes in bytes; for paths, retained bytes."""
+    """A type or a path in two looks. Sizes in bytes; for paths, retained bytes. None: that look does not list it."""
 
     name: str
-    count_before: int
-    count_after: int
-    size_before: int
-    size_after: int
+    count_before: int | None
+    count_after: int | None
+    size_before: int | None
+    size_after: int | None
 
     @property
-    def growth(self) -> int:
-        """Bytes more in the second look."""
+    def growth(self) -> int | None:
+        """Bytes more in the second look; None: unknown."""
+        if self.size_after is None or self.size_before is None:
+            return None
         return self.size_after - self.size_before
 
 

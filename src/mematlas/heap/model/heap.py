@@ -74,6 +74,11 @@ class Heap:
         return len(self.dominator) - 1
 
     @property
+    def resident_is_known(self) -> bool:
+        """Whether the image tells which pages were resident. Else resident bytes are all bytes."""
+        return any(each.pages is not None for each in self.image.ranges)
+
+    @property
     def state(self) -> NDArray[np.uint8]:
         """What keeps each block alive: BlockState."""
         return self.node_state[self.first_block : self.first_block + len(self)]
@@ -114,7 +119,10 @@ class Heap:
         return int(found.sum()), int(self.size[found].sum())
 
     def arrow(self) -> Any:
-        """Return the blocks as a pyarrow table: address, size, resident, type, state, retained, dominator."""
+        """Return the blocks as a pyarrow table: address, size, resident, type, state, retained, dominator.
+
+        Resident bytes are null where they are unknown.
+        """
         import numpy as np
 
         pa = import_module("pyarrow")
@@ -122,19 +130,23 @@ class Heap:
         nodes = slice(self.first_block, self.first_block + len(self))
         above = self.dominator[nodes].astype(np.int64) - self.first_block
         above[(above < 0) | (above >= len(self))] = -1
+        unknown = pa.nulls(len(self), pa.uint64())
+        known = self.resident_is_known
         names = pa.array(self.type_names)
         states = pa.array([each.name.lower() for each in BlockState])
         return pa.table(
             {
                 "address": pa.array(self.address),
                 "size": pa.array(self.size),
-                "resident": pa.array(self.resident),
+                "resident": pa.array(self.resident) if known else unknown,
                 "type": pa.DictionaryArray.from_arrays(pa.array(self.type.astype(np.int32)), names),
                 "state": pa.DictionaryArray.from_arrays(
                     pa.array(self.state.astype(np.int32)), states
                 ),
                 "retained": pa.array(self.retained[nodes]),
-                "retained_resident": pa.array(self.retained_resident[nodes]),
+                "retained_resident": (
+                    pa.array(self.retained_resident[nodes]) if known else unknown
+                ),
                 "retained_count": pa.array(self.retained_count[nodes]),
                 "dominator": pa.array(above),
             }

@@ -32,6 +32,7 @@ _STOP_S = 0.5  # the longest pause by default
 _SPARE_BYTES = 128 << 20  # to be left for other programs
 _RED_ZONE = 128
 _MOST_BYTES = 1 << 38  # of a mapping that is copied
+_MOST_OF_FILES = 2 << 30  # that are read for the image, of constants and of unwritten data each
 
 
 def capture(pid: int, *, stop_s: float | None = None, no_stop: bool = False) -> Image:
@@ -139,8 +140,10 @@ def _build(process: ProcessDirectory, copied: Capture, way: str, moment: float, 
     programs = (*read_libraries(process, mappings), *((program,) if program else ()))
     segments = [segment for each in programs for segment in each.segments]
     ranges = cut_bss(ranges, mappings, segments)
+    left = _MOST_OF_FILES
     for mapped in find_code(rows):
-        found = read_code(process, mapped)
+        left -= mapped.row.size
+        found = read_code(process, mapped) if left >= 0 else None
         if found is None:
             notes.append(f"{os.fsdecode(mapped.row.name)} could not be read")
         else:
@@ -157,6 +160,9 @@ def _build(process: ProcessDirectory, copied: Capture, way: str, moment: float, 
             f"copied in {copied.seconds:.2f} s while the process ran: what it changed meanwhile may be torn,"
             " and registers are not known"
         )
+    asleep = sum(not each.stopped for each in copied.threads)
+    if asleep:
+        notes.append(f"registers of {asleep:,} threads are not known: they slept in the kernel")
     if copied.unreadable_pages:
         notes.append(f"{copied.unreadable_pages} pages could not be read")
     return Image(
@@ -169,7 +175,7 @@ def _build(process: ProcessDirectory, copied: Capture, way: str, moment: float, 
         pause_s=None if way == "no-stop" else copied.pause_s,
         page_size=PAGE,
         name=name,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 
@@ -178,10 +184,14 @@ def _private_ranges(
 ) -> list[Range]:
     """Return the copied ranges. What the program has not written of a file is read from the file."""
     ranges = []
+    left = _MOST_OF_FILES
     for each in copied.ranges:
         row = rows[each.mapping]
         of_file = each.kind == RangeKind.DATA and row.inode
-        if of_file and not fill_unwritten(process, row, each.start, each.memory, each.pages):
+        left -= row.size if of_file else 0
+        if of_file and not (
+            left >= 0 and fill_unwritten(process, row, each.start, each.memory, each.pages)
+        ):
             notes.append(f"{os.fsdecode(row.name)} could not be read: unwritten data is zero")
         ranges.append(
             Range(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 _RED_ZONE = 128
+_DESCRIPTOR = 2048  # less than struct pthread, which is at the end of a thread's stack
 
 
 def read_core(path: str) -> Image:
@@ -281,8 +282,16 @@ def _cut_stacks(ranges: list[Range], notes: CoreNotes) -> list[Range]:
             found.append(each)
             continue
         start = max((min(pointers)[0] - _RED_ZONE) // 8 * 8, each.start)
-        memory = each.memory[start - each.start :]
-        found.append(Range(start, RangeKind.STACK, memory, None, each.mapping))
+        # Before Linux 6.7 the kernel merges what is mapped behind a stack with it.
+        bases = [base if sp < base < each.end else each.end for sp, base in pointers]
+        end = min(-(-(max(bases) + _DESCRIPTOR) // PAGE) * PAGE, each.end)
+        for kind, first, last in (
+            (RangeKind.STACK, start, end),
+            (RangeKind.ANONYMOUS, end, each.end),
+        ):
+            if first < last:
+                memory = each.memory[first - each.start : last - each.start]
+                found.append(Range(first, kind, memory, None, each.mapping))
     return found
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mematlas.heap.read.core_headers import CoreSegment
 
 _MOST_BYTES = 512 << 20  # of one mapping
+_MOST_OF_ALL = 2 << 30
 
 
 class CoreFiles:
@@ -28,6 +29,7 @@ class CoreFiles:
         self._same: dict[bytes, bool] = {}
         self._numbers: dict[bytes, int] = {}
         self.remarks: list[str] = []
+        self._left = _MOST_OF_ALL
 
     def identity(self, path: bytes) -> tuple[int, int]:
         """Return device and inode of a mapped file; made up where the path leads to another file now."""
@@ -58,7 +60,7 @@ class CoreFiles:
 
     def _wants(self, segment: CoreSegment, path: bytes) -> bool:
         readable = segment.permissions & (Permission.READ | Permission.EXECUTE) == Permission.READ
-        return readable and self._same[path] and segment.size <= _MOST_BYTES
+        return readable and self._same[path] and segment.size <= min(_MOST_BYTES, self._left)
 
     def _read(
         self, segment: CoreSegment, entry: tuple[int, int, bytes], have: int, number: int
@@ -71,6 +73,7 @@ class CoreFiles:
             return []
         if not data:
             return []
+        self._left -= len(data)
         return [Range(segment.start + have, RangeKind.CODE, memoryview(data), None, number)]
 
     def _is_same(self, path: bytes, kept: dict[int, Range]) -> bool:

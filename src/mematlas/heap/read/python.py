@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mematlas._core import Rank, TypeKind
 from mematlas._core.heap import python
 from mematlas._core.heap.python import PythonPart
@@ -38,9 +40,13 @@ def read_python(image: Image, handle: HeapHandle, roots: RootTable) -> Python | 
     if not found.objects:
         return None
     reader = ObjectReader(image, python.read_layout(handle))
-    kinds = [key for kind, key in handle.types() if kind is TypeKind.PYTHON]
-    of_modules = [each for each in kinds if reader.base_name(each) == "module"]
-    modules = find_modules(reader, python.object_addresses(handle), of_modules)
+    of_modules = [
+        index
+        for index, (kind, key) in enumerate(handle.types())
+        if kind is TypeKind.PYTHON and reader.base_name(key) == "module"
+    ]
+    chosen = np.isin(handle.column("type"), np.array(of_modules, np.uint32))
+    modules = find_modules(reader, python.object_addresses(handle)[chosen])
     interpreters = add_roots(reader, handle, modules, roots)
     if interpreters:
         roots.rank = Rank.PROGRAM

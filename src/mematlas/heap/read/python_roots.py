@@ -19,8 +19,6 @@ from mematlas.heap.read.python_objects import HEAD, IS_TYPE
 from mematlas.heap.read.python_runtime import find_interpreters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from mematlas._core.heap.blocks import HeapHandle
@@ -45,19 +43,15 @@ class _Name:
     word: int
 
 
-def find_modules(
-    reader: ObjectReader, objects: NDArray[np.uint64], kinds: Iterable[int]
-) -> dict[int, str]:
-    """Return the names of all modules by the address of their dict. `kinds`: addresses of types of modules."""
-    wanted = set(kinds)
+def find_modules(reader: ObjectReader, objects: NDArray[np.uint64]) -> dict[int, str]:
+    """Return the names of modules, whose objects are given, by the address of their dict."""
     found = {}
     for address in objects.tolist():
-        if address and reader.type_of(address) in wanted:
-            globals_ = reader.word(address + HEAD)
-            name = reader.find(globals_, "__name__")
-            text = reader.text(name) if name else None
-            if text:
-                found[globals_] = text
+        globals_ = reader.word(address + HEAD)
+        name = reader.find(globals_, "__name__")
+        text = reader.text(name) if name else None
+        if text:
+            found[globals_] = text
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,16 @@ _CODE_NAMES, _CODE_FILE, _CODE_QUALNAME, _CODE_LINES = 96, 112, 128, 136
 _FRAME_INSTRUCTION = 56
 _TAGS = 3
 _NEAR = 512  # bytes by which a patch release may have moved fields
+_MOST_NAMES = 1 << 20  # of locals, in all frames
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was read of an interpreter: a damaged list may lead back into itself."""
+
+    threads: set[int] = field(default_factory=set)
+    frames: set[int] = field(default_factory=set)
+    names: int = 0
 
 
 def find_interpreters(
@@ -109,16 +120,17 @@ def _read_threads(
     interpreter: int,
     names: dict[int, str],
 ) -> Iterator[PythonThread]:
-    thread = reader.word(interpreter + layout.interpreter_threads)
-    for _ in range(_MOST_THREADS):
+    thread, seen = reader.word(interpreter + layout.interpreter_threads), _Seen()
+    while thread not in seen.threads and len(seen.threads) < _MOST_THREADS:
         if not thread or reader.word(thread + 16) != interpreter:
             return
+        seen.threads.add(thread)
         identifier = reader.word(thread + layout.thread_id)
         tid = reader.word(thread + layout.thread_native_id) & 0xFFFFFFFF
         frame = reader.word(thread + layout.thread_frame)
         if layout.version < 13:
             frame = reader.word(frame + layout.cframe_frame)
-        frames = tuple(_read_frames(reader, heap, layout, frame))
+        frames = tuple(_read_frames(reader, heap, layout, frame, seen))
         chunks = tuple(_read_chunks(reader, reader.word(thread + layout.thread_chunk)))
         yield PythonThread(thread, tid, names.get(identifier, f"thread {tid}"), frames, chunks)
         thread = reader.word(thread + 8)
@@ -135,23 +147,31 @@ def _read_chunks(reader: ObjectReader, chunk: int) -> Iterator[tuple[int, int]]:
 
 
 def _read_frames(
-    reader: ObjectReader, heap: HeapHandle, layout: PythonLayout, frame: int
+    reader: ObjectReader, heap: HeapHandle, layout: PythonLayout, frame: int, seen: _Seen
 ) -> Iterator[Frame]:
     for _ in range(_MOST_FRAMES):
-        if not frame or reader.image.read_word(frame) is None:
+        if not frame or frame in seen.frames or reader.image.read_word(frame) is None:
             return
+        seen.frames.add(frame)
         code = reader.word(frame + layout.frame_code) & ~_TAGS
         owner = (reader.image.read(frame + layout.frame_owner, 1) or b"\xff")[0]
         if code and reader.base_name(reader.type_of(code)) == "code" and owner < 3:
-            yield _read_frame(reader, heap, layout, frame, code)
+            yield _read_frame(reader, heap, layout, frame, code, seen)
         frame = reader.word(frame + layout.frame_previous)
 
 
 def _read_frame(
-    reader: ObjectReader, heap: HeapHandle, layout: PythonLayout, frame: int, code: int
+    reader: ObjectReader,
+    heap: HeapHandle,
+    layout: PythonLayout,
+    frame: int,
+    code: int,
+    seen: _Seen,
 ) -> Frame:
     names = reader.tuple_items(reader.word(code + _CODE_NAMES))
     count = reader.word(code + layout.code_locals) & 0xFFFFFFFF
+    names = names[: min(count, _MOST_NAMES - seen.names)]
+    seen.names += len(names)
     return Frame(
         address=frame,
         end=frame + python.frame_size(heap, frame),
@@ -159,7 +179,7 @@ def _read_frame(
         file=reader.text(reader.word(code + _CODE_FILE)) or "?",
         line=_line(reader, layout, frame, code),
         items=frame + layout.frame_items,
-        names=tuple(reader.text(each) or "?" for each in names[: min(count, 65536)]),
+        names=tuple(reader.text(each) or "?" for each in names),
     )
 
 

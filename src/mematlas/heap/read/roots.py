@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +125,17 @@ def _add_threads(image: Image, roots: RootTable, before: int) -> list[tuple[int,
         base = thread.registers.get("fs_base", 0)
         if base and not (thread.stack and thread.stack[0] <= base < thread.stack[1]):
             thread_local += _add_thread_local(image, (base - before, base + _LOADER), name, roots)
+    _add_unknown_stacks(image, roots)
     return thread_local
+
+
+def _add_unknown_stacks(image: Image, roots: RootTable) -> None:
+    """Add stacks of threads whose registers are not known, such as all of a process that was not stopped."""
+    known = {each.stack[1] for each in image.threads if each.stack is not None}
+    for each in image.ranges:
+        if each.kind is RangeKind.STACK and each.end not in known:
+            group = roots.add_group(f"stack at {each.start:#x}", RootKind.STACK)
+            roots.add_range(group, each.start, each.end)
 
 
 def _add_thread_local(
@@ -142,12 +153,14 @@ def _add_thread_local(
 
 def _add_others(image: Image, roots: RootTable, known: list[tuple[int, int]]) -> None:
     """Add other writable memory as weak roots: LeakSanitizer takes none of it."""
-    known = sorted(known)
+    known = _merge(known)
+    starts = [start for start, _ in known]
     for each in image.ranges:
         shared = each.kind is RangeKind.SHARED
         if not shared and each.kind not in {RangeKind.ANONYMOUS, RangeKind.BRK}:
             continue
-        pieces = _without(each, known)
+        first = max(bisect_right(starts, each.start) - 1, 0)
+        pieces = _without(each, known[first : bisect_right(starts, each.end)])
         if not pieces:
             continue
         name = os.fsdecode(image.mappings.name(each.mapping)) if each.mapping >= 0 else ""
@@ -155,6 +168,17 @@ def _add_others(image: Image, roots: RootTable, known: list[tuple[int, int]]) ->
         group = roots.add_group(text, RootKind.MAPPING, rank=Rank.WEAK)
         for start, end in pieces:
             roots.add_range(group, start, end)
+
+
+def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return spans in ascending order, those that overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
 
 
 def _without(found: Range, known: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -29,6 +29,7 @@ _SYMBOL = [
 ]
 _SYMTAB, _DYNSYM, _OBJECT, _PT_LOAD, _PT_TLS = 2, 11, 1, 1, 7
 _MOST_FILE = 2 << 30
+_MOST_VARIABLES = 1 << 21  # of one table
 _MOST_UNPACKED = 256 << 20  # of .gnu_debugdata: sizes are whatever the file says
 
 
@@ -157,7 +158,7 @@ def _symbols(
         if kind not in {_SYMTAB, _DYNSYM} or offset + length > len(data):
             continue
         table = np.frombuffer(data[offset : offset + length // 24 * 24], _SYMBOL)
-        table = table[(table["info"] & 15 == _OBJECT) & (table["size"] > 0)]
+        table = table[(table["info"] & 15 == _OBJECT) & (table["size"] > 0)][:_MOST_VARIABLES]
         columns = ("name", "info", "section", "value", "size")
         rows = list(zip(*(table[name].tolist() for name in columns), strict=True))
         names_at, names_size = heads[link][4], heads[link][5]

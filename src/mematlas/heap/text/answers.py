@@ -35,6 +35,11 @@ def render_why(why: Why, *, console: Console) -> None:
                 console,
             ),
         )
+    if why.sampled < why.count - why.lost:
+        note(
+            console,
+            f"estimated from the paths of {why.sampled:,} of {why.count - why.lost:,} blocks",
+        )
     rest = why.count - why.lost - sum(each.count for each in why.paths)
     if rest > 0:
         note(console, f"{rest:,} blocks are held in other ways; list more with --top")
@@ -80,7 +85,9 @@ def render_lost(lost: Lost, *, top: int, console: Console) -> None:
 
 def _lost_remark(row: LostRow) -> str:
     if row.forgotten:
-        return f"  {row.forgotten:,} count more references than were found: a forgotten Py_DECREF()?"
+        return (
+            f"  {row.forgotten:,} count more references than were found: a forgotten Py_DECREF()?"
+        )
     if row.collectable:
         return "  (a cycle for Python's collector)"
     return "  (cycle)" if row.cycle else ""
@@ -127,6 +134,8 @@ def render_difference(difference: Difference, *, top: int, console: Console) -> 
     )
     title(console, "by path", "retained bytes")
     _changes(difference.paths[:top], "~path", console)
+    if any(each.growth is None for each in difference.paths[:top]):
+        note(console, "?: one of the looks does not list the path, because it retained little then")
     title(console, "by type", "bytes of blocks")
     _changes(difference.types[:top], "~type", console)
 
@@ -137,10 +146,12 @@ def _changes(changes: tuple[Change, ...], heading: str, console: Console) -> Non
         (">change", ">before", ">after", ">blocks", heading),
         [
             [
-                format_change(each.growth),
+                "?" if each.growth is None else format_change(each.growth),
                 amount(each.size_before),
                 amount(each.size_after),
-                f"{each.count_after - each.count_before:+,}",
+                "?"
+                if each.count_after is None or each.count_before is None
+                else f"{each.count_after - each.count_before:+,}",
                 clean(each.name),
             ]
             for each in changes

@@ -66,13 +66,11 @@ def _heading(summary: Summary, console: Console) -> None:
 
 def _totals(totals: Totals, console: Console) -> None:
     free = totals.free_in_bins + totals.free_in_caches + totals.top
-    write(
-        console,
-        Text(
-            f"resident {format_bytes(totals.resident)}; "
-            f"beside them {format_bytes(free)} free in the allocator"
-        ),
+    known = totals.resident is not None
+    resident = (
+        f"resident {format_bytes(totals.resident or 0)}" if known else "resident bytes unknown"
     )
+    write(console, Text(f"{resident}; beside them {format_bytes(free)} free in the allocator"))
     lost = totals.lost + totals.lost_indirectly
     if lost:
         blocks = totals.lost_blocks + totals.lost_indirectly_blocks

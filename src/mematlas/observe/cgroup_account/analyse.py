@@ -68,20 +68,30 @@ def analyse_cgroup(reading: CgroupReading) -> CgroupAccount | None:
         members=tuple(sorted(reading.members, key=lambda each: -(each.anonymous or 0))),
         files=reading.files,
         reclaimable=level.reclaimable,
-        victim=None if level.limit is None else find_victim(reading.members, level.limit),
+        victim=None if level.limit is None else find_victim(reading.members, _most(reading)),
         notes=(*reading.notes, *_notes(reading, usage, change)),
     )
 
 
-def find_victim(members: Iterable[Member], limit: int) -> Member | None:
-    """Return the process that the OOM killer would end at a limit; None if there is none that it may.
+def _most(reading: CgroupReading) -> int:
+    """Return the memory and swap that a group with a limit may have: mem_cgroup_get_max()."""
+    level = reading.level
+    limit, swap = level.limit or 0, level.swap_limit
+    if swap is not None and level.version == 1:
+        swap = max(0, swap - limit)  # version 1 limits the sum
+    return limit + (reading.swap_bytes if swap is None else min(swap, reading.swap_bytes))
 
-    It counts RSS, swap and page tables, and thousandths of the limit by oom_score_adj: oom_badness().
+
+def find_victim(members: Iterable[Member], most: int) -> Member | None:
+    """Return the process that the OOM killer would end in a group at its limit; None if there is none that it may.
+
+    It counts RSS, swap and page tables, and by oom_score_adj thousandths of the `most` memory and swap that the group
+    may have: oom_badness().
     """
     killable = [each for each in members if each.oom_score_adj > -1000]
     return max(
         killable,
-        key=lambda each: each.counted + each.oom_score_adj * limit // 1000,
+        key=lambda each: each.counted + each.oom_score_adj * most // 1000,
         default=None,
     )
 
@@ -95,7 +105,9 @@ def _anonymous(reading: CgroupReading) -> Part:
         if each.anonymous
     ]
     held = sum(each.bytes for each in pieces)
-    if held > size:  # forked or moved processes hold pages that another group pays
+    if held - size > max(reading.batch_bytes, int(_MUCH * size)):
+        pieces = []  # whose pages another group pays is unknown: of moved processes all, of others none
+    elif held > size:  # by what changed between two readings
         pieces = [Piece(each.name, each.bytes * size // held) for each in pieces]
     elif _is_divided(reading) and size - held > reading.batch_bytes:
         pieces.append(Piece(_ELSEWHERE, size - held))

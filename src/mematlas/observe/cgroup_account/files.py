@@ -1,6 +1,8 @@
 """Files whose cached pages may be charged to a cgroup: open or mapped by its processes, or in its tmpfs.
 
-A file system of a server or of a user may never answer: only local ones are asked.
+A file system of a server or of a user may never answer: only local ones are asked. A process may exchange a descriptor,
+a mapping or a mount while it is read, so each file is opened with O_PATH, which asks nothing, and then the mount that it
+really is on is read from our own fdinfo.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import stat
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas import _core
@@ -21,15 +24,32 @@ from mematlas.linux.process import open_process
 from mematlas.observe.cgroup_account.model import ChargedFile
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Container, Iterable, Iterator
 
     from mematlas.linux.process import ProcessDirectory
 
-MOST_FILES = 50_000  # of the tmpfs mounts of one mount namespace that are looked at
+MOST_FILES = 50_000  # files and folders of one mount that are looked at
+_DEEPEST = 100  # folders inside each other: one descriptor each
 _DELETED = " (deleted)"
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _PATH = os.O_PATH | os.O_CLOEXEC
-_ANSWERING = memory_mounts.LOCAL | {"overlay"}
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_LOCAL = memory_mounts.LOCAL | {"overlay"}
+_UNCACHED = frozenset(
+    (
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "efivarfs",
+        "fusectl",
+        "hugetlbfs",
+        "mqueue",
+    )
+) | {"nsfs", "pstore", "selinuxfs", "tracefs"}
+"""File systems that are not asked, and have nothing in the page cache."""
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs"})
 _INODE = 4  # word of a line of maps
 
@@ -52,10 +72,13 @@ class ChargedFiles:
     def __init__(self, inodes: Collection[int]) -> None:
         """Count the pages charged to the groups with these inodes."""
         self.inodes = inodes
-        self.left_out = 0  # files beyond the limit
+        self.left_out = 0  # mounts and directories with more files than the limit
+        self.unasked = 0  # descriptors and mappings of files that are not looked at
+        self.uncounted = 0  # files whose pages of the groups could not be counted
         self.refused = 0  # processes whose descriptors or mappings cannot be read
         self._found: dict[FileKey, _Found] = {}
         self._empty: set[FileKey] = set()
+        self._left = MOST_FILES
         self._namespaces: set[tuple[int, int]] = set()
         self._memory = set(_memory_devices())
         self._groups = _open_or_none("/proc/kpagecgroup")
@@ -96,28 +119,39 @@ class ChargedFiles:
 
     def _add_process(self, pid: int) -> None:
         with open_process(pid) as process:
-            mounts = _mounts_of(process)
+            own = self._own_mounts  # of files that were open before it went to another namespace
+            mounts = own | _mounts_of(process)
             self._memory |= _devices(mounts.values(), _IN_MEMORY)
-            self._add_descriptors(process, mounts)
-            self._add_mappings(process, mounts)
+            kinds = _answering(process)
+            answering = {
+                each: mount
+                for each, mount in mounts.items()
+                if mount[1] in (_LOCAL if each in own else kinds)
+            }
+            self._add_descriptors(process, mounts, answering)
+            self._add_mappings(process, mounts, answering)
             namespace = os.stat("ns/mnt", dir_fd=process.descriptor)
             key = namespace.st_dev, namespace.st_ino
             if key not in self._namespaces:
                 self._namespaces.add(key)
-                self._add_tmpfs(process, mounts)
+                self._add_tmpfs(process, answering)
+
+    @functools.cached_property
+    def _own_mounts(self) -> Mounts:
+        with open_process(os.getpid()) as process:
+            return _mounts_of(process)
 
     def add_tree(self, directory: str) -> None:
-        """Add the files of a directory tree of this mount namespace, on its own file system."""
-        folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Add the files of a directory tree of this mount namespace, on its own mount."""
+        folder = os.open(directory, _FOLDER)
         try:
-            device = os.fstat(folder).st_dev
-            with open_process(os.getpid()) as process:
-                points = {path for path, _, _ in _mounts_of(process).values()}
-            self._walk(folder, os.path.abspath(directory), points, device)  # noqa: PTH100
+            self._walk(folder, os.path.abspath(directory))  # noqa: PTH100
         finally:
             os.close(folder)
 
-    def _add_descriptors(self, process: ProcessDirectory, mounts: Mounts) -> None:
+    def _add_descriptors(
+        self, process: ProcessDirectory, mounts: Mounts, answering: Container[str]
+    ) -> None:
         folder = os.open("fd", os.O_RDONLY | os.O_DIRECTORY, dir_fd=process.descriptor)
         try:
             for name in os.listdir(folder):  # noqa: PTH208 - a descriptor, not a path
@@ -125,52 +159,72 @@ class ChargedFiles:
                     link = os.readlink(name, dir_fd=folder)
                     if not link.startswith("/"):
                         continue
-                    kind = mounts.get(mount_id(process.read(f"fdinfo/{name}")), ("", "", ""))[1]
-                    if kind in _ANSWERING:
-                        with _opened(name, _PATH, folder) as file:
+                    mount = mount_id(process.read(f"fdinfo/{name}"))
+                    if mount in answering:
+                        with _opened_on(answering, name, _PATH, folder) as file:
                             self._add(file, link, process.pid)
+                    else:
+                        self.unasked += mounts.get(mount, ("", "", ""))[1] not in _UNCACHED
         finally:
             os.close(folder)
 
-    def _add_mappings(self, process: ProcessDirectory, mounts: Mounts) -> None:
-        answering, seen = _devices(mounts.values(), _ANSWERING) | _memory_devices(), set()
+    def _add_mappings(self, process: ProcessDirectory, mounts: Mounts, answering: Mounts) -> None:
+        devices, seen = _devices(answering.values(), _LOCAL) | _memory_devices(), set()
+        uncached = _devices(mounts.values(), _UNCACHED)
         for line in process.read("maps").decode("utf-8", "replace").splitlines():
             words = line.split(None, 5)
             if len(words) <= _INODE + 1 or words[_INODE] == "0":
                 continue
             key = words[_INODE - 1], words[_INODE]
+            if key in seen or not words[_INODE + 1].startswith("/"):
+                continue
+            seen.add(key)
             major, minor = (int(each, 16) for each in key[0].split(":"))
-            if os.makedev(major, minor) in answering and key not in seen:
-                seen.add(key)
-                with _opened(f"map_files/{_unpadded(words[0])}", _PATH, process.descriptor) as file:
-                    self._add(file, words[_INODE + 1], process.pid)
+            device = os.makedev(major, minor)
+            if device not in devices:
+                huge = device in uncached or words[_INODE + 1].startswith("/anon_hugepage")
+                self.unasked += not huge
+                continue
+            place = f"map_files/{_unpadded(words[0])}"
+            with _opened_on(answering, place, _PATH, process.descriptor) as file:
+                self._add(file, words[_INODE + 1], process.pid)
 
-    def _add_tmpfs(self, process: ProcessDirectory, mounts: Mounts) -> None:
-        points = {path for path, _, _ in mounts.values()}
+    def _add_tmpfs(self, process: ProcessDirectory, answering: Mounts) -> None:
+        memory = {each for each, (_, kind, _) in answering.items() if kind in _IN_MEMORY}
         with _opened("root", os.O_PATH | os.O_DIRECTORY, process.descriptor) as root:
             if root is None:
                 return
             for mount in memory_mounts.read(process):
                 place = mount.path.lstrip("/") or "."
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                with _opened(place, flags, root) as folder:
-                    if folder is not None:
-                        self._walk(folder, mount.path, points, os.fstat(folder).st_dev)
+                with _opened_on(memory, place, _PATH | os.O_NOFOLLOW, root) as path_file:
+                    if path_file is not None:
+                        with _opened(".", _FOLDER, path_file) as folder:
+                            if folder is not None:
+                                self._walk(folder, mount.path)
 
-    def _walk(self, folder: int, path: str, points: Collection[str], device: int) -> None:
-        """Add the files below an open directory; what is mounted inside is left out, as are symbolic links."""
-        seen = 0
-        for inner, folders, names, at in os.fwalk(".", dir_fd=folder, follow_symlinks=False):
-            base = os.path.normpath(f"{path}/{inner}")
-            folders[:] = [each for each in folders if f"{base.rstrip('/')}/{each}" not in points]
-            for name in names:
-                seen += 1
-                if seen > MOST_FILES:
-                    self.left_out += 1
-                    continue
-                with _opened(name, _PATH | os.O_NOFOLLOW, at) as file:
-                    if file is not None and os.fstat(file).st_dev == device:
-                        self._add(file, f"{base.rstrip('/')}/{name}", None)
+    def _walk(self, folder: int, path: str) -> None:
+        """Add the files below an open folder that are on its mount. Links are not followed."""
+        self._left = MOST_FILES
+        self.left_out += not self._walk_below(folder, path.rstrip("/"), {_mount_of(folder)}, 0)
+
+    def _walk_below(self, folder: int, path: str, mount: Container[str], depth: int) -> bool:
+        """Return whether all below was looked at."""
+        whole = depth < _DEEPEST
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries if whole else ():
+                if not self._left:
+                    return False
+                self._left -= 1
+                name = f"{path}/{entry.name}"
+                with _opened_on(mount, entry.name, _PATH | os.O_NOFOLLOW, folder) as file:
+                    if file is None:
+                        continue
+                    self._add(file, name, None)
+                    if stat.S_ISDIR(os.fstat(file).st_mode):
+                        with _opened(".", _FOLDER, file) as below:
+                            if below is not None:
+                                whole &= self._walk_below(below, name, mount, depth + 1)
+        return whole
 
     def _add(self, path_file: int | None, name: str, holder: int | None) -> None:
         """Add the file of a descriptor that was opened with O_PATH, which opens nothing yet."""
@@ -190,8 +244,9 @@ class ChargedFiles:
 
     def _count(self, path_file: int, status: os.stat_result, name: str) -> _Found | None:
         """Count the pages of a file; None if it has no cached page or cannot be opened."""
-        with _opened_again(path_file) as file:
+        with _opened_again(path_file) as (file, ours):
             if file is None:
+                self.uncounted += 1
                 return None
             try:
                 cached = _core.cachestat(file)[0]
@@ -200,7 +255,7 @@ class ChargedFiles:
             except OSError:  # Linux before 6.5, or hugetlbfs: the pages are counted one by one
                 cached = None
             charged = None
-            if self.exact:
+            if self.exact and ours:
                 assert self._pagemap is not None
                 assert self._groups is not None
                 try:
@@ -211,6 +266,7 @@ class ChargedFiles:
                     found = None
                 if found is not None:
                     cached, charged = found.cached, found.charged
+            self.uncounted += charged is None
             if not cached:
                 return None
             in_memory, page = status.st_dev in self._memory, _core.PAGE
@@ -234,15 +290,26 @@ def _opened(name: str, flags: int, folder: int) -> Iterator[int | None]:
 
 
 @contextmanager
-def _opened_again(path_file: int) -> Iterator[int | None]:
-    """Open for reading what a descriptor of O_PATH stands for. Only the owner may leave the access time alone."""
-    file = None
+def _opened_on(mounts: Container[str], name: str, flags: int, folder: int) -> Iterator[int | None]:
+    """Open with O_PATH what is on one of some mounts; None for all else, which is asked nothing."""
+    with _opened(name, flags, folder) as file:
+        yield file if file is not None and _mount_of(file) in mounts else None
+
+
+@contextmanager
+def _opened_again(path_file: int) -> Iterator[tuple[int | None, bool]]:
+    """Open for reading what a descriptor of O_PATH stands for; whether the file is ours as the kernel sees it.
+
+    Only who owns a file, or has CAP_FOWNER, may leave its access time alone, and is told by mincore(2) which of its
+    pages are cached: of the files of others it says that all are (can_do_mincore()).
+    """
+    file, ours = None, False
     for flags in (_OPEN | os.O_NOATIME, _OPEN):
         with suppress(OSError):
-            file = os.open(f"/proc/self/fd/{path_file}", flags)
+            file, ours = os.open(f"/proc/self/fd/{path_file}", flags), flags != _OPEN
             break
     try:
-        yield file
+        yield file, ours
     finally:
         if file is not None:
             os.close(file)
@@ -267,6 +334,18 @@ def _parse_mounts(text: str) -> Iterator[tuple[str, tuple[str, str, str]]]:
         words = fields.split()
         if len(words) >= 5:
             yield words[0], (words[4], rest.partition(" ")[0], words[2])
+
+
+def _mount_of(descriptor: int) -> str:
+    """Return the ID of the mount that an open file of ours is on, without asking its file system."""
+    return mount_id(Path(f"/proc/self/fdinfo/{descriptor}").read_bytes())
+
+
+def _answering(process: ProcessDirectory) -> frozenset[str]:
+    """Return the types of mounts that answer. An overlay of another user namespace may lie on anything."""
+    theirs = os.stat("ns/user", dir_fd=process.descriptor)
+    ours = os.path.samestat(theirs, Path("/proc/self/ns/user").stat())
+    return _LOCAL if ours else memory_mounts.LOCAL
 
 
 def _devices(mounts: Iterable[tuple[str, str, str]], kinds: Collection[str]) -> set[int]:

@@ -57,6 +57,7 @@ class CgroupReading:
     stack_bytes: int  # of a thread in the kernel
     batch_bytes: int  # charged ahead at most
     notes: tuple[str, ...] = ()
+    swap_bytes: int = 0  # of all swap areas of the machine
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ def read_cgroup(level: CgroupLevel, trees: Sequence[str] = ()) -> CgroupReading:
         stack_bytes=_kernel_stack(),
         batch_bytes=_BATCH_PAGES * _core.PAGE * (os.cpu_count() or 1),
         notes=tuple(notes),
+        swap_bytes=_kilobytes("SwapTotal") << 10,
     )
 
 
@@ -111,11 +112,19 @@ def _read_files(
             notes.append(f"which group the pages of a file are charged to: hidden, {_NEEDS}")
         if files.left_out:
             notes.append(
-                f"{files.left_out:,} files were left out: {MOST_FILES:,} of a mount are looked at"
+                f"{files.left_out:,} mounts or directories have more than {MOST_FILES:,} files, which were left out"
             )
+        if files.unasked:
+            notes.append(
+                f"{files.unasked:,} open or mapped files were not looked at: their file systems may never answer"
+                " (of servers and users), or are of another user namespace"
+            )
+        if files.exact and files.uncounted:
+            notes.append(f"pages of {files.uncounted:,} files could not be counted")
         if files.refused:
             notes.append(f"open files of {files.refused} processes: hidden, {_OWNER}")
-        return files.sorted(), files.exact and not files.refused
+        missed = files.refused or files.unasked or files.uncounted
+        return files.sorted(), files.exact and not missed
     finally:
         files.close()
 
@@ -139,12 +148,18 @@ def _read_frames(inodes: frozenset[int], notes: list[str]) -> dict[str, int] | N
 
 def _kernel_stack() -> int:
     """Return the bytes of a thread's stack in the kernel: all stacks by all threads, to a power of two."""
-    stacks = threads = 0
+    stacks, threads = _kilobytes("KernelStack") << 10, 0
     with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("KernelStack:"):
-                stacks = int(line.split()[1]) * 1024
         threads = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     if not stacks or not threads:
         return 0
     return int(2 ** round(math.log2(stacks / threads)))
+
+
+def _kilobytes(name: str) -> int:
+    """Return a line of meminfo; 0 if it has none."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1])
+    return 0

@@ -66,6 +66,7 @@ class _Trace:
             tuple[int, object], int
         ] = {}  # by field of InternedData, and what is interned
         self._new: list[bytes] = []  # fields of InternedData for the next packet
+        self._build_ids: dict[tuple[int, int], dict[str, bytes]] = {}
         self._index = 0  # of the next ProfilePacket
         self._first = True
 
@@ -165,24 +166,31 @@ class _Trace:
 
     def _frame(self, source: ExportSource, process: int, frame: Frame | str) -> int:
         if isinstance(frame, str):
-            name, file = frame, ""
+            name, file, build_id = frame, "", b""
         else:
             name, file = _frame_name(frame), clean(frame.file or frame.module or "")
-        key = (6, (name, file))
+            build_id = b"" if frame.file else self._build_id(source, process, file)
+        key = (6, (name, file, build_id))
         if key not in self._numbers:
-            mapping = self._mapping(
-                source, process, file, None if isinstance(frame, str) else frame
-            )
+            mapping = self._mapping(file, build_id)
             return self._define(key, number(2, self._string(5, name.encode())) + number(3, mapping))
         return self._numbers[key]
 
-    def _mapping(self, source: ExportSource, process: int, file: str, frame: Frame | None) -> int:
-        """Return the mapping of a file: of the module with its build ID, or of a source file."""
-        key = (19, file)
+    def _build_id(self, source: ExportSource, process: int, module: str) -> bytes:
+        """Return the build ID of a module, which another process or host may have in another build."""
+        key = id(source), process
+        if key not in self._build_ids:
+            modules = source.recording.modules.get(process, [])
+            self._build_ids[key] = {
+                clean(each.path): _hexadecimal(each.build_id) for each in reversed(modules)
+            }
+        return self._build_ids[key].get(module, b"")
+
+    def _mapping(self, file: str, build_id: bytes) -> int:
+        """Return the mapping of a module with its build ID, or of a source file."""
+        key = (19, (file, build_id))
         if key not in self._numbers:
-            modules = source.recording.modules.get(process, []) if frame and not frame.file else []
-            build_id = next((m.build_id for m in modules if clean(m.path) == file), "")
-            fields = number(2, self._string(16, bytes.fromhex(build_id))) if build_id else b""
+            fields = number(2, self._string(16, build_id)) if build_id else b""
             return self._define(key, fields + number(7, self._string(17, file.encode())))
         return self._numbers[key]
 
@@ -204,6 +212,14 @@ def _frame_name(frame: Frame) -> str:
     if frame.file and frame.line is not None:
         return f"{name} ({PurePath(clean(frame.file)).name}:{frame.line})"
     return name
+
+
+def _hexadecimal(text: str) -> bytes:
+    """Return the bytes of a build ID; of a malformed one none."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def _amounts(size: int, count: int, total: int, total_count: int) -> bytes:
