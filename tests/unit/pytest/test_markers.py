@@ -10,7 +10,7 @@ from mematlas.pytest.limits import parse_marker
 
 
 def keep(_: object) -> bool:
-    """Let every stack count."""
+    """Return True: every stack counts."""
     return True
 
 
