@@ -1,6 +1,6 @@
 #include "graph.h"
 
-#include "../collector/array.h"
+#include "../array.h"
 
 #include <errno.h>
 #include <stdlib.h>
