@@ -80,6 +80,15 @@ struct heap_python {
 	uint64_t *not_types; /* direct-mapped cache of addresses that hold no type */
 };
 
+/* The word at an address; 0: it is not in the image. */
+static inline uint64_t python_word(const struct heap *heap, uint64_t address)
+{
+	uint64_t word = 0;
+
+	heap_word(&heap->image, address, &word);
+	return word;
+}
+
 /* python_types.c. The type at an address; NULL: no type is there. */
 struct python_type *python_type_at(struct heap *heap, uint64_t address);
 const struct python_type *python_known_type(const struct heap_python *python, uint64_t address);

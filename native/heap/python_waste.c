@@ -19,14 +19,6 @@ struct waste {
 	uint8_t kind; /* enum mematlas_heap_python_waste_kind */
 };
 
-static uint64_t word_at(const struct heap *heap, uint64_t address)
-{
-	uint64_t word = 0;
-
-	heap_word(&heap->image, address, &word);
-	return word;
-}
-
 /* Bytes of the block at an address; 0: no block is there, or it is an object. */
 static uint64_t storage(const struct heap *heap, uint64_t address)
 {
@@ -37,7 +29,8 @@ static uint64_t storage(const struct heap *heap, uint64_t address)
 
 static struct waste list_waste(const struct heap *heap, uint32_t block, uint64_t list)
 {
-	uint64_t size = word_at(heap, list + 16), items = storage(heap, word_at(heap, list + 24));
+	uint64_t size = python_word(heap, list + 16),
+		 items = storage(heap, python_word(heap, list + 24));
 	uint64_t used = size <= items / 8 ? size * 8 : items;
 
 	if (!size)
@@ -61,10 +54,11 @@ static uint64_t least_table(uint64_t entries, uint32_t entry_size)
 
 static struct waste dict_waste(const struct heap *heap, uint32_t block, uint64_t dict)
 {
-	uint64_t used = word_at(heap, dict + 16), keys = word_at(heap, dict + 32), bytes, least;
+	uint64_t used = python_word(heap, dict + 16), keys = python_word(heap, dict + 32), bytes,
+		 least;
 	struct python_keys table;
 
-	if (word_at(heap, dict + 40) || !python_keys_at(heap, keys, &table))
+	if (python_word(heap, dict + 40) || !python_keys_at(heap, keys, &table))
 		return (struct waste){0, MEMATLAS_PYTHON_NO_WASTE};
 	bytes = storage(heap, keys);
 	if (!used)
@@ -75,7 +69,8 @@ static struct waste dict_waste(const struct heap *heap, uint32_t block, uint64_t
 
 static struct waste set_waste(const struct heap *heap, uint32_t block, uint64_t set)
 {
-	uint64_t used = word_at(heap, set + 24), table = word_at(heap, set + 40), bytes, least;
+	uint64_t used = python_word(heap, set + 24), table = python_word(heap, set + 40), bytes,
+		 least;
 
 	bytes = storage(heap, table);
 	if (!used)
@@ -92,23 +87,23 @@ static uint64_t values_used(const struct heap *heap, uint64_t items, uint64_t co
 	uint64_t used = 0;
 
 	for (uint64_t i = 0; i < count; i++)
-		used += word_at(heap, items + i * 8) != 0;
+		used += python_word(heap, items + i * 8) != 0;
 	return used;
 }
 
 /* An own dict of an instance: its blocks, and how many attributes it has. */
 static uint64_t own_dict(const struct heap *heap, uint64_t dict, uint64_t *attributes)
 {
-	uint64_t keys = word_at(heap, dict + 32), bytes = 0;
+	uint64_t keys = python_word(heap, dict + 32), bytes = 0;
 	uint32_t block = heap_find(heap, dict);
 	struct python_keys table;
 
 	if (block == HEAP_NONE || !python_type_of(heap, block))
 		return 0;
-	bytes = heap->blocks.size[block] + storage(heap, word_at(heap, dict + 40));
+	bytes = heap->blocks.size[block] + storage(heap, python_word(heap, dict + 40));
 	if (python_keys_at(heap, keys, &table) && !table.split)
 		bytes += storage(heap, keys);
-	*attributes = word_at(heap, dict + 16);
+	*attributes = python_word(heap, dict + 16);
 	return bytes;
 }
 
@@ -131,15 +126,15 @@ static uint64_t values_bytes(const struct heap *heap, const struct python_type *
 			     uint64_t object, uint64_t *attributes)
 {
 	const struct mematlas_python_layout *layout = heap->python->layout;
-	uint64_t word = word_at(heap, object - 24), values = 0, bytes, names;
+	uint64_t word = python_word(heap, object - 24), values = 0, bytes, names;
 	struct python_keys table;
 
 	if (layout->version == 11)
-		values = word_at(heap, object - 32);
+		values = python_word(heap, object - 32);
 	else if (word & 1)
 		values = word + 1;
 	bytes = storage(heap, values);
-	names = word_at(heap, type->address + layout->cached_keys);
+	names = python_word(heap, type->address + layout->cached_keys);
 	if (bytes && python_keys_at(heap, names, &table))
 		*attributes = values_used(heap, values,
 					  table.count < bytes / 8 ? table.count : bytes / 8);
@@ -150,7 +145,7 @@ static uint64_t values_bytes(const struct heap *heap, const struct python_type *
 static uint64_t attribute_bytes(const struct heap *heap, const struct python_type *type,
 				uint64_t object, uint64_t end, uint64_t *attributes)
 {
-	uint64_t dict = word_at(heap, object - 24), bytes;
+	uint64_t dict = python_word(heap, object - 24), bytes;
 
 	bytes = heap->python->layout->values_items
 			? inline_bytes(heap, type, object, end, attributes)
@@ -217,14 +212,14 @@ struct text {
 static struct text text_of(const struct heap *heap, const struct python_type *type, uint64_t object)
 {
 	const struct mematlas_python_layout *layout = heap->python->layout;
-	struct text text = {object + BYTES_DATA, word_at(heap, object + 16), 0};
+	struct text text = {object + BYTES_DATA, python_word(heap, object + 16), 0};
 	uint32_t state;
 
 	if (type->flags & PYTHON_IS_BYTES)
 		text.width = 1;
 	if (!(type->flags & PYTHON_IS_STR) || !layout)
 		return text;
-	state = (uint32_t)word_at(heap, object + 32);
+	state = (uint32_t)python_word(heap, object + 32);
 	text.data = object + (state & STR_ASCII ? layout->string_data : layout->string_wide_data);
 	text.width = state & STR_COMPACT ? state >> STR_KIND_SHIFT & 7 : 0;
 	return text;
