@@ -5,19 +5,7 @@
 
 #include <string.h>
 
-#define DICT_KEYS 32
-#define DICT_VALUES 40
 #define KEYS_HEAD 32
-#define LARGEST_TABLE 40 /* log2 of the bytes */
-#define SEQUENCE_SIZE 16
-#define LIST_ITEMS 24
-#define SET_MASK 32
-#define SET_TABLE 40
-#define SET_SMALL_TABLE 64
-#define DEQUE_LEFT 24
-#define DEQUE_LEFT_INDEX 40
-#define DEQUE_FREE_BLOCKS 80
-#define DEQUE_ITEMS 64 /* of a block: link, items, link */
 
 static void visit_array(const struct python_reader *reader, uint64_t start, uint64_t count,
 			uint64_t step)
@@ -191,6 +179,15 @@ void python_read_deque(const struct python_reader *reader)
 			   reader->object + reader->type->base_size);
 }
 
+uint64_t python_values_at(const struct heap *heap, uint64_t object)
+{
+	uint64_t tagged = python_word(heap, object - 24);
+
+	if (heap->python->layout->version == 11)
+		return python_word(heap, object - 32);
+	return tagged & 1 ? tagged + 1 : 0;
+}
+
 static void read_old_values(const struct python_reader *reader, uint64_t values)
 {
 	const struct mematlas_python_layout *layout = reader->heap->python->layout;
@@ -234,14 +231,10 @@ void python_read_instance(const struct python_reader *reader)
 		read_unknown_instance(reader);
 		return;
 	}
-	if (layout->version == 12 && word & 1) {
-		read_old_values(reader, word + 1); /* tagged */
-		return;
-	}
-	if (word)
+	if (word && !(layout->version == 12 && word & 1))
 		reader->visit(reader->to, word);
-	if (layout->version == 11)
-		read_old_values(reader, python_word(reader->heap, reader->object - 32));
-	if (reader->type->flags & PYTHON_INLINE_VALUES)
+	if (layout->version <= 12)
+		read_old_values(reader, python_values_at(reader->heap, reader->object));
+	else if (reader->type->flags & PYTHON_INLINE_VALUES)
 		read_inline_values(reader);
 }

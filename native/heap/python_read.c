@@ -7,9 +7,6 @@
 #include <string.h>
 
 #define CODE_WEAK_LIST 144
-#define STR_STATE 32
-#define STR_COMPACT (1U << 5)
-#define STR_ASCII (1U << 6)
 #define WEAKREF_CALLBACK 24
 
 /* A reference leads to the start of an object. A word that leads into one is a link of an intrusive

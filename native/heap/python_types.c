@@ -192,7 +192,7 @@ static int grow(struct heap_python *python)
 	return 0;
 }
 
-const struct python_type *python_known_type(const struct heap_python *python, uint64_t address)
+struct python_type *python_known_type(const struct heap_python *python, uint64_t address)
 {
 	uint32_t found = python->count ? python->slots[slot_of(python, address)] : 0;
 
@@ -217,14 +217,13 @@ struct python_type *python_type_at(struct heap *heap, uint64_t address)
 	struct heap_python *python = heap->python;
 	uint64_t *miss =
 		&python->not_types[(address >> 3) * 0x9E3779B97F4A7C15ULL >> (64 - CACHE_BITS)];
-	struct python_type type;
-	uint32_t found;
+	struct python_type type, *known;
 
 	if (*miss == address)
 		return NULL;
-	found = python->count ? python->slots[slot_of(python, address)] : 0;
-	if (found)
-		return &python->types[found - 1];
+	known = python_known_type(python, address);
+	if (known)
+		return known;
 	if (read_type(heap, address, &type))
 		return add_type(heap, &type);
 	*miss = address;
