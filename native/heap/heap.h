@@ -88,7 +88,6 @@ struct heap {
 	struct mematlas_heap_area *areas;
 	uint32_t area_count, area_capacity;
 	struct heap_python *python;
-	void (*python_destroy)(struct heap_python *);
 };
 
 struct heap_span {
@@ -107,6 +106,7 @@ uint64_t heap_next_area(const struct heap *heap, uint64_t address, int kind);
 bool heap_is_reference(const struct heap *heap, uint32_t block, uint64_t word);
 /* HEAP_NONE where no block holds `word`. */
 uint32_t heap_find(const struct heap *heap, uint64_t word);
+void heap_python_destroy(struct heap_python *python);
 void heap_index_destroy(struct heap_index *index);
 int heap_index_build(struct heap *heap);
 void heap_visit(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);

@@ -294,8 +294,8 @@ const struct mematlas_python_layout *mematlas_heap_python_layout(const struct me
 uint64_t mematlas_heap_python_frame(const struct mematlas_heap *heap, uint64_t frame);
 /* Of each block that holds an object: its count of references (UINT32_MAX: immortal, or no object),
  * and the references to it that were found in blocks. */
-int mematlas_heap_python_references(const struct mematlas_heap *heap, uint32_t *counts,
-				    uint32_t *found);
+void mematlas_heap_python_references(const struct mematlas_heap *heap, uint32_t *counts,
+				     uint32_t *found);
 
 /* heap/python_waste.c */
 enum mematlas_heap_python_waste_kind {
