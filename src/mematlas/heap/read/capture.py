@@ -14,6 +14,7 @@ from mematlas.errors import AccessError, MematlasError, TargetError, Unsupported
 from mematlas.heap.model.image import REGISTERS_START, Image, Range, RangeKind, Thread
 from mematlas.heap.read.bss import cut_bss
 from mematlas.heap.read.file_memory import fill_unwritten, find_code, read_code
+from mematlas.heap.read.stacks import find_stack
 from mematlas.linux import smaps
 from mematlas.linux.machine import parse_meminfo
 from mematlas.linux.mappings import Permission
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 5.0  # for a thread to stop
 _STOP_S = 0.5  # the longest pause by default
 _SPARE_BYTES = 128 << 20  # to be left for other programs
-_RED_ZONE = 128
 _MOST_BYTES = 1 << 38  # of a mapping that is copied
 _MOST_OF_FILES = 2 << 30  # that are read for the image, of constants and of unwritten data each
 
@@ -222,12 +222,4 @@ def _thread(process: ProcessDirectory, copied: CopiedThread, ranges: list[Range]
     registers = dict(zip(GENERAL_REGISTERS, words, strict=False))
     if copied.tls:
         registers["fs_base"] = copied.tls
-    return Thread(copied.tid, name, registers, _stack(copied.sp, ranges))
-
-
-def _stack(sp: int, ranges: list[Range]) -> tuple[int, int] | None:
-    """Return what a thread uses of its stack, less the red zone."""
-    for each in ranges:
-        if each.kind is RangeKind.STACK and each.start <= sp < each.end:
-            return max(each.start, sp - _RED_ZONE), each.end
-    return None
+    return Thread(copied.tid, name, registers, find_stack(copied.sp, ranges))

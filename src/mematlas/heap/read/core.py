@@ -25,6 +25,7 @@ from mematlas.heap.read.core_headers import (
     read_notes,
     without_overlaps,
 )
+from mematlas.heap.read.stacks import RED_ZONE, find_stack
 from mematlas.linux.mappings import Mappings, Permission
 from mematlas.linux.program import Segment
 from mematlas.linux.regular_file import open_regular
@@ -33,7 +34,6 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from typing import IO
 
-_RED_ZONE = 128
 _DESCRIPTOR = 2048  # less than struct pthread, which is at the end of a thread's stack
 
 
@@ -115,9 +115,7 @@ def _read_segment(file: IO[bytes], segment: CoreSegment, number: int) -> list[Ra
             first = start - segment.offset
             got = os.preadv(descriptor, [memory[first : stop - segment.offset]], start)
             if not got:
-                return [
-                    Range(segment.start, RangeKind.ANONYMOUS, memory.toreadonly(), None, number)
-                ]
+                break
             start += got
         at = max(stop, at + 1)
     return [Range(segment.start, RangeKind.ANONYMOUS, memory.toreadonly(), None, number)]
@@ -281,7 +279,7 @@ def _cut_stacks(ranges: list[Range], notes: CoreNotes) -> list[Range]:
         if each.kind is not RangeKind.ANONYMOUS or not pointers:
             found.append(each)
             continue
-        start = max((min(pointers)[0] - _RED_ZONE) // 8 * 8, each.start)
+        start = max((min(pointers)[0] - RED_ZONE) // 8 * 8, each.start)
         # Before Linux 6.7 the kernel merges what is mapped behind a stack with it.
         bases = [base if sp < base < each.end else each.end for sp, base in pointers]
         end = min(-(-(max(bases) + _DESCRIPTOR) // PAGE) * PAGE, each.end)
@@ -312,13 +310,4 @@ def _register_ranges(notes: CoreNotes) -> list[Range]:
 def _thread(notes: CoreNotes, number: int, ranges: list[Range]) -> Thread:
     words = notes.threads[number]
     registers = {name: words[name] for name in (*GENERAL_REGISTERS, "fs_base")}
-    sp = words["rsp"]
-    stack = next(
-        (
-            (max(each.start, sp - _RED_ZONE), each.end)
-            for each in ranges
-            if each.kind is RangeKind.STACK and each.start <= sp < each.end
-        ),
-        None,
-    )
-    return Thread(notes.tids[number], notes.name, registers, stack)
+    return Thread(notes.tids[number], notes.name, registers, find_stack(words["rsp"], ranges))
