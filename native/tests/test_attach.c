@@ -17,6 +17,7 @@
 #include "../unwind/cfi.h"
 #include "check.h"
 #include "mematlas.h"
+#include "random.h"
 
 #if !defined(__x86_64__)
 int main(void)
@@ -383,10 +384,7 @@ static uint64_t random_word(void)
 {
 	static uint64_t state = 88172645463325252ull;
 
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
+	return random_next(&state);
 }
 
 /* Entries of a hostile program: whatever they say, no read leaves the copy. */
