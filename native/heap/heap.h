@@ -93,7 +93,8 @@ struct heap {
 struct heap_span {
 	uint64_t start, end;
 };
-/* Leaves out the blocks that touch one of the ascending, disjoint spans. */
+/* Leaves out the blocks that touch one of the ascending, disjoint spans, memory that another allocator
+ * subdivides, and makes each a region. Call it before the blocks of that allocator are added. */
 int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
 /* Leaves out the blocks from number `first` on that have this origin. */
