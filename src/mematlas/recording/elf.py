@@ -20,6 +20,7 @@ HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
 SEGMENT = struct.Struct("<IIQQQQQQ")
 SECTION = struct.Struct("<IIQQQQIIQQ")
 _NOTE = struct.Struct("<III")
+_MAGIC = b"\x7fELF\x02\x01"
 PT_LOAD, PT_NOTE, _PT_TLS, _NT_GNU_BUILD_ID = 1, 4, 7, 3
 _SHT_NOBITS = 8
 _PT_GNU_EH_FRAME = 0x6474E550
@@ -66,51 +67,61 @@ def read(path: str | PathLike[str]) -> Elf | None:
             return None
 
 
+def read_build_id(path: str | PathLike[str]) -> str:
+    """Read the build ID of an ELF file alone, which takes a tenth of the time; "" if it has none. Raises OSError."""
+    with open_regular(path) as file:
+        found = build_id_of_head(_File(file.fileno()))
+    if found:
+        return found
+    headers = read(path)
+    return headers.build_id if headers else ""
+
+
 def parse(data: Data) -> Elf | None:
     """Parse the bytes of an ELF file."""
-    if data[:6] != b"\x7fELF\x02\x01":
+    if data[:6] != _MAGIC:
         return None
     header = _unpack(HEADER, data, 0)
-    segments_at, sections_at = header[4], header[5]
-    segment_size, segment_count, section_size, section_count, names = header[8:13]
-    build_id, load_address, thread_local = "", None, 0
-    for number in range(segment_count):
-        kind, _, offset, address, _, size, in_memory, align = _unpack(
-            SEGMENT, data, segments_at + number * segment_size
-        )
-        if kind == PT_LOAD and load_address is None:
-            load_address = address - offset
-        if kind == PT_NOTE and not build_id:
-            build_id = _build_id(_part(data, offset, size), 8 if align == 8 else 4)
-        if kind == _PT_TLS:
-            thread_local = in_memory + align
-    sections = dict(_sections(data, sections_at, section_size, section_count, names))
-    if not build_id:  # a separate debug file may have its notes in a section only
-        build_id = _build_id(sections.get(".note.gnu.build-id", b""), 4)
+    loads = (address - offset for kind, offset, address, *_ in _segments(data) if kind == PT_LOAD)
+    load_address = next(loads, 0)
+    thread_local = (size + align for kind, *_, size, align in _segments(data) if kind == _PT_TLS)
+    sections = dict(_sections(data, header[5], *header[10:13]))
     return Elf(
-        build_id=build_id,
-        load_address=load_address or 0,
+        # A separate debug file may have its notes in a section only.
+        build_id=_noted_build_id(data) or _build_id(sections.get(".note.gnu.build-id", b""), 4),
+        load_address=load_address,
         debug_link=_debug_link(sections.get(".gnu_debuglink", b"")),
         has_debug=".debug_info" in sections,
         mini_debug=sections.get(".gnu_debugdata", b""),
-        thread_local=thread_local,
+        thread_local=next(thread_local, 0),
     )
 
 
-def build_id_of_head(head: bytes) -> str:
+def build_id_of_head(head: Data) -> str:
     """Return the build ID by the first bytes of an ELF file, as a core file has them; empty: not in them."""
     try:
-        header = _unpack(HEADER, head, 0)
-        for number in range(header[9]):
-            kind, _, offset, _, _, size, _, align = _unpack(
-                SEGMENT, head, header[4] + number * header[8]
-            )
-            found = _build_id(_part(head, offset, size), 8 if align == 8 else 4)
-            if kind == PT_NOTE and found:
-                return found
-    except (struct.error, OverflowError):
-        pass
-    return ""
+        return _noted_build_id(head) if head[:6] == _MAGIC else ""
+    except (ValueError, OverflowError, struct.error, IndexError):
+        return ""
+
+
+def _segments(data: Data) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Yield type, file offset, address, size in the file and in memory, and alignment of each segment."""
+    header = _unpack(HEADER, data, 0)
+    for number in range(header[9]):
+        kind, _, offset, address, _, size, in_memory, align = _unpack(
+            SEGMENT, data, header[4] + number * header[8]
+        )
+        yield kind, offset, address, size, in_memory, align
+
+
+def _noted_build_id(data: Data) -> str:
+    notes = (
+        _build_id(_part(data, offset, size), 8 if align == 8 else 4)
+        for kind, offset, _, size, _, align in _segments(data)
+        if kind == PT_NOTE
+    )
+    return next(filter(None, notes), "")
 
 
 def function_at(path: str | PathLike[str], address: int) -> str:
