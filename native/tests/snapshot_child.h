@@ -39,6 +39,22 @@ static inline void map_shared(void)
 	CHECK(shared != MAP_FAILED);
 }
 
+/* However busy the machine is, what is waited for comes within a minute. */
+#define WAIT_FOR(condition)                                                                        \
+	do {                                                                                       \
+		for (int wait_ = 0; wait_ < 120000 && !(condition); wait_++)                       \
+			usleep(500);                                                               \
+		CHECK(condition);                                                                  \
+	} while (0)
+
+/* It runs: it counts on. */
+static inline void check_goes_on(void)
+{
+	unsigned long before = shared->count;
+
+	WAIT_FOR(shared->count > before);
+}
+
 static inline int start(void (*body)(void))
 {
 	memset(shared, 0, sizeof *shared);
