@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "../monotonic.h"
 #include "place.h"
 
 #define NT_X86_XSTATE_ 0x202
@@ -18,17 +19,9 @@
 
 #if defined(__x86_64__)
 
-double remote_now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 int remote_wait(const struct mematlas_remote *remote, double timeout_s)
 {
-	double end = remote_now_s() + timeout_s;
+	double end = clock_monotonic_s() + timeout_s;
 	struct timespec nap = {.tv_nsec = FIRST_NAP_NS};
 	int status;
 
@@ -38,7 +31,7 @@ int remote_wait(const struct mematlas_remote *remote, double timeout_s)
 			return -ESRCH;
 		if (got > 0)
 			return WIFSTOPPED(status) ? status : -ESRCH;
-		if (remote_now_s() > end)
+		if (clock_monotonic_s() > end)
 			return -ETIME;
 		nanosleep(&nap, NULL);
 		if (nap.tv_nsec < LAST_NAP_NS)

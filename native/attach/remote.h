@@ -31,7 +31,6 @@ struct mematlas_remote {
 /* As mematlas_remote_filter_system_call(), of a thread that is stopped by this one. */
 int64_t remote_filter_system_call(int tid, int64_t number, const uint64_t *arguments);
 #if defined(__x86_64__)
-double remote_now_s(void);
 /* Waits for the next stop. A status of wait(2), or -ESRCH: the thread is gone; -ETIME. */
 int remote_wait(const struct mematlas_remote *remote, double timeout_s);
 static inline bool remote_is_event(int status)

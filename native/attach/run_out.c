@@ -5,6 +5,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include "../monotonic.h"
 #include "remote.h"
 
 #if defined(__x86_64__)
@@ -47,7 +48,7 @@ static int run_to(struct mematlas_remote *remote, uint64_t pc, uint64_t stack, d
 	int deliver = 0;
 
 	for (;;) {
-		double left = end - remote_now_s();
+		double left = end - clock_monotonic_s();
 		if (ptrace(PTRACE_CONT, remote->tid, NULL, (void *)(long)deliver) < 0)
 			return -errno;
 		int status = remote_wait(remote, left > 0 ? left : 0);
@@ -131,7 +132,7 @@ int mematlas_remote_run_out(struct mematlas_remote *remote, uint64_t pc, uint64_
 		error = set_debug_register(remote, 7, 1); /* register 0: stop where it executes */
 	if (error)
 		return error;
-	error = run_to(remote, pc, stack, remote_now_s() + limit_s);
+	error = run_to(remote, pc, stack, clock_monotonic_s() + limit_s);
 	if (error == -EBUSY)
 		remote->group_stopped = true;
 	int stopped = error == -ETIME ? stop_at(remote, pc) : error;

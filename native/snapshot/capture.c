@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "../cleanup.h"
+#include "../monotonic.h"
 #include "image.h"
 #include "pagemap_scan.h"
 
@@ -253,10 +254,10 @@ int mematlas_image_capture(int pid, int way, double timeout_s, double limit_s, d
 	*estimate_s = 0;
 	if (error)
 		return error;
-	double began_s = stop_now_s();
+	double began_s = clock_monotonic_s();
 	error = run_in_thread(&(struct work){
 		.image = image, .way = way, .timeout_s = timeout_s, .limit_s = limit_s});
-	image->facts.copied_s = stop_now_s() - began_s;
+	image->facts.copied_s = clock_monotonic_s() - began_s;
 	*estimate_s = image->estimate_s;
 	if (error) {
 		mematlas_image_destroy(image);

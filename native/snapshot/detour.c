@@ -21,6 +21,7 @@
 #include <ucontext.h>
 
 #include "../attach/place.h"
+#include "../monotonic.h"
 #include "../proc/maps.h"
 #include "stop.h"
 
@@ -72,7 +73,7 @@ struct detour {
 /* Waits for the next stop. A status of wait(2); -ESRCH, -ETIME. */
 static int wait_for_stop(const struct detour *detour)
 {
-	double end_s = stop_now_s() + detour->timeout_s;
+	double end_s = clock_monotonic_s() + detour->timeout_s;
 	struct timespec nap = {.tv_nsec = NAP_NS};
 	int status;
 
@@ -82,7 +83,7 @@ static int wait_for_stop(const struct detour *detour)
 			return WIFSTOPPED(status) ? status : -ESRCH;
 		if (got < 0 && errno != EINTR)
 			return -ESRCH;
-		if (stop_now_s() > end_s)
+		if (clock_monotonic_s() > end_s)
 			return -ETIME;
 		nanosleep(&nap, NULL);
 	}

@@ -7,8 +7,8 @@
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/syscall.h>
-#include <time.h>
 
+#include "../monotonic.h"
 #include "snapshot_child.h"
 
 #if !defined(__x86_64__)
@@ -18,14 +18,6 @@ int main(void)
 }
 #else
 #define WAIT_MS 200
-
-static double now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 static int pipe_ends[2];
 
@@ -127,11 +119,11 @@ static void waits_once(void)
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	shared->ready = 1;
-	double began_s = now_s();
+	double began_s = clock_monotonic_s();
 	errno = 0;
 	int result = waits[chosen](chosen_timeout);
 	shared->errors[0] = errno;
-	shared->seconds[0] = now_s() - began_s;
+	shared->seconds[0] = clock_monotonic_s() - began_s;
 	shared->results[0] = result;
 	shared->ready = 2;
 }
