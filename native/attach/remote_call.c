@@ -1,7 +1,6 @@
 /* Calls in a stopped thread, on a stack made for that. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "../cleanup.h"
+#include "../proc/status.h"
 #include "process_memory.h"
 #include "remote.h"
 
@@ -31,17 +31,10 @@ static uint64_t faults(void)
 /* The program handles that signal: a garbage collector may protect pages of its heap. */
 static bool is_caught(const struct mematlas_remote *remote, int signal)
 {
-	char path[48], line[128];
-	unsigned long long caught = 0;
+	char caught[32];
 
-	snprintf(path, sizeof path, "/proc/%d/status", remote->pid);
-	FILE *status = fopen(path, "re");
-	while (status && fgets(line, sizeof line, status))
-		if (sscanf(line, "SigCgt: %llx", &caught) == 1)
-			break;
-	if (status)
-		fclose(status);
-	return caught >> (signal - 1) & 1;
+	status_read(remote->pid, remote->pid, "SigCgt:", caught, sizeof caught);
+	return strtoull(caught, NULL, 16) >> (signal - 1) & 1;
 }
 
 static bool was_sent(const struct mematlas_remote *remote)

@@ -3,7 +3,6 @@
 #include "stop.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,12 +26,9 @@ static char state_of(int pid, int tid)
 	char path[64], line[512];
 
 	snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
-	FILE *file = fopen(path, "re");
+	CLEANUP_FILE FILE *file = fopen(path, "re");
 	char *end = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-	char state = end && end[1] == ' ' ? end[2] : 0;
-	if (file)
-		fclose(file);
-	return state;
+	return end && end[1] == ' ' ? end[2] : 0;
 }
 
 static bool is_dead(char state)
@@ -77,12 +73,6 @@ static int seize(struct stop *stop, int tid)
 	return error ? error : 1;
 }
 
-static void close_directory(DIR **directory)
-{
-	if (*directory)
-		closedir(*directory);
-}
-
 /* Seizes the threads that are not yet. Returns their number. */
 static int seize_new(struct stop *stop)
 {
@@ -91,7 +81,7 @@ static int seize_new(struct stop *stop)
 	int found = 0;
 
 	snprintf(path, sizeof path, "/proc/%d/task", stop->pid);
-	CLEANUP(close_directory) DIR *directory = opendir(path);
+	CLEANUP_DIRECTORY DIR *directory = opendir(path);
 	if (!directory)
 		return errno == ENOENT ? -ESRCH : -errno;
 	while ((entry = readdir(directory))) {
