@@ -78,7 +78,7 @@ static int extend(struct mematlas_remote *remote, unsigned *timeouts)
 
 	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
 		return -errno;
-	int status = remote_wait(remote, remote->timeout_s);
+	int status = remote_wait(remote->tid, remote->timeout_s);
 	if (status < 0 || !remote_is_event(status))
 		return status;
 	remote->group_stopped = WSTOPSIG(status) != SIGTRAP;
@@ -99,7 +99,7 @@ static int resume(struct mematlas_remote *remote, bool step)
 		if (ptrace(step ? PTRACE_SINGLESTEP : PTRACE_CONT, remote->tid, NULL,
 			   (void *)(long)deliver) < 0)
 			return -errno;
-		int status = remote_wait(remote, remote->timeout_s);
+		int status = remote_wait(remote->tid, remote->timeout_s);
 		deliver = 0;
 		if (status == -ETIME)
 			status = extend(remote, &timeouts);

@@ -51,7 +51,7 @@ static int run_to(struct mematlas_remote *remote, uint64_t pc, uint64_t stack, d
 		double left = end - clock_monotonic_s();
 		if (ptrace(PTRACE_CONT, remote->tid, NULL, (void *)(long)deliver) < 0)
 			return -errno;
-		int status = remote_wait(remote, left > 0 ? left : 0);
+		int status = remote_wait(remote->tid, left > 0 ? left : 0);
 		if (status < 0)
 			return status;
 		if (has_arrived(remote, status, pc, stack))
@@ -71,7 +71,7 @@ static int stop_at(struct mematlas_remote *remote, uint64_t pc)
 		return -errno;
 	for (;;) {
 		do
-			status = remote_wait(remote, remote->timeout_s);
+			status = remote_wait(remote->tid, remote->timeout_s);
 		while (status == -ETIME);
 		if (status < 0)
 			return status;
@@ -105,7 +105,7 @@ static int swallow_trap(const struct mematlas_remote *remote)
 		if (ptrace(PTRACE_CONT, remote->tid, NULL, NULL) < 0)
 			return -errno;
 		do
-			status = remote_wait(remote, remote->timeout_s);
+			status = remote_wait(remote->tid, remote->timeout_s);
 		while (status == -ETIME);
 		if (status < 0 || !remote_is_event(status))
 			return status < 0 ? status : 0;
