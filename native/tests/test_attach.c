@@ -16,6 +16,7 @@
 #include "../attach/remote.h"
 #include "../unwind/cfi.h"
 #include "check.h"
+#include "child_state.h"
 #include "mematlas.h"
 
 #if !defined(__x86_64__)
@@ -188,17 +189,6 @@ static struct mematlas_remote *stop(int pid)
 		SKIP("ptrace is refused");
 	CHECK(error == 0);
 	return remote;
-}
-
-static char state_of(int pid)
-{
-	char path[32], line[256] = "";
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *stat = fopen(path, "r");
-	CHECK(stat && fgets(line, sizeof line, stat));
-	fclose(stat);
-	return strrchr(line, ')')[2];
 }
 
 /* A child that has died refuses as well. */

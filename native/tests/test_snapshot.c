@@ -82,10 +82,7 @@ static void test_threads(void)
 		CHECK(thread->registers[7] == thread->sp);
 	}
 	mematlas_image_destroy(image);
-	unsigned long before = shared->count;
-	for (int i = 0; i < 5000 && shared->count == before; i++)
-		usleep(1000);
-	CHECK(shared->count > before);
+	check_goes_on(pid);
 	end(pid);
 }
 
@@ -115,10 +112,7 @@ static void test_threads_that_come_and_go(int way)
 		CHECK(facts_of(image).thread_count >= 1);
 		mematlas_image_destroy(image);
 	}
-	unsigned long before = shared->count;
-	for (int i = 0; i < 5000 && shared->count == before; i++)
-		usleep(1000);
-	CHECK(shared->count > before);
+	check_goes_on(pid);
 	end(pid);
 }
 
@@ -158,13 +152,7 @@ static void counts(void)
 
 	for (int i = 0; i < 3; i++)
 		pthread_create(&thread, NULL, spin_or_sleep, NULL);
-	for (;;) {
-		struct timespec nap = {.tv_nsec = 100000};
-		shared->ready = 1;
-		shared->count++;
-		if (nanosleep(&nap, NULL) < 0)
-			_exit(3); /* interrupted */
-	}
+	counts_alone();
 }
 
 /* The tool before may still be letting a thread go: its capture then fails. */
@@ -191,11 +179,7 @@ static void test_killed_tool(int way)
 		usleep((useconds_t)(i * 7919 % 20000));
 		CHECK(kill(tool, SIGKILL) == 0);
 		CHECK(waitpid(tool, NULL, 0) == tool);
-		unsigned long before = shared->count;
-		for (int wait = 0; wait < 10000 && shared->count == before; wait++)
-			usleep(500);
-		CHECK(shared->count > before);
-		CHECK(waitpid(pid, NULL, WNOHANG) == 0);
+		check_goes_on(pid);
 	}
 	end(pid);
 }
@@ -370,10 +354,7 @@ static void test_killed_while_protected(void)
 		for (int wait = 0; wait < 5000 && count_lines(pid, "smaps", " uw"); wait++)
 			usleep(1000);
 		CHECK(count_lines(pid, "smaps", " uw") == 0);
-		uint64_t before = shared->count;
-		for (int wait = 0; wait < 5000 && shared->count == before; wait++)
-			usleep(1000);
-		CHECK(shared->count > before);
+		check_goes_on(pid);
 	}
 	CHECK(seen == 3);
 	end(pid);
@@ -403,10 +384,7 @@ static void test_seccomp(void)
 	CHECK(mematlas_image_capture(pid, MEMATLAS_IMAGE_COPY_FIRST, TIMEOUT_S, 0, &estimate_s,
 				     &image) == -EPERM);
 	mematlas_image_destroy(capture(pid, MEMATLAS_IMAGE_STOP));
-	uint64_t before = shared->count;
-	for (int wait = 0; wait < 10000 && shared->count == before; wait++)
-		usleep(500);
-	CHECK(shared->count > before && waitpid(pid, NULL, WNOHANG) == 0);
+	check_goes_on(pid);
 	end(pid);
 }
 
