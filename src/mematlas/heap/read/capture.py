@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from mematlas import _core
 from mematlas._core import GENERAL_REGISTERS, PAGE, CaptureWay
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
-from mematlas.heap.model.image import REGISTERS_START, Image, Range, RangeKind, Thread
+from mematlas.heap.model.image import Image, Range, RangeKind, Thread
 from mematlas.heap.read.bss import cut_bss
 from mematlas.heap.read.file_memory import fill_unwritten, find_code, read_code
+from mematlas.heap.read.threads import find_stack, register_range
 from mematlas.linux import smaps
 from mematlas.linux.machine import parse_meminfo
 from mematlas.linux.mappings import Permission
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 5.0  # for a thread to stop
 _STOP_S = 0.5  # the longest pause by default
 _SPARE_BYTES = 128 << 20  # to be left for other programs
-_RED_ZONE = 128
 _MOST_BYTES = 1 << 38  # of a mapping that is copied
 _MOST_OF_FILES = 2 << 30  # that are read for the image, of constants and of unwritten data each
 
@@ -149,7 +149,11 @@ def _build(process: ProcessDirectory, copied: Capture, way: str, moment: float, 
         else:
             ranges.append(found)
     ranges.sort(key=lambda each: each.start)
-    ranges += _register_ranges(copied)
+    ranges += [
+        register_range(number, each.registers)
+        for number, each in enumerate(copied.threads)
+        if each.registers
+    ]
     notes += [
         f"{format_bytes(row.size)} mapped at {row.start:#x} are left out: too large for a heap"
         for row in rows
@@ -205,14 +209,6 @@ def _private_ranges(
     return ranges
 
 
-def _register_ranges(copied: Capture) -> list[Range]:
-    return [
-        Range(REGISTERS_START + index * 4096, RangeKind.REGISTERS, memoryview(each.registers))
-        for index, each in enumerate(copied.threads)
-        if each.registers
-    ]
-
-
 def _thread(process: ProcessDirectory, copied: CopiedThread, ranges: list[Range]) -> Thread:
     try:
         name = process.read(f"task/{copied.tid}/comm").decode("utf-8", "replace").rstrip("\n")
@@ -222,12 +218,4 @@ def _thread(process: ProcessDirectory, copied: CopiedThread, ranges: list[Range]
     registers = dict(zip(GENERAL_REGISTERS, words, strict=False))
     if copied.tls:
         registers["fs_base"] = copied.tls
-    return Thread(copied.tid, name, registers, _stack(copied.sp, ranges))
-
-
-def _stack(sp: int, ranges: list[Range]) -> tuple[int, int] | None:
-    """Return what a thread uses of its stack, less the red zone."""
-    for each in ranges:
-        if each.kind is RangeKind.STACK and each.start <= sp < each.end:
-            return max(each.start, sp - _RED_ZONE), each.end
-    return None
+    return Thread(copied.tid, name, registers, find_stack(copied.sp, ranges))
