@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "../cleanup.h"
-#include "array.h"
+#include "../array.h"
 #include "collector.h"
 
 #ifndef MFD_NOEXEC_SEAL

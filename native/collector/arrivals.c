@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "array.h"
+#include "../array.h"
 #include "collector.h"
 
 #define START_S 2.0 /* in which a process that joined has begun to record */

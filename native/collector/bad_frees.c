@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "array.h"
+#include "../array.h"
 #include "collector.h"
 
 void freed_log_start(struct bad_frees *bad_frees)

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "../cleanup.h"
-#include "array.h"
+#include "../array.h"
 #include "sweep.h"
 
 #define LEAST_RESERVED (1u << 20) /* less is a guard area */

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "../cleanup.h"
-#include "array.h"
+#include "../array.h"
 
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76 /* Linux 6.5 */

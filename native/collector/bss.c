@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "../cleanup.h"
-#include "array.h"
+#include "../array.h"
 #include "join.h"
 
 #define MOST_SEGMENTS 64u

@@ -1,7 +1,7 @@
 /* Code objects, each kept once. */
 #include <string.h>
 
-#include "array.h"
+#include "../array.h"
 #include "state.h"
 
 #define FIRST_CAPACITY 256u

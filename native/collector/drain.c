@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "array.h"
+#include "../array.h"
 #include "collector.h"
 
 #define PUBLISH_TAIL_EVERY 4096u /* events */

@@ -1,6 +1,6 @@
 /* A table of memory by the stack that touched it and the owner: sampled page faults, and the residency
  * join of what they touched. */
-#include "array.h"
+#include "../array.h"
 #include "collector.h"
 
 static uint32_t slot_of(const struct fault_sites *sites, const struct mematlas_fault_site *site)

@@ -6,7 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "array.h"
+#include "../array.h"
 #include "join.h"
 
 #define VMAS_GAP_S 0.005

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "array.h"
+#include "../array.h"
 #include "collector.h"
 
 _Static_assert(sizeof(((struct mematlas_mark *)0)->name) == TRACE_MARK_BYTES, "the same names");

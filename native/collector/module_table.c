@@ -2,7 +2,7 @@
  * addresses one after the other. */
 #include <string.h>
 
-#include "array.h"
+#include "../array.h"
 #include "state.h"
 
 #define FIRST_CAPACITY 256u

@@ -1,7 +1,7 @@
 /* The table of traced processes. */
 #include <stdlib.h>
 
-#include "array.h"
+#include "../array.h"
 #include "collector.h"
 
 struct process *process_at(const struct mematlas_collector *collector, int index)

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "array.h"
+#include "../array.h"
 #include "state.h"
 
 size_t ranges_find(const struct ranges *ranges, uint64_t address)

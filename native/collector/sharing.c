@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "../cleanup.h"
-#include "array.h"
+#include "../array.h"
 #include "sharing.h"
 
 #define BATCH 4096u

@@ -1,5 +1,5 @@
 /* The table of statistics by (stack, kind). */
-#include "array.h"
+#include "../array.h"
 #include "state.h"
 
 #define FIRST_CAPACITY 256u

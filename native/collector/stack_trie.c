@@ -1,5 +1,5 @@
 /* Stacks as a trie. A node is one frame; its parent is the caller. */
-#include "array.h"
+#include "../array.h"
 #include "state.h"
 
 #define FIRST_CAPACITY 256u

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "array.h"
+#include "../array.h"
 #include "sweep.h"
 
 #define ARENA_ALIGN (64ull << 20)

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "../cleanup.h"
-#include "array.h"
+#include "../array.h"
 #include "join.h"
 
 int proc_read(int proc, const char *name, char **ret)

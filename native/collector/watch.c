@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "../cleanup.h"
-#include "array.h"
+#include "../array.h"
 #include "collector.h"
 
 #define SAMPLE_GAP_S 0.01

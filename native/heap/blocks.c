@@ -104,13 +104,6 @@ int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t coun
 	return error;
 }
 
-int mematlas_heap_subdivide(struct mematlas_heap *handle, uint64_t start, uint64_t end)
-{
-	if (start >= end)
-		return -EINVAL;
-	return heap_subdivide((struct heap *)handle, &(struct heap_span){start, end}, 1);
-}
-
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)
 {
 	struct heap_blocks *blocks = &heap->blocks;

@@ -121,7 +121,7 @@ static int allocate(struct heap_graph *graph)
 	graph->retained_count = calloc(graph->nodes, sizeof *graph->retained_count);
 	graph->top = calloc(graph->nodes, sizeof *graph->top);
 	return graph->dominator && graph->retained && graph->retained_resident &&
-			       graph->retained_count && graph->state
+			       graph->retained_count && graph->top
 		       ? 0
 		       : -ENOMEM;
 }

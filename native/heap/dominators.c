@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../array.h"
 #include "../cleanup.h"
 
 /* Sources of the edges to each node, all in depth-first numbers. */
@@ -58,15 +59,8 @@ struct forest {
 
 static bool keep_step(struct forest *forest, uint32_t depth, uint32_t node)
 {
-	if (depth == forest->capacity) {
-		uint32_t capacity = forest->capacity ? forest->capacity * 2 : 1024;
-		uint32_t *moved = realloc(forest->path, capacity * sizeof *moved);
-
-		if (!moved)
-			return false;
-		forest->path = moved;
-		forest->capacity = capacity;
-	}
+	if (!ARRAY_RESERVE(forest->path, depth, forest->capacity, 1024))
+		return false;
 	forest->path[depth] = node;
 	return true;
 }

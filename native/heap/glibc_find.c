@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../collector/array.h"
+#include "../array.h"
 #include "glibc.h"
 
 #define MOST_ARENAS 65536

@@ -1,6 +1,6 @@
 #include "graph.h"
 
-#include "../collector/array.h"
+#include "../array.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -47,8 +47,7 @@ void mematlas_heap_destroy(struct mematlas_heap *handle)
 
 	if (!heap)
 		return;
-	if (heap->python_destroy)
-		heap->python_destroy(heap->python);
+	heap_python_destroy(heap->python);
 	heap_index_destroy(&heap->index);
 	heap_graph_destroy(&heap->graph);
 	free(heap->image.ranges);

@@ -88,13 +88,13 @@ struct heap {
 	struct mematlas_heap_area *areas;
 	uint32_t area_count, area_capacity;
 	struct heap_python *python;
-	void (*python_destroy)(struct heap_python *);
 };
 
 struct heap_span {
 	uint64_t start, end;
 };
-/* Leaves out the blocks that touch one of the ascending, disjoint spans. */
+/* Leaves out the blocks that touch one of the ascending, disjoint spans, memory that another allocator
+ * subdivides, and makes each a region. Call it before the blocks of that allocator are added. */
 int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
 /* Leaves out the blocks from number `first` on that have this origin. */
@@ -107,6 +107,7 @@ uint64_t heap_next_area(const struct heap *heap, uint64_t address, int kind);
 bool heap_is_reference(const struct heap *heap, uint32_t block, uint64_t word);
 /* HEAP_NONE where no block holds `word`. */
 uint32_t heap_find(const struct heap *heap, uint64_t word);
+void heap_python_destroy(struct heap_python *python);
 void heap_index_destroy(struct heap_index *index);
 int heap_index_build(struct heap *heap);
 void heap_visit(const struct heap *heap, uint32_t block, heap_visitor *visit, void *to);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../array.h"
 #include "../cleanup.h"
 
 #define POOL 16384U
@@ -97,15 +98,8 @@ static bool read_free_list(const struct pool_header *header, const uint8_t *byte
 static int add_pool(struct pools *pools, uint64_t address, const struct pool_header *header,
 		    bool sound, bool torn)
 {
-	if (pools->count == pools->capacity) {
-		size_t capacity = pools->capacity ? pools->capacity * 2 : 256;
-		struct pool *items = realloc(pools->items, capacity * sizeof *items);
-
-		if (!items)
-			return -ENOMEM;
-		pools->items = items;
-		pools->capacity = capacity;
-	}
+	if (!ARRAY_RESERVE(pools->items, pools->count, pools->capacity, 256))
+		return -ENOMEM;
 	pools->items[pools->count++] = (struct pool){
 		.address = address,
 		.arena = header->arena,

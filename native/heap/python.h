@@ -37,6 +37,35 @@ enum python_type_field {
 	TYPE_END = 400
 };
 
+/* Offsets of built-in objects, the same from 3.11 to 3.15. */
+enum python_object_field {
+	SEQUENCE_SIZE = 16,
+	LIST_ITEMS = 24,
+	DICT_USED = 16,
+	DICT_KEYS = 32,
+	DICT_VALUES = 40,
+	SET_USED = 24,
+	SET_MASK = 32,
+	SET_TABLE = 40,
+	SET_SMALL_TABLE = 64,
+	DEQUE_LEFT = 24,
+	DEQUE_RIGHT = 32,
+	DEQUE_LEFT_INDEX = 40,
+	DEQUE_FREE_COUNT = 72,
+	DEQUE_FREE_BLOCKS = 80,
+	STR_STATE = 32,
+	BYTES_DATA = 32
+};
+#define DEQUE_ITEMS 64U /* of a block: link, items, link */
+
+/* Bits of a string's state; the lowest two tell whether it is interned. */
+#define STR_INTERNED 3U
+#define STR_KIND_SHIFT 2
+#define STR_COMPACT (1U << 5)
+#define STR_ASCII (1U << 6)
+
+#define LARGEST_TABLE 40U /* of a dict or set: log2 of the slots or bytes */
+
 extern const struct mematlas_python_layout python_layouts[];
 extern const size_t python_layout_count;
 
@@ -80,9 +109,19 @@ struct heap_python {
 	uint64_t *not_types; /* direct-mapped cache of addresses that hold no type */
 };
 
+/* The word at an address; 0: it is not in the image. */
+static inline uint64_t python_word(const struct heap *heap, uint64_t address)
+{
+	uint64_t word = 0;
+
+	heap_word(&heap->image, address, &word);
+	return word;
+}
+
 /* python_types.c. The type at an address; NULL: no type is there. */
 struct python_type *python_type_at(struct heap *heap, uint64_t address);
-const struct python_type *python_known_type(const struct heap_python *python, uint64_t address);
+/* The same among those that were met. */
+struct python_type *python_known_type(const struct heap_python *python, uint64_t address);
 /* The type of the object in a block; NULL: the block holds none. */
 const struct python_type *python_type_of(const struct heap *heap, uint32_t block);
 /* The address of the object in a block that holds one. */
@@ -137,5 +176,7 @@ struct python_keys {
 	bool split; /* values are elsewhere */
 };
 bool python_keys_at(const struct heap *heap, uint64_t address, struct python_keys *ret);
+/* Address of the block that holds an instance's values in 3.11 and 3.12; 0: there is none. */
+uint64_t python_values_at(const struct heap *heap, uint64_t object);
 
 #endif

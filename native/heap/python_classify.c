@@ -7,7 +7,7 @@
 
 #define CACHE_ENTRIES (1U << 16)
 
-static void destroy(struct heap_python *python)
+void heap_python_destroy(struct heap_python *python)
 {
 	if (!python)
 		return;
@@ -178,7 +178,6 @@ int64_t mematlas_heap_python(struct mematlas_heap *handle, struct mematlas_heap_
 	if (!python)
 		return -ENOMEM;
 	heap->python = python;
-	heap->python_destroy = destroy;
 	python->not_types = calloc(CACHE_ENTRIES, sizeof *python->not_types);
 	if (!python->not_types)
 		return -ENOMEM;

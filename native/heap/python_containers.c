@@ -5,27 +5,7 @@
 
 #include <string.h>
 
-#define DICT_KEYS 32
-#define DICT_VALUES 40
 #define KEYS_HEAD 32
-#define LARGEST_TABLE 40 /* log2 of the bytes */
-#define SEQUENCE_SIZE 16
-#define LIST_ITEMS 24
-#define SET_MASK 32
-#define SET_TABLE 40
-#define SET_SMALL_TABLE 64
-#define DEQUE_LEFT 24
-#define DEQUE_LEFT_INDEX 40
-#define DEQUE_FREE_BLOCKS 80
-#define DEQUE_ITEMS 64 /* of a block: link, items, link */
-
-static uint64_t word_at(const struct heap *heap, uint64_t address)
-{
-	uint64_t word = 0;
-
-	heap_word(&heap->image, address, &word);
-	return word;
-}
 
 static void visit_array(const struct python_reader *reader, uint64_t start, uint64_t count,
 			uint64_t step)
@@ -114,8 +94,8 @@ static void read_split(const struct python_reader *reader, uint64_t keys, uint64
 
 void python_read_dict(const struct python_reader *reader)
 {
-	uint64_t keys = word_at(reader->heap, reader->object + DICT_KEYS);
-	uint64_t values = word_at(reader->heap, reader->object + DICT_VALUES);
+	uint64_t keys = python_word(reader->heap, reader->object + DICT_KEYS);
+	uint64_t values = python_word(reader->heap, reader->object + DICT_VALUES);
 	struct python_keys table;
 
 	/* The type holds shared keys. */
@@ -131,7 +111,7 @@ void python_read_dict(const struct python_reader *reader)
 /* The table of a dict, and its keys if they count. */
 void python_read_keys(const struct python_reader *reader, bool names)
 {
-	uint64_t keys = word_at(reader->heap, reader->object + DICT_KEYS);
+	uint64_t keys = python_word(reader->heap, reader->object + DICT_KEYS);
 	struct python_keys table;
 
 	reader->visit(reader->to, keys);
@@ -142,8 +122,8 @@ void python_read_keys(const struct python_reader *reader, bool names)
 
 void python_read_list(const struct python_reader *reader)
 {
-	uint64_t count = word_at(reader->heap, reader->object + SEQUENCE_SIZE);
-	uint64_t items = word_at(reader->heap, reader->object + LIST_ITEMS);
+	uint64_t count = python_word(reader->heap, reader->object + SEQUENCE_SIZE);
+	uint64_t items = python_word(reader->heap, reader->object + LIST_ITEMS);
 	uint32_t block = heap_find(reader->heap, items);
 
 	if (block == HEAP_NONE)
@@ -155,7 +135,7 @@ void python_read_list(const struct python_reader *reader)
 
 void python_read_tuple(const struct python_reader *reader)
 {
-	uint64_t count = word_at(reader->heap, reader->object + SEQUENCE_SIZE);
+	uint64_t count = python_word(reader->heap, reader->object + SEQUENCE_SIZE);
 	uint64_t items = reader->object + reader->type->base_size;
 
 	if (items < reader->end && count <= (reader->end - items) / 8)
@@ -164,8 +144,8 @@ void python_read_tuple(const struct python_reader *reader)
 
 void python_read_set(const struct python_reader *reader)
 {
-	uint64_t mask = word_at(reader->heap, reader->object + SET_MASK);
-	uint64_t table = word_at(reader->heap, reader->object + SET_TABLE);
+	uint64_t mask = python_word(reader->heap, reader->object + SET_MASK);
+	uint64_t table = python_word(reader->heap, reader->object + SET_TABLE);
 	uint32_t block = heap_find(reader->heap, table);
 
 	if (block == HEAP_NONE || mask >= reader->heap->blocks.size[block] / 16)
@@ -178,9 +158,9 @@ void python_read_set(const struct python_reader *reader)
 void python_read_deque(const struct python_reader *reader)
 {
 	const struct heap *heap = reader->heap;
-	uint64_t left = word_at(heap, reader->object + SEQUENCE_SIZE);
-	uint64_t block = word_at(heap, reader->object + DEQUE_LEFT);
-	uint64_t at = word_at(heap, reader->object + DEQUE_LEFT_INDEX);
+	uint64_t left = python_word(heap, reader->object + SEQUENCE_SIZE);
+	uint64_t block = python_word(heap, reader->object + DEQUE_LEFT);
+	uint64_t at = python_word(heap, reader->object + DEQUE_LEFT_INDEX);
 	uint32_t hops = 0;
 
 	while (heap_find(heap, block) != HEAP_NONE && at < DEQUE_ITEMS &&
@@ -193,10 +173,19 @@ void python_read_deque(const struct python_reader *reader)
 		if (!left)
 			break;
 		at = 0;
-		block = word_at(heap, block + 8 + DEQUE_ITEMS * 8);
+		block = python_word(heap, block + 8 + DEQUE_ITEMS * 8);
 	}
 	python_visit_words(reader, reader->object + DEQUE_FREE_BLOCKS,
 			   reader->object + reader->type->base_size);
+}
+
+uint64_t python_values_at(const struct heap *heap, uint64_t object)
+{
+	uint64_t tagged = python_word(heap, object - 24);
+
+	if (heap->python->layout->version == 11)
+		return python_word(heap, object - 32);
+	return tagged & 1 ? tagged + 1 : 0;
 }
 
 static void read_old_values(const struct python_reader *reader, uint64_t values)
@@ -208,7 +197,7 @@ static void read_old_values(const struct python_reader *reader, uint64_t values)
 		return;
 	reader->visit(reader->to, values);
 	if (python_keys_at(reader->heap,
-			   word_at(reader->heap, reader->type->address + layout->cached_keys),
+			   python_word(reader->heap, reader->type->address + layout->cached_keys),
 			   &keys))
 		read_values(reader, values, keys.count);
 }
@@ -226,7 +215,7 @@ static void read_inline_values(const struct python_reader *reader)
 static void read_unknown_instance(const struct python_reader *reader)
 {
 	for (uint64_t at = reader->object - 32; at < reader->object - 16; at += 8) {
-		uint64_t word = word_at(reader->heap, at);
+		uint64_t word = python_word(reader->heap, at);
 
 		if (at == reader->object - 24 || !(reader->type->flags & PYTHON_MANAGED_WEAKREF))
 			reader->visit(reader->to, word + (word & 1));
@@ -236,20 +225,16 @@ static void read_unknown_instance(const struct python_reader *reader)
 void python_read_instance(const struct python_reader *reader)
 {
 	const struct mematlas_python_layout *layout = reader->heap->python->layout;
-	uint64_t word = word_at(reader->heap, reader->object - 24);
+	uint64_t word = python_word(reader->heap, reader->object - 24);
 
 	if (!layout) {
 		read_unknown_instance(reader);
 		return;
 	}
-	if (layout->version == 12 && word & 1) {
-		read_old_values(reader, word + 1); /* tagged */
-		return;
-	}
-	if (word)
+	if (word && !(layout->version == 12 && word & 1))
 		reader->visit(reader->to, word);
-	if (layout->version == 11)
-		read_old_values(reader, word_at(reader->heap, reader->object - 32));
-	if (reader->type->flags & PYTHON_INLINE_VALUES)
+	if (layout->version <= 12)
+		read_old_values(reader, python_values_at(reader->heap, reader->object));
+	else if (reader->type->flags & PYTHON_INLINE_VALUES)
 		read_inline_values(reader);
 }

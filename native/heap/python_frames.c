@@ -8,14 +8,6 @@
 #define MOST_LOCALS (1U << 20)
 #define FRAME_OF_OBJECT 24 /* f_frame */
 
-static uint64_t word_at(const struct heap *heap, uint64_t address)
-{
-	uint64_t word = 0;
-
-	heap_word(&heap->image, address, &word);
-	return word;
-}
-
 static uint64_t untag(const struct mematlas_python_layout *layout, uint64_t word)
 {
 	if (!layout->tagged_frames)
@@ -28,10 +20,10 @@ static uint64_t untag(const struct mematlas_python_layout *layout, uint64_t word
 static uint64_t words_in_use(const struct heap *heap, uint64_t frame)
 {
 	const struct mematlas_python_layout *layout = heap->python->layout;
-	uint64_t code = untag(layout, word_at(heap, frame + layout->frame_code));
-	uint32_t locals = (uint32_t)word_at(heap, code + layout->code_locals);
-	uint32_t stack = (uint32_t)word_at(heap, code + layout->code_locals - 8U);
-	uint64_t top = word_at(heap, frame + layout->frame_top);
+	uint64_t code = untag(layout, python_word(heap, frame + layout->frame_code));
+	uint32_t locals = (uint32_t)python_word(heap, code + layout->code_locals);
+	uint32_t stack = (uint32_t)python_word(heap, code + layout->code_locals - 8U);
+	uint64_t top = python_word(heap, frame + layout->frame_top);
 
 	if (locals > MOST_LOCALS || stack > MOST_LOCALS)
 		return 0;
@@ -51,9 +43,10 @@ void python_read_frame(const struct python_reader *reader, uint64_t frame)
 	uint64_t end = at + words_in_use(reader->heap, frame) * 8;
 
 	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-		reader->visit(reader->to, untag(layout, word_at(reader->heap, frame + fields[i])));
+		reader->visit(reader->to,
+			      untag(layout, python_word(reader->heap, frame + fields[i])));
 	for (; at < end && at + 8 <= reader->end; at += 8)
-		reader->visit(reader->to, untag(layout, word_at(reader->heap, at)));
+		reader->visit(reader->to, untag(layout, python_word(reader->heap, at)));
 }
 
 void python_read_generator(const struct python_reader *reader)
@@ -83,7 +76,7 @@ void python_read_frame_object(const struct python_reader *reader)
 	}
 	python_visit_words(reader, reader->object + PYTHON_HEAD, reader->object + FRAME_OF_OBJECT);
 	python_visit_words(reader, reader->object + FRAME_OF_OBJECT + 8, own);
-	if (word_at(reader->heap, reader->object + FRAME_OF_OBJECT) == own)
+	if (python_word(reader->heap, reader->object + FRAME_OF_OBJECT) == own)
 		python_read_frame(reader, own);
 }
 

@@ -7,7 +7,6 @@
 
 #define FEWEST 200 /* an interpreter interns some thousand strings at its start */
 #define SAMPLE 64
-#define INTERNED 3U /* bits of a string's state */
 
 static bool is_interned(const struct heap *heap, uint64_t string)
 {
@@ -15,7 +14,7 @@ static bool is_interned(const struct heap *heap, uint64_t string)
 	const struct python_type *type;
 	uint64_t state, address;
 
-	if (!heap_word(&heap->image, string + 32, &state) || !(state & INTERNED))
+	if (!heap_word(&heap->image, string + STR_STATE, &state) || !(state & STR_INTERNED))
 		return false;
 	if (block != HEAP_NONE)
 		type = python_type_of(heap, block);
@@ -57,7 +56,7 @@ static bool is_interned_dict(const struct heap *heap, uint32_t block)
 	struct python_keys table;
 
 	return type && type->kind == PYTHON_DICT && !(type->flags & PYTHON_HEAP_TYPE) &&
-	       heap_word(&heap->image, python_object(heap, block) + 32, &keys) &&
+	       heap_word(&heap->image, python_object(heap, block) + DICT_KEYS, &keys) &&
 	       python_keys_at(heap, keys, &table) && table.count >= FEWEST &&
 	       holds_itself(heap, &table);
 }

@@ -8,14 +8,6 @@ struct marker {
 	uint32_t numbers[MEMATLAS_PYTHON_PART_END];
 };
 
-static uint64_t word_at(const struct heap *heap, uint64_t address)
-{
-	uint64_t word = 0;
-
-	heap_word(&heap->image, address, &word);
-	return word;
-}
-
 /* Only a block that nothing else has explained becomes a part. */
 static void mark(struct marker *marker, uint64_t address, int part)
 {
@@ -31,7 +23,8 @@ static void mark(struct marker *marker, uint64_t address, int part)
 
 static void mark_dict(struct marker *marker, uint64_t dict)
 {
-	uint64_t keys = word_at(marker->heap, dict + 32), values = word_at(marker->heap, dict + 40);
+	uint64_t keys = python_word(marker->heap, dict + DICT_KEYS),
+		 values = python_word(marker->heap, dict + DICT_VALUES);
 	struct python_keys table;
 
 	if (!python_keys_at(marker->heap, keys, &table))
@@ -44,8 +37,8 @@ static void mark_dict(struct marker *marker, uint64_t dict)
 
 static void mark_deque(struct marker *marker, uint64_t deque)
 {
-	uint64_t block = word_at(marker->heap, deque + 24),
-		 last = word_at(marker->heap, deque + 32);
+	uint64_t block = python_word(marker->heap, deque + DEQUE_LEFT),
+		 last = python_word(marker->heap, deque + DEQUE_RIGHT);
 	uint32_t hops = 0;
 
 	while (heap_find(marker->heap, block) != HEAP_NONE &&
@@ -53,46 +46,43 @@ static void mark_deque(struct marker *marker, uint64_t deque)
 		mark(marker, block, MEMATLAS_PYTHON_DEQUE_BLOCK);
 		if (block == last)
 			break;
-		block = word_at(marker->heap, block + 8 + 64 * 8);
+		block = python_word(marker->heap, block + 8 + DEQUE_ITEMS * 8);
 	}
 	/* Blocks kept for later hold stale words. */
-	for (uint64_t i = 0, kept = word_at(marker->heap, deque + 72); i < kept && i < 16; i++)
-		mark(marker, word_at(marker->heap, deque + 80 + i * 8),
+	for (uint64_t i = 0, kept = python_word(marker->heap, deque + DEQUE_FREE_COUNT);
+	     i < kept && i < 16; i++)
+		mark(marker, python_word(marker->heap, deque + DEQUE_FREE_BLOCKS + i * 8),
 		     MEMATLAS_PYTHON_DEQUE_BLOCK);
 }
 
 static void mark_instance(struct marker *marker, const struct python_type *type, uint64_t object)
 {
 	const struct mematlas_python_layout *layout = marker->heap->python->layout;
-	uint64_t word;
 
 	if (!layout || layout->version > 12)
 		return;
-	word = word_at(marker->heap, object - 24);
-	if (layout->version == 11)
-		mark(marker, word_at(marker->heap, object - 32), MEMATLAS_PYTHON_VALUES);
-	else if (word & 1)
-		mark(marker, word + 1, MEMATLAS_PYTHON_VALUES);
-	mark(marker, word_at(marker->heap, type->address + layout->cached_keys),
+	mark(marker, python_values_at(marker->heap, object), MEMATLAS_PYTHON_VALUES);
+	mark(marker, python_word(marker->heap, type->address + layout->cached_keys),
 	     MEMATLAS_PYTHON_SHARED_KEYS);
 }
 
 /* Numbers and text only: arrays of objects are read by words. */
 static void mark_ndarray(struct marker *marker, uint64_t array)
 {
-	const char *kind = heap_at(&marker->heap->image, word_at(marker->heap, array + 56) + 24, 1);
+	const char *kind =
+		heap_at(&marker->heap->image, python_word(marker->heap, array + 56) + 24, 1);
 
 	if (kind && *kind && strchr("biufcmMSU?", *kind))
-		mark(marker, word_at(marker->heap, array + 16), MEMATLAS_PYTHON_BUFFER);
+		mark(marker, python_word(marker->heap, array + 16), MEMATLAS_PYTHON_BUFFER);
 }
 
 static void mark_str(struct marker *marker, uint64_t string)
 {
 	const struct mematlas_python_layout *layout = marker->heap->python->layout;
-	uint32_t state = (uint32_t)word_at(marker->heap, string + 32);
+	uint32_t state = (uint32_t)python_word(marker->heap, string + STR_STATE);
 
-	if (layout && (state & 0x60) != 0x60)
-		mark(marker, word_at(marker->heap, string + layout->string_utf8),
+	if (layout && !(state & STR_COMPACT && state & STR_ASCII))
+		mark(marker, python_word(marker->heap, string + layout->string_utf8),
 		     MEMATLAS_PYTHON_UTF8);
 }
 
@@ -103,11 +93,12 @@ static void mark_of_kind(struct marker *marker, const struct python_type *type, 
 		mark_dict(marker, object);
 		break;
 	case PYTHON_LIST:
-		mark(marker, word_at(marker->heap, object + 24), MEMATLAS_PYTHON_ITEMS);
+		mark(marker, python_word(marker->heap, object + LIST_ITEMS), MEMATLAS_PYTHON_ITEMS);
 		break;
 	case PYTHON_SET:
-		if (word_at(marker->heap, object + 40) != object + 64)
-			mark(marker, word_at(marker->heap, object + 40), MEMATLAS_PYTHON_SET_TABLE);
+		if (python_word(marker->heap, object + SET_TABLE) != object + SET_SMALL_TABLE)
+			mark(marker, python_word(marker->heap, object + SET_TABLE),
+			     MEMATLAS_PYTHON_SET_TABLE);
 		break;
 	case PYTHON_DEQUE:
 		mark_deque(marker, object);
@@ -116,14 +107,14 @@ static void mark_of_kind(struct marker *marker, const struct python_type *type, 
 		mark_str(marker, object);
 		break;
 	case PYTHON_BUFFER: /* ob_bytes of a bytearray is behind ob_alloc, ob_item of an array is not */
-		mark(marker, word_at(marker->heap, object + 24), MEMATLAS_PYTHON_BUFFER);
-		mark(marker, word_at(marker->heap, object + 32), MEMATLAS_PYTHON_BUFFER);
+		mark(marker, python_word(marker->heap, object + 24), MEMATLAS_PYTHON_BUFFER);
+		mark(marker, python_word(marker->heap, object + 32), MEMATLAS_PYTHON_BUFFER);
 		break;
 	case PYTHON_TYPE:
 		if (marker->heap->python->layout)
 			mark(marker,
-			     word_at(marker->heap,
-				     object + marker->heap->python->layout->cached_keys),
+			     python_word(marker->heap,
+					 object + marker->heap->python->layout->cached_keys),
 			     MEMATLAS_PYTHON_SHARED_KEYS);
 		break;
 	default:

@@ -7,18 +7,7 @@
 #include <string.h>
 
 #define CODE_WEAK_LIST 144
-#define STR_STATE 32
-#define STR_COMPACT (1U << 5)
-#define STR_ASCII (1U << 6)
 #define WEAKREF_CALLBACK 24
-
-static uint64_t word_at(const struct heap *heap, uint64_t address)
-{
-	uint64_t word = 0;
-
-	heap_word(&heap->image, address, &word);
-	return word;
-}
 
 /* A reference leads to the start of an object. A word that leads into one is a link of an intrusive
  * list or a copy of a pointer into a buffer, and holds nothing. */
@@ -43,12 +32,12 @@ void python_visit_words(const struct python_reader *reader, uint64_t start, uint
 		end = reader->end;
 	for (uint64_t at = start; at + 8 <= end; at += 8)
 		if (at != weak)
-			visit_word(reader, word_at(reader->heap, at));
+			visit_word(reader, python_word(reader->heap, at));
 }
 
 static void read_str(const struct python_reader *reader)
 {
-	uint32_t state = (uint32_t)word_at(reader->heap, reader->object + STR_STATE);
+	uint32_t state = (uint32_t)python_word(reader->heap, reader->object + STR_STATE);
 	const struct mematlas_python_layout *layout = reader->heap->python->layout;
 
 	if (layout && !(state & STR_COMPACT && state & STR_ASCII))
@@ -69,7 +58,7 @@ static void read_type(const struct python_reader *reader)
 	}
 	/* Up to the module and the name. Behind them are uncounted references of the specializer. */
 	python_visit_words(reader, type + TYPE_WEAK_LIST + 8, type + layout->cached_keys + 24);
-	python_read_shared_keys(reader, word_at(reader->heap, type + layout->cached_keys));
+	python_read_shared_keys(reader, python_word(reader->heap, type + layout->cached_keys));
 }
 
 /* The caches of the instructions hold uncounted references: only the head is read. */
@@ -83,7 +72,7 @@ static void read_code(const struct python_reader *reader)
 
 static uint64_t item_count(const struct python_reader *reader)
 {
-	int64_t size = (int64_t)word_at(reader->heap, reader->object + PYTHON_HEAD);
+	int64_t size = (int64_t)python_word(reader->heap, reader->object + PYTHON_HEAD);
 
 	return size < 0 ? (uint64_t)-size : (uint64_t)size;
 }
@@ -110,7 +99,7 @@ static void read_tail(const struct python_reader *reader)
 
 static void read_weakref(const struct python_reader *reader)
 {
-	visit_word(reader, word_at(reader->heap, reader->object + WEAKREF_CALLBACK));
+	visit_word(reader, python_word(reader->heap, reader->object + WEAKREF_CALLBACK));
 }
 
 static void read_words(const struct python_reader *reader)
@@ -196,7 +185,7 @@ void python_read_kept(const struct heap *heap, uint32_t block, heap_visitor *vis
 	uint64_t start = heap->blocks.address[block];
 
 	for (uint64_t at = 0; at + 8 <= heap->blocks.size[block]; at += 8) {
-		uint64_t word = word_at(heap, start + at);
+		uint64_t word = python_word(heap, start + at);
 		uint32_t next = heap_find(heap, word);
 
 		if (next != HEAP_NONE && heap->blocks.layout[next] == MEMATLAS_HEAP_PYTHON_KEPT)

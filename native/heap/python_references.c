@@ -30,8 +30,8 @@ static uint32_t count_of(const struct heap *heap, uint32_t block)
 	return (uint32_t)word;
 }
 
-int mematlas_heap_python_references(const struct mematlas_heap *handle, uint32_t *counts,
-				    uint32_t *found)
+void mematlas_heap_python_references(const struct mematlas_heap *handle, uint32_t *counts,
+				     uint32_t *found)
 {
 	const struct heap *heap = (const struct heap *)handle;
 	struct counter counter = {.heap = heap, .found = found};
@@ -41,5 +41,4 @@ int mematlas_heap_python_references(const struct mematlas_heap *handle, uint32_t
 		counts[i] = count_of(heap, i);
 		heap_visit(heap, i, count_word, &counter);
 	}
-	return 0;
 }

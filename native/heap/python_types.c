@@ -17,18 +17,10 @@ static bool is_plausible(uint64_t address)
 	return address >= 4096 && (address & 7) == 0 && address >> 47 == 0;
 }
 
-static uint64_t word_at(const struct heap *heap, uint64_t address)
-{
-	uint64_t word = 0;
-
-	heap_word(&heap->image, address, &word);
-	return word;
-}
-
 bool python_name_is(const struct heap *heap, uint64_t type, const char *name)
 {
 	size_t size = strlen(name) + 1;
-	const void *found = heap_at(&heap->image, word_at(heap, type + TYPE_NAME), size);
+	const void *found = heap_at(&heap->image, python_word(heap, type + TYPE_NAME), size);
 
 	return found && memcmp(found, name, size) == 0;
 }
@@ -40,9 +32,9 @@ static bool is_metatype(const struct heap *heap, uint64_t address)
 		uint64_t type;
 
 		if (!is_plausible(address) || !heap_at(&heap->image, address, TYPE_END) ||
-		    !(word_at(heap, address + TYPE_FLAGS) & PYTHON_IS_TYPE))
+		    !(python_word(heap, address + TYPE_FLAGS) & PYTHON_IS_TYPE))
 			return false;
-		type = word_at(heap, address + 8);
+		type = python_word(heap, address + 8);
 		if (type == address)
 			return python_name_is(heap, address, "type");
 		address = type;
@@ -127,15 +119,15 @@ static void read_kind(const struct heap *heap, struct python_type *type)
 	type->kind = PYTHON_OBJECT;
 	type->base_size = PYTHON_HEAD;
 	for (int i = 0; i < MOST_BASES && is_plausible(base); i++) {
-		bool of_module = !(word_at(heap, base + TYPE_FLAGS) & PYTHON_HEAP_TYPE) ||
+		bool of_module = !(python_word(heap, base + TYPE_FLAGS) & PYTHON_HEAP_TYPE) ||
 				 python_name_is(heap, base, "collections.deque") ||
 				 python_name_is(heap, base, "array.array");
 
 		if (of_module && own_kind(heap, base, &type->kind)) {
-			type->base_size = word_at(heap, base + TYPE_BASIC_SIZE);
+			type->base_size = python_word(heap, base + TYPE_BASIC_SIZE);
 			break;
 		}
-		base = word_at(heap, base + TYPE_BASE);
+		base = python_word(heap, base + TYPE_BASE);
 	}
 	if (type->base_size > type->basic_size)
 		type->base_size = type->basic_size;
@@ -144,16 +136,16 @@ static void read_kind(const struct heap *heap, struct python_type *type)
 static bool read_type(const struct heap *heap, uint64_t address, struct python_type *type)
 {
 	if (!is_plausible(address) || !heap_at(&heap->image, address, TYPE_END) ||
-	    !is_metatype(heap, word_at(heap, address + 8)) ||
-	    !is_name(heap, word_at(heap, address + TYPE_NAME)))
+	    !is_metatype(heap, python_word(heap, address + 8)) ||
+	    !is_name(heap, python_word(heap, address + TYPE_NAME)))
 		return false;
 	*type = (struct python_type){
 		.address = address,
-		.flags = word_at(heap, address + TYPE_FLAGS),
-		.basic_size = word_at(heap, address + TYPE_BASIC_SIZE),
-		.item_size = word_at(heap, address + TYPE_ITEM_SIZE),
-		.weak_list = word_at(heap, address + TYPE_WEAK_LIST_OFFSET),
-		.dict_offset = (int64_t)word_at(heap, address + TYPE_DICT_OFFSET),
+		.flags = python_word(heap, address + TYPE_FLAGS),
+		.basic_size = python_word(heap, address + TYPE_BASIC_SIZE),
+		.item_size = python_word(heap, address + TYPE_ITEM_SIZE),
+		.weak_list = python_word(heap, address + TYPE_WEAK_LIST_OFFSET),
+		.dict_offset = (int64_t)python_word(heap, address + TYPE_DICT_OFFSET),
 	};
 	if (type->basic_size < PYTHON_HEAD || type->basic_size > MOST_SIZE ||
 	    type->item_size > MOST_SIZE)
@@ -200,7 +192,7 @@ static int grow(struct heap_python *python)
 	return 0;
 }
 
-const struct python_type *python_known_type(const struct heap_python *python, uint64_t address)
+struct python_type *python_known_type(const struct heap_python *python, uint64_t address)
 {
 	uint32_t found = python->count ? python->slots[slot_of(python, address)] : 0;
 
@@ -225,14 +217,13 @@ struct python_type *python_type_at(struct heap *heap, uint64_t address)
 	struct heap_python *python = heap->python;
 	uint64_t *miss =
 		&python->not_types[(address >> 3) * 0x9E3779B97F4A7C15ULL >> (64 - CACHE_BITS)];
-	struct python_type type;
-	uint32_t found;
+	struct python_type type, *known;
 
 	if (*miss == address)
 		return NULL;
-	found = python->count ? python->slots[slot_of(python, address)] : 0;
-	if (found)
-		return &python->types[found - 1];
+	known = python_known_type(python, address);
+	if (known)
+		return known;
 	if (read_type(heap, address, &type))
 		return add_type(heap, &type);
 	*miss = address;

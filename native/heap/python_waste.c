@@ -4,13 +4,8 @@
 
 #include <string.h>
 
-#define STR_KIND_SHIFT 2
-#define STR_COMPACT (1U << 5)
-#define STR_ASCII (1U << 6)
-#define BYTES_DATA 32
 #define PRE_HEADER 16
 #define LEAST_TABLE 3 /* log2 of the slots of the smallest table of a dict */
-#define LARGEST_TABLE 40
 #define SMALL_SET 8
 #define MULTIPLIER 0x9E3779B97F4A7C15ULL
 
@@ -18,14 +13,6 @@ struct waste {
 	uint64_t bytes;
 	uint8_t kind; /* enum mematlas_heap_python_waste_kind */
 };
-
-static uint64_t word_at(const struct heap *heap, uint64_t address)
-{
-	uint64_t word = 0;
-
-	heap_word(&heap->image, address, &word);
-	return word;
-}
 
 /* Bytes of the block at an address; 0: no block is there, or it is an object. */
 static uint64_t storage(const struct heap *heap, uint64_t address)
@@ -35,14 +22,21 @@ static uint64_t storage(const struct heap *heap, uint64_t address)
 	return block == HEAP_NONE || python_type_of(heap, block) ? 0 : heap->blocks.size[block];
 }
 
+/* What blocks of so many bytes could do without; blocks are multiples of 16 bytes. */
+static uint64_t spare(uint64_t bytes, uint64_t needed)
+{
+	return bytes > needed ? (bytes - needed) & ~15ULL : 0;
+}
+
 static struct waste list_waste(const struct heap *heap, uint32_t block, uint64_t list)
 {
-	uint64_t size = word_at(heap, list + 16), items = storage(heap, word_at(heap, list + 24));
+	uint64_t size = python_word(heap, list + SEQUENCE_SIZE),
+		 items = storage(heap, python_word(heap, list + LIST_ITEMS));
 	uint64_t used = size <= items / 8 ? size * 8 : items;
 
 	if (!size)
 		return (struct waste){heap->blocks.size[block] + items, MEMATLAS_PYTHON_EMPTY};
-	return (struct waste){(items - used) & ~15ULL, MEMATLAS_PYTHON_SLACK};
+	return (struct waste){spare(items, used), MEMATLAS_PYTHON_SLACK};
 }
 
 /* Bytes of the smallest table for so many entries; tables hold two thirds of their slots. */
@@ -61,21 +55,23 @@ static uint64_t least_table(uint64_t entries, uint32_t entry_size)
 
 static struct waste dict_waste(const struct heap *heap, uint32_t block, uint64_t dict)
 {
-	uint64_t used = word_at(heap, dict + 16), keys = word_at(heap, dict + 32), bytes, least;
+	uint64_t used = python_word(heap, dict + DICT_USED),
+		 keys = python_word(heap, dict + DICT_KEYS), bytes, least;
 	struct python_keys table;
 
-	if (word_at(heap, dict + 40) || !python_keys_at(heap, keys, &table))
+	if (python_word(heap, dict + DICT_VALUES) || !python_keys_at(heap, keys, &table))
 		return (struct waste){0, MEMATLAS_PYTHON_NO_WASTE};
 	bytes = storage(heap, keys);
 	if (!used)
 		return (struct waste){heap->blocks.size[block] + bytes, MEMATLAS_PYTHON_EMPTY};
 	least = least_table(used, table.entry_size);
-	return (struct waste){bytes > least ? (bytes - least) & ~15ULL : 0, MEMATLAS_PYTHON_SLACK};
+	return (struct waste){spare(bytes, least), MEMATLAS_PYTHON_SLACK};
 }
 
 static struct waste set_waste(const struct heap *heap, uint32_t block, uint64_t set)
 {
-	uint64_t used = word_at(heap, set + 24), table = word_at(heap, set + 40), bytes, least;
+	uint64_t used = python_word(heap, set + SET_USED),
+		 table = python_word(heap, set + SET_TABLE), bytes, least;
 
 	bytes = storage(heap, table);
 	if (!used)
@@ -84,7 +80,7 @@ static struct waste set_waste(const struct heap *heap, uint32_t block, uint64_t 
 	for (least = SMALL_SET; least < 1ULL << LARGEST_TABLE && used * 5 >= (least - 1) * 3;)
 		least *= 2;
 	least = least == SMALL_SET ? 0 : least * 16;
-	return (struct waste){bytes > least ? (bytes - least) & ~15ULL : 0, MEMATLAS_PYTHON_SLACK};
+	return (struct waste){spare(bytes, least), MEMATLAS_PYTHON_SLACK};
 }
 
 static uint64_t values_used(const struct heap *heap, uint64_t items, uint64_t count)
@@ -92,23 +88,23 @@ static uint64_t values_used(const struct heap *heap, uint64_t items, uint64_t co
 	uint64_t used = 0;
 
 	for (uint64_t i = 0; i < count; i++)
-		used += word_at(heap, items + i * 8) != 0;
+		used += python_word(heap, items + i * 8) != 0;
 	return used;
 }
 
 /* An own dict of an instance: its blocks, and how many attributes it has. */
 static uint64_t own_dict(const struct heap *heap, uint64_t dict, uint64_t *attributes)
 {
-	uint64_t keys = word_at(heap, dict + 32), bytes = 0;
+	uint64_t keys = python_word(heap, dict + DICT_KEYS), bytes = 0;
 	uint32_t block = heap_find(heap, dict);
 	struct python_keys table;
 
 	if (block == HEAP_NONE || !python_type_of(heap, block))
 		return 0;
-	bytes = heap->blocks.size[block] + storage(heap, word_at(heap, dict + 40));
+	bytes = heap->blocks.size[block] + storage(heap, python_word(heap, dict + DICT_VALUES));
 	if (python_keys_at(heap, keys, &table) && !table.split)
 		bytes += storage(heap, keys);
-	*attributes = word_at(heap, dict + 16);
+	*attributes = python_word(heap, dict + DICT_USED);
 	return bytes;
 }
 
@@ -131,15 +127,10 @@ static uint64_t values_bytes(const struct heap *heap, const struct python_type *
 			     uint64_t object, uint64_t *attributes)
 {
 	const struct mematlas_python_layout *layout = heap->python->layout;
-	uint64_t word = word_at(heap, object - 24), values = 0, bytes, names;
+	uint64_t values = python_values_at(heap, object), bytes = storage(heap, values);
+	uint64_t names = python_word(heap, type->address + layout->cached_keys);
 	struct python_keys table;
 
-	if (layout->version == 11)
-		values = word_at(heap, object - 32);
-	else if (word & 1)
-		values = word + 1;
-	bytes = storage(heap, values);
-	names = word_at(heap, type->address + layout->cached_keys);
 	if (bytes && python_keys_at(heap, names, &table))
 		*attributes = values_used(heap, values,
 					  table.count < bytes / 8 ? table.count : bytes / 8);
@@ -150,7 +141,7 @@ static uint64_t values_bytes(const struct heap *heap, const struct python_type *
 static uint64_t attribute_bytes(const struct heap *heap, const struct python_type *type,
 				uint64_t object, uint64_t end, uint64_t *attributes)
 {
-	uint64_t dict = word_at(heap, object - 24), bytes;
+	uint64_t dict = python_word(heap, object - 24), bytes;
 
 	bytes = heap->python->layout->values_items
 			? inline_bytes(heap, type, object, end, attributes)
@@ -171,15 +162,12 @@ static struct waste instance_waste(const struct heap *heap, uint32_t block,
 	bytes += type->flags & PYTHON_MANAGED_WEAKREF && heap->python->layout->version > 11
 			 ? 8
 			 : PRE_HEADER;
-	return (struct waste){bytes > used ? (bytes - used) & ~15ULL : 0,
-			      MEMATLAS_PYTHON_DICT_OF_INSTANCE};
+	return (struct waste){spare(bytes, used), MEMATLAS_PYTHON_DICT_OF_INSTANCE};
 }
 
 static struct waste waste_of(const struct heap *heap, uint32_t block,
-			     const struct python_type *type)
+			     const struct python_type *type, uint64_t object)
 {
-	uint64_t object = python_object(heap, block);
-
 	switch (type->kind) {
 	case PYTHON_LIST:
 		return list_waste(heap, block, object);
@@ -217,14 +205,14 @@ struct text {
 static struct text text_of(const struct heap *heap, const struct python_type *type, uint64_t object)
 {
 	const struct mematlas_python_layout *layout = heap->python->layout;
-	struct text text = {object + BYTES_DATA, word_at(heap, object + 16), 0};
+	struct text text = {object + BYTES_DATA, python_word(heap, object + SEQUENCE_SIZE), 0};
 	uint32_t state;
 
 	if (type->flags & PYTHON_IS_BYTES)
 		text.width = 1;
 	if (!(type->flags & PYTHON_IS_STR) || !layout)
 		return text;
-	state = (uint32_t)word_at(heap, object + 32);
+	state = (uint32_t)python_word(heap, object + STR_STATE);
 	text.data = object + (state & STR_ASCII ? layout->string_data : layout->string_wide_data);
 	text.width = state & STR_COMPACT ? state >> STR_KIND_SHIFT & 7 : 0;
 	return text;
@@ -255,8 +243,10 @@ void mematlas_heap_python_waste(const struct mematlas_heap *handle, uint32_t *by
 
 		hashes[i] = 0;
 		if (type) {
-			waste = waste_of(heap, i, type);
-			hashes[i] = hash_of(heap, type, python_object(heap, i));
+			uint64_t object = python_object(heap, i);
+
+			waste = waste_of(heap, i, type, object);
+			hashes[i] = hash_of(heap, type, object);
 		}
 		bytes[i] = waste.bytes < UINT32_MAX ? (uint32_t)waste.bytes : UINT32_MAX;
 		kinds[i] = waste.bytes ? waste.kind : MEMATLAS_PYTHON_NO_WASTE;

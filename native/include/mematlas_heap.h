@@ -59,9 +59,6 @@ enum mematlas_heap_column {
 };
 int mematlas_heap_add(struct mematlas_heap *heap, const uint64_t *addresses, const uint64_t *sizes,
 		      uint64_t count, int origin);
-/* Leaves out the blocks that lie in [start, end), memory that another allocator subdivides, and makes
- * it a region. Call it before the blocks of that allocator are added. */
-int mematlas_heap_subdivide(struct mematlas_heap *heap, uint64_t start, uint64_t end);
 /* Sorts the blocks, cuts those that overlap (a finding each) and builds the index of addresses.
  * Returns the number of blocks. May be called again after more blocks were added. */
 int64_t mematlas_heap_index(struct mematlas_heap *heap);
@@ -294,8 +291,8 @@ const struct mematlas_python_layout *mematlas_heap_python_layout(const struct me
 uint64_t mematlas_heap_python_frame(const struct mematlas_heap *heap, uint64_t frame);
 /* Of each block that holds an object: its count of references (UINT32_MAX: immortal, or no object),
  * and the references to it that were found in blocks. */
-int mematlas_heap_python_references(const struct mematlas_heap *heap, uint32_t *counts,
-				    uint32_t *found);
+void mematlas_heap_python_references(const struct mematlas_heap *heap, uint32_t *counts,
+				     uint32_t *found);
 
 /* heap/python_waste.c */
 enum mematlas_heap_python_waste_kind {

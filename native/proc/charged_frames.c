@@ -12,8 +12,6 @@
 #include "table_words.h"
 
 #define CHUNK 65536 /* frames a read */
-#define ENTRY_PRESENT (1ULL << 63)
-#define ENTRY_FRAME ((1ULL << 55) - 1)
 #define WINDOW (64UL << 20) /* bytes of a file that are mapped at a time */
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* since Linux 5.14 */
@@ -146,11 +144,6 @@ static int map_resident(struct file_window *window)
 		start = stop + 1;
 	}
 	return 0;
-}
-
-static uint64_t frame_of(uint64_t entry)
-{
-	return entry & ENTRY_PRESENT ? entry & ENTRY_FRAME : 0;
 }
 
 /* Pages from `first` on whose frames follow each other: they are read at once. */

@@ -11,9 +11,6 @@
 #include "pagemap_scan.h"
 #include "table_words.h"
 
-#define ENTRY_PRESENT (1ULL << 63)
-#define ENTRY_EXCLUSIVE (1ULL << 56) /* the only mapping of the page, since Linux 4.2 */
-#define ENTRY_FRAME ((1ULL << 55) - 1)
 #define MAX_FRAMES (1ULL << 36) /* 256 TiB of 4 KiB frames */
 
 int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
@@ -113,12 +110,6 @@ struct frames {
 	uint32_t *below;
 };
 
-/* False for pages that are not there, and where frame numbers are hidden. */
-static bool has_frame(uint64_t entry)
-{
-	return (entry & ENTRY_PRESENT) && (entry & ENTRY_FRAME);
-}
-
 /* The size of a table can only be found by reading. Mapped device memory has frames beyond its
  * end. */
 static uint64_t find_limit(int fd)
@@ -138,7 +129,7 @@ static uint64_t find_limit(int fd)
 
 static bool is_counted(const struct frames *frames, uint64_t entry)
 {
-	return has_frame(entry) && (entry & ENTRY_FRAME) < frames->limit &&
+	return frame_of(entry) && (entry & ENTRY_FRAME) < frames->limit &&
 	       !(entry & frames->without);
 }
 
@@ -221,7 +212,7 @@ static uint64_t look_up(const struct frames *frames, const uint64_t *values, uin
 {
 	uint64_t frame = entry & ENTRY_FRAME, below;
 
-	if (!has_frame(entry))
+	if (!frame_of(entry))
 		return 0;
 	if (frame >= frames->limit)
 		return MEMATLAS_MAPS_ABSENT;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "../array.h"
 #include "../proc/page_size.h"
 #include "image.h"
 
@@ -99,19 +100,6 @@ static int grow(struct segment *segment, uint64_t end)
 	return 0;
 }
 
-static int make_place(struct mematlas_image *image)
-{
-	if (image->segment_count < image->segment_capacity)
-		return 0;
-	size_t capacity = image->segment_capacity ? image->segment_capacity * 2 : 256;
-	struct segment *grown = realloc(image->segments, capacity * sizeof *grown);
-	if (!grown)
-		return -ENOMEM;
-	image->segments = grown;
-	image->segment_capacity = capacity;
-	return 0;
-}
-
 struct segment *segment_prepare(struct mematlas_image *image, uint64_t start, uint64_t end)
 {
 	struct segment *segment = find(image, page_floor(start));
@@ -119,7 +107,8 @@ struct segment *segment_prepare(struct mematlas_image *image, uint64_t start, ui
 	if (segment && grow(segment, page_ceil(end)))
 		return NULL;
 	if (!segment) {
-		if (make_place(image))
+		if (!ARRAY_RESERVE(image->segments, image->segment_count, image->segment_capacity,
+				   256))
 			return NULL;
 		segment = &image->segments[image->segment_count];
 		if (fill(segment, page_floor(start), page_ceil(end)))

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../array.h"
 #include "../proc/maps.h"
 #include "../proc/page_size.h"
 #include "image.h"
@@ -75,14 +76,8 @@ static int add_part(struct parts *parts, const struct part *part)
 {
 	if (part->start >= part->end)
 		return 0;
-	if (parts->count == parts->capacity) {
-		size_t capacity = parts->capacity ? parts->capacity * 2 : 256;
-		struct part *grown = realloc(parts->rows, capacity * sizeof *grown);
-		if (!grown)
-			return -ENOMEM;
-		parts->rows = grown;
-		parts->capacity = capacity;
-	}
+	if (!ARRAY_RESERVE(parts->rows, parts->count, parts->capacity, 256))
+		return -ENOMEM;
 	parts->rows[parts->count++] = *part;
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "../array.h"
 #include "../cleanup.h"
 #include "../monotonic.h"
 
@@ -46,15 +47,8 @@ static bool is_known(const struct stop *stop, int tid)
 
 static int add_thread(struct stop *stop, int tid)
 {
-	if (stop->count == stop->capacity) {
-		uint32_t capacity = stop->capacity ? stop->capacity * 2 : 64;
-		struct mematlas_image_thread *grown =
-			realloc(stop->threads, capacity * sizeof *stop->threads);
-		if (!grown)
-			return -ENOMEM;
-		stop->threads = grown;
-		stop->capacity = capacity;
-	}
+	if (!ARRAY_RESERVE(stop->threads, stop->count, stop->capacity, 64))
+		return -ENOMEM;
 	stop->threads[stop->count++] =
 		(struct mematlas_image_thread){.tid = tid, .system_call = -1};
 	return 0;

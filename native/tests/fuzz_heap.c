@@ -5,6 +5,7 @@
 
 #include "../heap/heap.h"
 #include "capture.h"
+#include "random.h"
 
 #define MOST_CHANGES 64
 #define SECONDS 60 /* for one round, on a busy machine */
@@ -14,10 +15,7 @@ static struct capture whole;
 
 static uint64_t rnd(uint64_t below)
 {
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state % below;
+	return random_next(&state) % below;
 }
 
 static void save_image(const char *program, const char *path)

@@ -15,6 +15,7 @@
 
 #include "mematlas.h"
 #include "check.h"
+#include "random.h"
 
 #define COUNT 20000u
 #define HELD 1000u
@@ -34,14 +35,6 @@ static uint64_t *alloc_one(void)
 static void free_one(uint64_t *object)
 {
 	CHECK((pool ? mematlas_pool_free(pool, object) : mematlas_arena_free(arena, object)) == 0);
-}
-
-static uint64_t random_next(uint64_t *seed)
-{
-	*seed ^= *seed << 13;
-	*seed ^= *seed >> 7;
-	*seed ^= *seed << 17;
-	return *seed;
 }
 
 static void *work(void *argument)

@@ -4,6 +4,7 @@
 
 #include "../collector/collector.h"
 #include "check_state.h"
+#include "random.h"
 
 #define BLOCKS 20000u
 #define STACKS 5u
@@ -19,10 +20,7 @@ static uint64_t seed = 42;
 
 static uint64_t draw(void)
 {
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
+	return random_next(&seed);
 }
 
 /* Births ascend; lifetimes are of all orders of magnitude. */

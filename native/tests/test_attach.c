@@ -18,6 +18,7 @@
 #include "check.h"
 #include "child_state.h"
 #include "mematlas.h"
+#include "random.h"
 
 #if !defined(__x86_64__)
 int main(void)
@@ -373,10 +374,7 @@ static uint64_t random_word(void)
 {
 	static uint64_t state = 88172645463325252ull;
 
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return state;
+	return random_next(&state);
 }
 
 /* Entries of a hostile program: whatever they say, no read leaves the copy. */

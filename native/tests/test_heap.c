@@ -99,7 +99,7 @@ static void test_overlap(void)
 	CHECK(((const uint64_t *)mematlas_heap_column(handle, MEMATLAS_HEAP_SIZE))[0] == 0x40);
 	CHECK(mematlas_heap_findings(handle, &total, &findings) == 2 && total == 2);
 	CHECK(findings[0].kind == MEMATLAS_HEAP_OVERLAP && findings[0].address == 0x1040);
-	CHECK(mematlas_heap_subdivide(handle, 0x1000, 0x1040) == 0);
+	CHECK(heap_subdivide((struct heap *)handle, &(struct heap_span){0x1000, 0x1040}, 1) == 0);
 	CHECK(mematlas_heap_index(handle) == 1);
 	mematlas_heap_destroy(handle);
 }

@@ -4,6 +4,7 @@
 
 #include "../heap/heap.h"
 #include "capture.h"
+#include "random.h"
 
 #define THREADS 5
 #define BLOCKS 4000
@@ -47,9 +48,7 @@ static void *work(void *argument)
 	for (int i = 0; i < BLOCKS * 4; i++) {
 		struct block *block;
 
-		random ^= random << 13;
-		random ^= random >> 7;
-		random ^= random << 17;
+		random_next(&random);
 		block = &blocks[thread][(random >> 33) % BLOCKS];
 		if (block->address) {
 			free((void *)block->address);

@@ -5,6 +5,7 @@
 
 #include "../heap/heap.h"
 #include "check.h"
+#include "random.h"
 
 #define BASE 0x100000ULL
 #define ROOTS 0x1000ULL
@@ -15,10 +16,7 @@ static uint64_t rnd_state = 88172645463325252ULL;
 
 static uint64_t rnd(uint64_t below)
 {
-	rnd_state ^= rnd_state << 13;
-	rnd_state ^= rnd_state >> 7;
-	rnd_state ^= rnd_state << 17;
-	return rnd_state % below;
+	return random_next(&rnd_state) % below;
 }
 
 static struct mematlas_heap *create(uint32_t count, const struct mematlas_heap_root *rows,

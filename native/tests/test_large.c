@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "check_state.h"
+#include "random.h"
 
 #define BLOCKS 400u
 #define ROUNDS 20000u
@@ -12,10 +13,7 @@ static uint64_t seed = 88172645463325252ull;
 
 static uint64_t draw(void)
 {
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
+	return random_next(&seed);
 }
 
 static bool is_free(uint64_t start, uint64_t size)

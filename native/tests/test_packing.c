@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "mematlas.h"
+#include "random.h"
 
 #define MOST 5000
 
@@ -15,10 +16,7 @@ static uint8_t packed[8 * MOST];
 
 static uint64_t any(void)
 {
-	seed ^= seed << 13;
-	seed ^= seed >> 7;
-	seed ^= seed << 17;
-	return seed;
+	return random_next(&seed);
 }
 
 /* Packs a column and unpacks it from a copy of exactly its size; returns the packing. */

@@ -12,6 +12,7 @@
 #include "../tracer/state.h"
 #include "../tracer/unwind.h"
 #include "check.h"
+#include "random.h"
 
 struct trace_session trace_session;
 __thread struct trace_tls trace_tls;
@@ -121,10 +122,7 @@ static uint64_t dice = 88172645463325252ull;
 
 static unsigned roll(unsigned sides)
 {
-	dice ^= dice << 13;
-	dice ^= dice >> 7;
-	dice ^= dice << 17;
-	return (unsigned)(dice % sides);
+	return (unsigned)(random_next(&dice) % sides);
 }
 
 static void descend(int depth, void (*leaf)(void))

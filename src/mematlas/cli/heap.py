@@ -8,6 +8,7 @@ found without symbols or a recording.
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import add_json, positive
@@ -15,6 +16,7 @@ from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from rich.console import Console
 
@@ -84,16 +86,17 @@ def run(arguments: argparse.Namespace) -> int:
     image = _read_image(arguments)
     if image is None:
         return _run_saved(arguments)
+    from mematlas._core import BlockState
+    from mematlas.heap.analyse.summary import summarise
     from mematlas.heap.read.heap import read_heap
 
     heap = read_heap(image)
+    summary = cache(lambda top: summarise(heap, top=top))
     if arguments.output or arguments.export:
-        _write_files(arguments, heap)
-    _answer(arguments, heap)
+        _write_files(arguments, heap, summary(arguments.top))
+    _answer(arguments, heap, summary)
     if arguments.fail_on == "lost":
-        from mematlas.heap.analyse.summary import sum_up
-
-        return int(sum_up(heap).lost_blocks > 0)
+        return int(heap.count(BlockState.LOST, BlockState.LOST_CYCLE)[0] > 0)
     return 0
 
 
@@ -130,13 +133,11 @@ def _run_saved(arguments: argparse.Namespace) -> int:
     return int(arguments.fail_on == "lost" and summary.totals.lost_blocks > 0)
 
 
-def _write_files(arguments: argparse.Namespace, heap: Heap) -> None:
-    from mematlas.heap.analyse.summary import summarise
+def _write_files(arguments: argparse.Namespace, heap: Heap, summary: Summary) -> None:
     from mematlas.heap.export import write_export
     from mematlas.present import json_writer
     from mematlas.present.output_file import writing
 
-    summary = summarise(heap, top=arguments.top)
     if arguments.output:
         with writing(arguments.output) as part:
             part.write_text(json_writer.render("heap", summary), "utf-8")
@@ -144,9 +145,8 @@ def _write_files(arguments: argparse.Namespace, heap: Heap) -> None:
         write_export(arguments.export, heap, summary)
 
 
-def _answer(arguments: argparse.Namespace, heap: Heap) -> None:
-    from mematlas.heap.analyse.summary import summarise
-
+def _answer(arguments: argparse.Namespace, heap: Heap, summary: Callable[[int], Summary]) -> None:
+    """Print the answer to the question. `summary`: the look with so many rows."""
     if arguments.why:
         from mematlas.heap.analyse.paths import find_why
         from mematlas.heap.text.answers import render_why
@@ -171,9 +171,9 @@ def _answer(arguments: argparse.Namespace, heap: Heap) -> None:
     elif arguments.diff:
         from mematlas.heap.read.saved import read_summary
 
-        _print_difference(arguments, read_summary(arguments.diff), summarise(heap))
+        _print_difference(arguments, read_summary(arguments.diff), summary(DEFAULT_TOP))
     else:
-        _print_summary(arguments, summarise(heap, top=arguments.top))
+        _print_summary(arguments, summary(arguments.top))
 
 
 def _print_summary(arguments: argparse.Namespace, summary: Summary) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas.linux import mountinfo
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -98,15 +100,12 @@ def _find(text: str) -> tuple[int, str]:
     return unified
 
 
-def _mount_point(mounts: str, version: int) -> str:
-    for line in mounts.splitlines():
-        words = line.split()
-        dash = words.index("-")
-        kind, options = words[dash + 1], words[dash + 3].split(",")
-        if (version == 1 and kind == "cgroup" and "memory" in options) or (
-            version == 2 and kind == "cgroup2"
+def _mount_point(text: str, version: int) -> str:
+    for mount in mountinfo.parse(text):
+        if (version == 1 and mount.kind == "cgroup" and "memory" in mount.options) or (
+            version == 2 and mount.kind == "cgroup2"
         ):
-            return words[4].lstrip("/")
+            return mount.path.lstrip("/")
     return "sys/fs/cgroup/memory" if version == 1 else "sys/fs/cgroup"
 
 

@@ -1,4 +1,4 @@
-"""Members of a memory cgroup: its processes, the groups below it, and the groups of containers by their IDs."""
+"""Members of a cgroup: its processes and the groups below it, by inode, and by the IDs of containers."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ _SHORTEST_ID = 6  # letters of a container's ID; fewer are taken for a name
 
 
 def read_pids(directory: str) -> tuple[int, ...]:
-    """Return the processes of a group and of those below it, ascending."""
+    """Return the processes of a group and of those below it, ascending.
+
+    A process of another PID namespace than ours reads as 0, and is left out.
+    """
     found: set[int] = set()
     for each in _folders(directory):
         with suppress(OSError):  # the group was removed meanwhile, or is of another kind (threaded)
             found.update(map(int, Path(each, "cgroup.procs").read_text().split()))
-    return tuple(sorted(found))
+    return tuple(sorted(found - {0}))
 
 
-def read_inodes(directory: str) -> frozenset[int]:
-    """Return the inodes of the directories of a group and of those below it."""
-    found = set()
+def read_names(directory: str) -> dict[int, str]:
+    """Return the path below a group of it ("/") and of those below it, by inode: /proc/kpagecgroup has inodes."""
+    found = {}
     for each in _folders(directory):
         with suppress(OSError):
-            found.add(os.stat(each).st_ino)  # noqa: PTH116
-    return frozenset(found)
+            found[os.stat(each).st_ino] = each[len(directory) :] or "/"  # noqa: PTH116
+    return found
 
 
 def find_container(identity: str, top: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Memory cgroups by path and by container."""
+"""Memory cgroups by path, by container and by inode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.errors import TargetError, UsageError
 from mematlas.linux import cgroup
-from mematlas.linux.cgroup_members import find_container
+from mematlas.linux.cgroup_members import find_container, read_names
 
 if TYPE_CHECKING:
     from mematlas.linux.cgroup import CgroupLevel
@@ -36,6 +36,12 @@ def resolve(group: str | None, container: str | None, root: str = "/") -> str | 
     if not os.path.isdir(f"{below}{path}"):  # noqa: PTH112
         raise TargetError(f"there is no memory cgroup {path} below {below}")
     return path
+
+
+def read_all_names() -> dict[int, str]:
+    """Return the path of every memory cgroup, by the inode of its directory."""
+    top = cgroup.find_hierarchy()
+    return read_names(top) if top else {}
 
 
 def is_machine(level: CgroupLevel) -> bool:

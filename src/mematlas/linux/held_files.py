@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas.linux import mountinfo
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
@@ -111,14 +113,11 @@ def _memory_mounts(process: ProcessDirectory) -> set[str]:
     """Return the IDs of the tmpfs and hugetlbfs mounts that the process sees, and of the kernel's own."""
     found = set(internal_mounts())
     try:
-        lines = process.read("mountinfo").decode("utf-8", "replace").splitlines()
+        text = process.read("mountinfo").decode("utf-8", "replace")
     except OSError:
         return found
-    for line in lines:
-        fields, _, rest = line.partition(" - ")
-        if rest.startswith(("tmpfs ", "hugetlbfs ")):
-            found.add(fields.partition(" ")[0])
-    return found
+    kinds = {"tmpfs", "hugetlbfs"}
+    return found | {each.mount_id for each in mountinfo.parse(text) if each.kind in kinds}
 
 
 @functools.cache

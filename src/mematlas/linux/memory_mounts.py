@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from mematlas.linux import mountinfo
 
+if TYPE_CHECKING:
     from mematlas.linux.process import ProcessDirectory
 
 LOCAL = frozenset(
@@ -40,6 +40,7 @@ LOCAL = frozenset(
 )
 """File systems that answer without waiting for a program or a server. An overlay is one if its layers are:
 those of an overlay in another user namespace may be anything."""
+WITH_OVERLAY = LOCAL | {"overlay"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +62,21 @@ def read(process: ProcessDirectory) -> tuple[MemoryMount, ...]:
     """Return the tmpfs mounts that a process sees and that have a limit."""
     try:
         text = process.read("mountinfo").decode("utf-8", "replace")
-        ours = os.path.samestat(
-            os.stat("ns/user", dir_fd=process.descriptor), Path("/proc/self/ns/user").stat()
-        )
+        kinds = answering(process)
         folder = os.open("root", os.O_PATH | os.O_DIRECTORY, dir_fd=process.descriptor)
     except OSError:
         return ()
     try:
-        return _sizes(text, folder, LOCAL | {"overlay"} if ours else LOCAL)
+        return _sizes(text, folder, kinds)
     finally:
         os.close(folder)
+
+
+def answering(process: ProcessDirectory) -> frozenset[str]:
+    """Return the types of the mounts of a process that answer: of overlays those of our own user namespace."""
+    theirs = os.stat("ns/user", dir_fd=process.descriptor)
+    ours = os.path.samestat(theirs, Path("/proc/self/ns/user").stat())
+    return WITH_OVERLAY if ours else LOCAL
 
 
 def read_from(root: str = "/") -> tuple[MemoryMount, ...]:
@@ -83,39 +89,31 @@ def read_from(root: str = "/") -> tuple[MemoryMount, ...]:
         return ()
     folder = os.open("/", os.O_PATH | os.O_DIRECTORY)
     try:
-        return _sizes(text, folder, LOCAL | {"overlay"})
+        return _sizes(text, folder, WITH_OVERLAY)
     finally:
         os.close(folder)
 
 
-def _sizes(text: str, folder: int, answering: frozenset[str]) -> tuple[MemoryMount, ...]:
+def _sizes(text: str, folder: int, kinds: frozenset[str]) -> tuple[MemoryMount, ...]:
     """Measure what is reached through file systems that always answer.
 
     A file system of a user or a server may never do so, and looking up a name in one would wait with it.
     """
-    mounts = list(_mounts(text))
+    mounts = list(mountinfo.parse(text))
     types: dict[str, set[str]] = {}
-    for path, _, kind in mounts:
-        types.setdefault(path, set()).add(kind)
+    for each in mounts:
+        types.setdefault(each.path, set()).add(each.kind)
     found: dict[str, MemoryMount] = {}
-    for path, device, _ in mounts:
+    for mount in mounts:
+        path = mount.path
         if types[path] != {"tmpfs"} or "\\" in path:
             continue
         above = ["/", *(path[:end] for end in range(1, len(path)) if path[end] == "/")]
-        if "/" not in types or not all(types.get(each, set()) <= answering for each in above):
+        if "/" not in types or not all(types.get(each, set()) <= kinds for each in above):
             continue
-        if each := _size(path, folder, device):
-            found[each.path] = each
+        if measured := _size(path, folder, mount.device):
+            found[measured.path] = measured
     return tuple(found.values())
-
-
-def _mounts(text: str) -> Iterator[tuple[str, str, str]]:
-    """Yield mount point, device and type of each line of a mountinfo."""
-    for line in text.splitlines():
-        fields, _, rest = line.partition(" - ")
-        words, kind = fields.split(), rest.partition(" ")[0]
-        if len(words) >= 5:
-            yield words[4], words[2], kind
 
 
 def _size(path: str, folder: int, device: str) -> MemoryMount | None:

@@ -96,16 +96,25 @@ def soft_dirty_works() -> bool:
 
     Source: Documentation/admin-guide/mm/soft-dirty.rst.
     """
+    try:
+        return bool(_own_entry() & PagemapEntry.SOFT_DIRTY)
+    except OSError:  # after a change of user, a process may be denied its own files
+        return False
+
+
+def sees_frames() -> bool:
+    """Return whether the kernel shows frame numbers, which needs CAP_SYS_ADMIN. Raises OSError."""
+    return bool(_own_entry() & PagemapEntry.FRAME)
+
+
+def _own_entry() -> int:
+    """Return the entry of a page of this process that was just written."""
     with mmap.mmap(-1, _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area[0] = 1
         address = _core.address_of(memoryview(area))
-        try:
-            with open("/proc/self/pagemap", "rb", buffering=0) as file:  # noqa: PTH123
-                file.seek(address // _core.PAGE * 8)
-                entry = int.from_bytes(file.read(8), "little")
-        except OSError:  # after a change of user, a process may be denied its own files
-            return False
-    return bool(entry & PagemapEntry.SOFT_DIRTY)
+        with open("/proc/self/pagemap", "rb", buffering=0) as file:  # noqa: PTH123
+            file.seek(address // _core.PAGE * 8)
+            return int.from_bytes(file.read(8), "little")
 
 
 def _scan(descriptor: int, ranges: Ranges) -> tuple[Ranges, Ranges | None]:

@@ -105,7 +105,7 @@ def _read_file(
             return None
         kind, own_entry, at, size, count = struct.unpack_from("<16xH6xQQ14xHH", header)
         file.seek(at)
-        segments = _segments(file.read(size * count), size)
+        segments = parse_segments(file.read(size * count), size)
     if not segments:
         return None
     bias = start - segments[0].start // PAGE * PAGE if entry is None else entry - own_entry
@@ -115,11 +115,12 @@ def _read_file(
         inode=stat.st_ino,
         position_independent=kind == _ET_DYN,
         bias=bias,
-        segments=tuple(_moved(segment, bias) for segment in segments),
+        segments=tuple(moved(segment, bias) for segment in segments),
     )
 
 
-def _moved(segment: Segment, bias: int) -> Segment:
+def moved(segment: Segment, bias: int) -> Segment:
+    """Return a segment at its address in memory."""
     return replace(
         segment,
         start=segment.start + bias,
@@ -133,7 +134,8 @@ def _find_entry(auxv: bytes) -> int | None:
     return dict(struct.iter_unpack("<QQ", whole)).get(_AT_ENTRY)
 
 
-def _segments(table: bytes, size: int) -> list[Segment]:
+def parse_segments(table: bytes, size: int) -> list[Segment]:
+    """Parse program headers of `size` bytes each: the PT_LOAD segments at the file's own addresses."""
     found = []
     for at in range(0, len(table) - size + 1, size):
         kind, flags, _, address, _, in_file, in_memory = struct.unpack_from("<IIQQQQQ", table, at)

@@ -109,6 +109,12 @@ def part_glyph(kind: str, console: Console) -> str:
     return PART_INK[kind][1 if plain(console) else 0]
 
 
+def part_line(kind: str, name: str, size: str, share: str, console: Console) -> Text:
+    """Draw what stands before the words about a part: its character in the bar, name, size and share."""
+    line = Text().append(part_glyph(kind, console), PART_INK[kind][2])
+    return line.append(f" {name}").append(size, "bold").append(share)
+
+
 def spark(values: list[float | None], highest: float, console: Console) -> str:
     """Draw values as a sparkline; unknown values are gaps."""
     glyphs = _ASCII_SPARKS if plain(console) else _SPARKS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import threading
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -14,6 +13,7 @@ from mematlas._version import __version__
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, run_facts
 from mematlas.report.analyse.lines import lines
+from mematlas.serve.state import OncePerReading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,8 +62,8 @@ class Metrics:
         """Render the metrics of a served recording."""
         self._recording = recording
         self._top = TopLines()
-        self._kept: dict[str, tuple[int, bytes]] = {}
-        self._lock = threading.Lock()
+        self._families = OncePerReading(recording, self._make)
+        self._kept: dict[str, OncePerReading[bytes]] = {}  # by content type
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics in the format that a scraper accepts, and its content type.
@@ -71,18 +71,16 @@ class Metrics:
         prometheus_client repeats the version that a client names in the content type: only the format is passed on.
         """
         encoder, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
-        state = self._recording.read()
-        with self._lock:
-            known = self._kept.get(content_type)
-            if known is None or known[0] < state.number:
-                families = [*_families(state), *self._lines(state.report)]
-                known = state.number, encoder(_Families(families))
-                self._kept[content_type] = known
-        return known[1], content_type
+        body = OncePerReading(self._recording, lambda _: encoder(_Families(self._families.get())))
+        return self._kept.setdefault(content_type, body).get(), content_type
 
-    def _lines(self, report: Report) -> Iterator[Metric]:
+    def _make(self, state: State) -> list[Metric]:
+        found = lines(state.report.stacks, "live")
+        return [*_families(state, found), *self._lines(found)]
+
+    def _lines(self, live: list[LineStats]) -> Iterator[Metric]:
         found: dict[tuple[str, str, str], tuple[int, int]] = {}
-        for each in lines(report.stacks, "live"):
+        for each in live:
             if each.bytes["live"]:
                 name = _label(each)
                 before = found.get(name, (0, 0))
@@ -120,7 +118,7 @@ class _Families:
         return self._families
 
 
-def _families(state: State) -> Iterator[Metric]:
+def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
     report = state.report
     info = {"version": __version__, "command": shorten(clean(" ".join(report.command)), _LONGEST)}
     yield InfoMetricFamily("mematlas", "The recorded command", value=info)
@@ -150,7 +148,7 @@ def _families(state: State) -> Iterator[Metric]:
         highest = report.account.highest_rss_bytes
         if highest:
             yield _gauge("resident_peak_bytes", "Highest RSS so far", highest)
-    yield from _allocated(report)
+    yield from _allocated(report, live)
     yield from _faults(report)
     yield _gauge(
         "sampling_bytes",
@@ -164,7 +162,7 @@ def _families(state: State) -> Iterator[Metric]:
     yield _gauge("serve_resident_bytes", "RSS of this server", _own_rss())
 
 
-def _allocated(report: Report) -> Iterator[Metric]:
+def _allocated(report: Report, live: list[LineStats]) -> Iterator[Metric]:
     from mematlas.report.analyse.table import StackTable
 
     table = StackTable.of(report.stacks)
@@ -179,7 +177,7 @@ def _allocated(report: Report) -> Iterator[Metric]:
         "mematlas_allocations", "Allocations so far", value=table.columns.sum("allocations")
     )
     if report.sampling.mode != "exact":
-        error = sum(each.error_bytes**2 for each in lines(report.stacks, "live")) ** 0.5
+        error = sum(each.error_bytes**2 for each in live) ** 0.5
         yield _gauge("live_error_bytes", "Standard error of the live bytes", error)
 
 

@@ -20,14 +20,14 @@ from mematlas.errors import MematlasError, UsageError
 from mematlas.linux.regular_file import open_regular
 from mematlas.recording.format import MAGIC
 from mematlas.serve.heap_profile import TooManyError, parse_query, render_profile
-from mematlas.serve.state import NotYetRecordedError
+from mematlas.serve.state import NotYetRecordedError, OncePerReading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mematlas.serve.address import Address, Protection
     from mematlas.serve.metrics import Metrics
-    from mematlas.serve.state import ServedRecording
+    from mematlas.serve.state import ServedRecording, State
 
 _REQUEST_S = 10  # in which a client must send its request, and take each piece of the answer
 _PIECE = 1 << 20  # bytes
@@ -68,7 +68,7 @@ class Server(ThreadingHTTPServer):
         self.recording, self.metrics = recording, metrics
         self.stop = threading.Event()
         self.requests = threading.BoundedSemaphore(_MOST_REQUESTS)
-        self.page = _Page(recording)
+        self.page = OncePerReading(recording, self._draw_page)
         self._connections = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         self._waiting: dict[socket.socket, float] = {}  # for their request, until then
         if address.path:
@@ -98,6 +98,11 @@ class Server(ThreadingHTTPServer):
         self.socket = context.wrap_socket(
             self.socket, server_side=True, do_handshake_on_connect=False
         )
+
+    def _draw_page(self, state: State) -> bytes:
+        from mematlas.api.recording import html_page, recording_of
+
+        return html_page(recording_of(self.recording.path, state.data)).encode()
 
     @property
     def url(self) -> str:
@@ -158,25 +163,6 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print nothing about clients that went away."""
-
-
-class _Page:
-    """The report as a page. It is built once for each reading, by one request at a time."""
-
-    def __init__(self, recording: ServedRecording) -> None:
-        self._recording = recording
-        self._lock = threading.Lock()
-        self._kept: tuple[int, bytes] = (0, b"")
-
-    def render(self) -> bytes:
-        from mematlas.api.recording import html_page, recording_of
-
-        with self._lock:
-            state = self._recording.read()
-            if self._kept[0] != state.number:
-                page = html_page(recording_of(self._recording.path, state.data))
-                self._kept = state.number, page.encode()
-            return self._kept[1]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -279,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(body, kind)
 
     def _report(self, _path: str, _query: dict[str, str]) -> None:
-        self._send(self.server.page.render(), "text/html; charset=utf-8")
+        self._send(self.server.page.get(), "text/html; charset=utf-8")
 
     def _recording(self, _path: str, _query: dict[str, str]) -> None:
         """Send the file as far as it is now: it may grow meanwhile.
@@ -288,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
         """
         with open_regular(self.server.recording.path) as file:
             if file.read(len(MAGIC)) != MAGIC:
-                raise NotYetRecordedError("nothing is recorded yet; ask again in a second")
+                raise NotYetRecordedError
             file.seek(0)
             size = os.fstat(file.fileno()).st_size
             name = re.sub(r'[^ -~]|"', "", os.path.basename(self.server.recording.path))  # noqa: PTH119

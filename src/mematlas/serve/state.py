@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mematlas.api.growing import GrowingRecording
 from mematlas.errors import MematlasError
@@ -18,9 +17,12 @@ from mematlas.report.analyse.report import make_report
 from mematlas.report.model.report import END
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mematlas.recording.model import RecordingData
     from mematlas.report.model.report import Report
 
+T = TypeVar("T")
 _LEAST_S = 1.0  # between two readings
 _POLL_S = 0.5
 _SHARE = 0.02  # of one CPU, for reading
@@ -44,6 +46,10 @@ class State:
 class NotYetRecordedError(MematlasError):
     """The recording has no figures yet."""
 
+    def __init__(self, message: str = "nothing is recorded yet; ask again in a second") -> None:
+        """Store the message."""
+        super().__init__(message)
+
 
 class ServedRecording:
     """Reads a growing recording for several threads."""
@@ -65,10 +71,11 @@ class ServedRecording:
         with self._lock:
             if fresh:
                 self._next_s = 0.0
-            if self._is_due():
-                self._read()
+            signature = self._read_signature()
+            if signature != self._signature and time.monotonic() >= self._next_s:
+                self._read(signature)
             if self._state is None:
-                raise NotYetRecordedError("nothing is recorded yet; ask again in a second")
+                raise NotYetRecordedError
             return self._state
 
     def read_newer(self, than: State, timeout_s: float, stop: threading.Event) -> State | None:
@@ -80,17 +87,15 @@ class ServedRecording:
                 return state
         return None
 
-    def _is_due(self) -> bool:
-        with suppress(OSError):
+    def _read_signature(self) -> tuple[int, int] | None:
+        """Return size and time of the file, which change when it grows; of none those of the last reading."""
+        try:
             status = os.stat(self.path)  # noqa: PTH116
-            return (
-                time.monotonic() >= self._next_s
-                and (status.st_size, status.st_mtime_ns) != self._signature
-            )
-        return False
+        except OSError:
+            return self._signature
+        return status.st_size, status.st_mtime_ns
 
-    def _read(self) -> None:
-        status = os.stat(self.path)  # noqa: PTH116
+    def _read(self, signature: tuple[int, int] | None) -> None:
         began = time.thread_time()
         try:
             data = self._growing.read()
@@ -104,7 +109,25 @@ class ServedRecording:
         finally:
             took = time.thread_time() - began
             self._next_s = time.monotonic() + max(_LEAST_S, took / _SHARE)
-        self._signature = status.st_size, status.st_mtime_ns
+        self._signature = signature
         number = self._state.number + 1 if self._state else 1
         moment_s = max(each.time_s for each in data.totals.values())
         self._state = State(number, data, report, time.time_ns(), moment_s)
+
+
+class OncePerReading(Generic[T]):
+    """What is made from a reading: once for each, by one request at a time."""
+
+    def __init__(self, recording: ServedRecording, make: Callable[[State], T]) -> None:
+        """Store the function that makes it."""
+        self._recording, self._make = recording, make
+        self._lock = threading.Lock()
+        self._kept: tuple[int, T] | None = None
+
+    def get(self) -> T:
+        """Return what is made from the newest reading."""
+        with self._lock:
+            state = self._recording.read()
+            if self._kept is None or self._kept[0] != state.number:
+                self._kept = state.number, self._make(state)
+            return self._kept[1]

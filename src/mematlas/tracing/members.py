@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from mematlas.errors import TargetError, UsageError
+from mematlas.linux.cgroup_members import read_pids
 
 _CGROUP_MOUNTS = ("", "/unified", "/memory")  # below /sys/fs/cgroup: version 2, both, version 1
 _MOUNT = "/sys/fs/cgroup"
@@ -64,17 +64,8 @@ class Cgroup:
         return f"cgroup {self.directory}"
 
     def read(self) -> list[int]:
-        """Read the PIDs of now. A process of another PID namespace than ours reads as 0."""
-        found: set[int] = set()
-        for folder, _, files in os.walk(self.directory):
-            if "cgroup.procs" not in files:
-                continue
-            try:
-                words = Path(folder, "cgroup.procs").read_text().split()
-            except OSError:  # the group was removed, or holds threads alone
-                continue
-            found.update(int(word) for word in words if word != "0")
-        return sorted(found)
+        """Read the PIDs of now."""
+        return list(read_pids(str(self.directory)))
 
 
 def find_cgroup(path: str) -> Cgroup:

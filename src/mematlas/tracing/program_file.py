@@ -14,11 +14,11 @@ def read_build_id(pid: int, executable: str) -> str:
     """
     path = Path(f"/proc/{pid}/exe")
     try:
-        found = elf.read(path)
+        found = elf.read_build_id(path)
         now = str(path.readlink())
     except OSError:
         return ""
-    return found.build_id if found and _name(now) == _name(executable) else ""
+    return found if _name(now) == _name(executable) else ""
 
 
 def _name(path: str) -> str:

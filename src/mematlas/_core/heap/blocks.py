@@ -173,18 +173,6 @@ class HeapHandle:
         self._kept.append(pointer)
         return pointer
 
-    def add(self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint64], origin: Origin) -> None:
-        """Add blocks of a source outside the C core, such as a recording."""
-        check(
-            lib.mematlas_heap_add(
-                self.handle,
-                ffi.from_buffer("uint64_t[]", addresses),
-                ffi.from_buffer("uint64_t[]", sizes),
-                len(addresses),
-                origin,
-            )
-        )
-
     def read_glibc(self) -> GlibcSums:
         """Add the live blocks of glibc's malloc."""
         out = ffi.new("struct mematlas_heap_glibc *")
@@ -204,10 +192,6 @@ class HeapHandle:
     def add_area(self, kind: AreaKind, start: int, end: int) -> None:
         """Add memory that is no block."""
         check(lib.mematlas_heap_add_area(self.handle, start, end, kind))
-
-    def subdivide(self, start: int, end: int) -> None:
-        """Leave out the blocks in [start, end), which another allocator subdivides."""
-        check(lib.mematlas_heap_subdivide(self.handle, start, end))
 
     def index(self) -> int:
         """Sort the blocks, build the index of addresses and return the number of blocks."""
@@ -283,20 +267,9 @@ class HeapHandle:
         """Return a column of the nodes without a copy."""
         number = tuple(NODE_COLUMNS).index(name)
         pointer = lib.mematlas_heap_node_column(self.handle, number)
-        return self._array(pointer, NODE_COLUMNS[name], int(self._graph().nodes))
-
-    def edges(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-        """Return offsets and targets: the edges of node n are targets[offsets[n] : offsets[n + 1]]."""
-        graph = self._graph()
-        return (
-            self._array(graph.offsets, "u4", int(graph.nodes) + 1),
-            self._array(graph.targets, "u4", int(graph.edges)),
-        )
-
-    def _graph(self) -> Any:
         graph = ffi.new("struct mematlas_heap_graph *")
         lib.mematlas_heap_graph(self.handle, graph)
-        return graph
+        return self._array(pointer, NODE_COLUMNS[name], int(graph.nodes))
 
     def _array(self, pointer: Any, dtype: str, count: int) -> NDArray[Any]:
         import numpy as np

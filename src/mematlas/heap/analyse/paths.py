@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mematlas._core import NO_BLOCK, BlockState
 from mematlas.errors import UsageError
@@ -101,16 +101,3 @@ def _names(heap: Heap, steps: list[tuple[int, bool]]) -> tuple[str, ...]:
         else:
             names.append(f"{heap.type_names[kind]} …" if several else heap.type_names[kind])
     return tuple(names)
-
-
-def describe_block(heap: Heap, block: int) -> dict[str, Any]:
-    """Return what is known of one block."""
-    node = block + heap.first_block
-    return {
-        "address": int(heap.address[block]),
-        "size": int(heap.size[block]),
-        "type": heap.type_name(block),
-        "retained": int(heap.retained[node]),
-        "retained_count": int(heap.retained_count[node]),
-        "state": BlockState(int(heap.state[block])).name.lower(),
-    }

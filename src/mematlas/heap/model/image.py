@@ -59,11 +59,6 @@ class Thread:
         """The stack pointer."""
         return self.registers.get("rsp", self.registers.get("sp", 0))
 
-    @property
-    def pc(self) -> int:
-        """The program counter."""
-        return self.registers.get("rip", self.registers.get("pc", 0))
-
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -73,7 +68,7 @@ class Image:
     mappings: Mappings = field(repr=False)
     threads: tuple[Thread, ...]
     pid: int | None  # None: from a core file that does not tell
-    way: str  # "stop", "copy-first", "fork", "core", "no-stop"
+    way: str  # "stop", "copy-first", "core", "no-stop"
     moment: float  # seconds since the epoch
     pause_s: float | None = None  # how long the process was stopped; None: not at all, or unknown
     page_size: int = 4096

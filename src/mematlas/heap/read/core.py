@@ -15,10 +15,7 @@ from mematlas.heap.model.image import Image, Range, RangeKind, Thread
 from mematlas.heap.read.bss import cut_bss
 from mematlas.heap.read.core_files import CoreFiles
 from mematlas.heap.read.core_headers import (
-    HEADER,
     MOST_NOTES,
-    PROGRAM_HEADER,
-    PT_LOAD,
     CoreNotes,
     CoreSegment,
     read_headers,
@@ -27,12 +24,15 @@ from mematlas.heap.read.core_headers import (
 )
 from mematlas.heap.read.threads import RED_ZONE, find_stack, register_range
 from mematlas.linux.mappings import Mappings, Permission
-from mematlas.linux.program import Segment
+from mematlas.linux.program import moved, parse_segments
 from mematlas.linux.regular_file import open_regular
+from mematlas.recording import elf
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from typing import IO
+
+    from mematlas.linux.program import Segment
 
 _DESCRIPTOR = 2048  # less than struct pthread, which is at the end of a thread's stack
 
@@ -240,27 +240,14 @@ def _with_left_out(
 
 
 def _segments_of(start: int, head: bytes) -> list[Segment]:
-    if len(head) < HEADER.size:
+    if len(head) < elf.HEADER.size:
         return []
-    _, _, _, _, at, _, _, _, size, count, *_ = HEADER.unpack_from(head)
-    if size != PROGRAM_HEADER.size or at + size * count > len(head):
+    _, _, _, _, at, _, _, _, size, count, *_ = elf.HEADER.unpack_from(head)
+    if size != elf.SEGMENT.size or at + size * count > len(head):
         return []
-    rows = [PROGRAM_HEADER.unpack_from(head, at + size * i) for i in range(count)]
-    loads = [row for row in rows if row[0] == PT_LOAD]
-    if not loads:
-        return []
-    bias = start - loads[0][3] // PAGE * PAGE
-    return [
-        Segment(
-            start=address + bias,
-            file_end=address + bias + in_file,
-            end=address + bias + in_memory,
-            readable=bool(flags & 4),
-            writable=bool(flags & 2),
-            executable=bool(flags & 1),
-        )
-        for _, flags, _, address, _, in_file, in_memory, _ in loads
-    ]
+    segments = parse_segments(head[at : at + size * count], size)
+    bias = start - segments[0].start // PAGE * PAGE if segments else 0
+    return [moved(each, bias) for each in segments]
 
 
 def _cut_stacks(ranges: list[Range], notes: CoreNotes) -> list[Range]:

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING
 from mematlas.errors import UnsupportedError, UsageError
 from mematlas.linux.mappings import Permission
 from mematlas.linux.regular_file import open_regular
+from mematlas.recording.elf import HEADER, PT_LOAD, PT_NOTE, SECTION, SEGMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
 
-HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
-PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
-_SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 _NOTE = struct.Struct("<III")
 _ET_CORE, _EM_X86_64, _PN_XNUM = 4, 62, 0xFFFF
-PT_LOAD, _PT_NOTE = 1, 4
 _NT_PRSTATUS, _NT_FPREGSET, _NT_PRPSINFO, _NT_AUXV, _NT_FILE = 1, 2, 3, 6, 0x46494C45
 _STATUS_BYTES, _REGISTERS_AT, _TID_AT = 336, 112, 32
 _VECTORS_AT, _VECTORS_BYTES = 160, 256
@@ -90,10 +87,10 @@ def read_headers(
         raise UsageError(f"{path} is a program, not a core file")
     if count == _PN_XNUM:
         count = _real_count(descriptor, min(sections_at, size))
-    if entry_size != PROGRAM_HEADER.size or at > size:
+    if entry_size != SEGMENT.size or at > size:
         raise UsageError(f"{path} is cut or damaged: its program headers are missing")
-    table = os.pread(descriptor, min(count, _MOST_SEGMENTS) * PROGRAM_HEADER.size, at)
-    table = table[: len(table) // PROGRAM_HEADER.size * PROGRAM_HEADER.size]
+    table = os.pread(descriptor, min(count, _MOST_SEGMENTS) * SEGMENT.size, at)
+    table = table[: len(table) // SEGMENT.size * SEGMENT.size]
     return _read_table(table, size)
 
 
@@ -102,11 +99,9 @@ def _read_table(table: bytes, size: int) -> tuple[list[CoreSegment], list[tuple[
     notes = []
     missing = 0
     left = size  # a damaged file may name its bytes more than once
-    for type_, flags, offset, address, _, in_file, in_memory, _ in PROGRAM_HEADER.iter_unpack(
-        table
-    ):
+    for type_, flags, offset, address, _, in_file, in_memory, _ in SEGMENT.iter_unpack(table):
         kept = max(min(in_file, size - offset, left), 0)
-        if type_ == _PT_NOTE:
+        if type_ == PT_NOTE:
             notes.append((min(offset, size), kept))
         elif type_ == PT_LOAD and address + max(in_memory, in_file) <= _HIGHEST:
             missing += in_file - kept
@@ -121,8 +116,8 @@ def _read_table(table: bytes, size: int) -> tuple[list[CoreSegment], list[tuple[
 
 def _real_count(descriptor: int, sections_at: int) -> int:
     """Return the number of program headers where it is too large for the file's header."""
-    first = os.pread(descriptor, _SECTION_HEADER.size, sections_at)
-    return int(_SECTION_HEADER.unpack(first)[7]) if len(first) == _SECTION_HEADER.size else 0
+    first = os.pread(descriptor, SECTION.size, sections_at)
+    return int(SECTION.unpack(first)[7]) if len(first) == SECTION.size else 0
 
 
 def _permissions(flags: int) -> Permission:

@@ -107,22 +107,22 @@ class ObjectReader:
             if key and value:
                 yield key, value
 
-    def entries(self, address: int) -> tuple[int, list[tuple[int, int, int]]]:
-        """Return the address of a dict's table, and key, value and address of the value's word of each entry.
+    def entries(self, address: int) -> list[tuple[int, int, int]]:
+        """Return key, value and address of the value's word of each entry of a dict.
 
         The values of a dict that shares its keys with a class stand elsewhere: it has no entries here.
         """
         keys = self.word(address + 32)
         head = self.image.read(keys, 32)
         if head is None or self.word(address + 40) or head[9] > 40 or head[10] > 2:
-            return keys, []
+            return []
         size, count = (16 if head[10] else 24), int.from_bytes(head[24:32], "little")
         start = keys + 32 + (1 << head[9])
         data = self.image.read(start, count * size) if count <= _MOST_ITEMS else None
         if data is None:
-            return keys, []
+            return []
         rows = struct.iter_unpack("<QQ" if head[10] else "<8xQQ", data)
-        return keys, [
+        return [
             (key, value, start + index * size + size - 8)
             for index, (key, value) in enumerate(rows)
             if key and value

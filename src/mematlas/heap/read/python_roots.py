@@ -82,13 +82,13 @@ def _add_modules(
 ) -> None:
     loaded = roots.add_group(f"sys.modules{of}", RootKind.PYTHON)
     names: dict[int, list[_Name]] = {}
-    entries = reader.entries(interpreter.modules)[1]
+    entries = reader.entries(interpreter.modules)
     for _, module, word in entries:
         roots.add_range(loaded, word, word + 8, exact=True)
         globals_ = reader.word(module + HEAD)
         if modules.get(globals_) is None or not python.set_namespace(handle, globals_):
             continue
-        for key, value, place in reader.entries(globals_)[1]:
+        for key, value, place in reader.entries(globals_):
             name = _Name(modules[globals_], globals_, reader.text(key) or "?", place)
             names.setdefault(value, []).append(name)
     for _, module, _ in entries:
@@ -174,5 +174,5 @@ def _add_interned(reader: ObjectReader, handle: HeapHandle, roots: RootTable) ->
         return
     group = roots.add_group("interned strings", RootKind.PYTHON, rank=Rank.FRAMES)
     for address in python.object_addresses(handle)[blocks].tolist():
-        for _, _, word in reader.entries(address)[1]:
+        for _, _, word in reader.entries(address):
             roots.add_range(group, word, word + 8, exact=True)

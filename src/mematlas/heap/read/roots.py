@@ -38,12 +38,13 @@ def read_roots(image: Image, handle: HeapHandle, roots: RootTable) -> None:
     _add_variables(image, handle, roots, variables)
     before = _THREAD_LOCAL_SPARE + sum(each.thread_local for each in variables.values())
     thread_local = _add_threads(image, roots, min(before, _MOST_THREAD_LOCAL))
-    gaps = [(start, end) for kind, start, end in handle.areas() if kind is AreaKind.GAP]
+    areas = handle.areas()
+    gaps = [(start, end) for kind, start, end in areas if kind is AreaKind.GAP]
     if gaps:
         group = roots.add_group("memory in the heap that malloc did not hand out", RootKind.GAP)
         for start, end in gaps:
             roots.add_range(group, start, end)
-    regions = [(start, end) for kind, start, end in handle.areas() if kind is AreaKind.REGION]
+    regions = [(start, end) for kind, start, end in areas if kind is AreaKind.REGION]
     _add_others(image, roots, regions + thread_local)
 
 

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 from mematlas.linux.mappings import Permission
 from mematlas.linux.regular_file import open_regular
+from mematlas.recording import elf
 
 if TYPE_CHECKING:
     from mematlas.heap.model.image import Image
     from mematlas.linux.mappings import Mappings
 
-_HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
-_SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = [
     ("name", "<u4"),
     ("info", "u1"),
@@ -27,7 +25,6 @@ _SYMBOL = [
     ("value", "<u8"),
     ("size", "<u8"),
 ]
-_SYMTAB, _DYNSYM, _OBJECT, _PT_LOAD, _PT_TLS = 2, 11, 1, 1, 7
 _MOST_FILE = 2 << 30
 _MOST_VARIABLES = 1 << 21  # of one table
 _MOST_UNPACKED = 256 << 20  # of .gnu_debugdata: sizes are whatever the file says
@@ -62,8 +59,6 @@ def read_variables(image: Image) -> dict[tuple[int, int], Variables]:
             found[file] = _parse(path, data, start)
         except (struct.error, ValueError, IndexError, OverflowError):  # not an ELF file, or damaged
             continue
-        finally:
-            data.release()
     return found
 
 
@@ -82,7 +77,7 @@ def _files(mappings: Mappings) -> dict[tuple[int, int], tuple[str, int]]:
     return {file: first[file] for file in first if file in writable}
 
 
-def _open(pid: int | None, path: str, inode: int) -> memoryview | None:
+def _open(pid: int | None, path: str, inode: int) -> bytes | None:
     """Read a file of the process as bytes. The bytes are read and not mapped: the file may be truncated."""
     path = path.removesuffix(" (deleted)")
     for root in ([f"/proc/{pid}/root"] if pid is not None else []) + [""]:
@@ -90,23 +85,24 @@ def _open(pid: int | None, path: str, inode: int) -> memoryview | None:
             with open_regular(root + path) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino == inode and status.st_size <= _MOST_FILE:
-                    return memoryview(file.read())
+                    return file.read()
         except OSError:
             continue
     return None
 
 
-def _parse(path: str, data: memoryview, start: int) -> Variables:
-    if bytes(data[:6]) != b"\x7fELF\x02\x01":
+def _parse(path: str, data: bytes, start: int) -> Variables:
+    found = elf.parse(data)
+    if found is None:
         raise ValueError(path)
-    bias = start - _load_address(data)
-    symbols = _symbols(data)
-    if not any(each[0] == _SYMTAB for each in symbols):
-        symbols += _mini_debug(data)
+    bias = start - found.load_address
+    symbols = _symbols(memoryview(data))
+    if not any(each[0] == elf.SHT_SYMTAB for each in symbols):
+        symbols += _mini_debug(found.mini_debug)
     rows: dict[int, tuple[int, str]] = {}
     for _, table, names in symbols:
         for name_at, info, section, value, size in table:
-            if info & 15 == _OBJECT and size and section and value not in rows:
+            if info & 15 == elf.STT_OBJECT and size and section and value not in rows:
                 rows[value] = (size, _text(names, name_at))
     starts = sorted(rows)
     return Variables(
@@ -114,36 +110,15 @@ def _parse(path: str, data: memoryview, start: int) -> Variables:
         [start + bias for start in starts],
         [start + bias + rows[start][0] for start in starts],
         [rows[start][1] for start in starts],
-        _thread_local(data),
+        found.thread_local,
     )
 
 
-def _load_address(data: memoryview) -> int:
-    """Return the address of file offset 0."""
-    header = _HEADER.unpack_from(data)
-    for number in range(header[9]):
-        kind, _, offset, address, *_ = _SEGMENT.unpack_from(data, header[4] + number * header[8])
-        if kind == _PT_LOAD:
-            return int(address - offset)
-    return 0
-
-
-def _thread_local(data: memoryview) -> int:
-    """Return the size of a thread's part, with what its alignment may add."""
-    header = _HEADER.unpack_from(data)
-    for number in range(header[9]):
-        kind, _, _, _, _, _, size, align = _SEGMENT.unpack_from(
-            data, header[4] + number * header[8]
-        )
-        if kind == _PT_TLS:
-            return int(size + align)
-    return 0
-
-
 def _sections(data: memoryview) -> list[tuple[int, ...]]:
-    header = _HEADER.unpack_from(data)
+    header = elf.HEADER.unpack_from(data)
     return [
-        _SECTION.unpack_from(data, header[5] + number * header[10]) for number in range(header[11])
+        elf.SECTION.unpack_from(data, header[5] + number * header[10])
+        for number in range(header[11])
     ]
 
 
@@ -155,10 +130,12 @@ def _symbols(
 
     heads, found = _sections(data), []
     for _, kind, _, _, offset, length, link, *_ in heads:
-        if kind not in {_SYMTAB, _DYNSYM} or offset + length > len(data):
+        if kind not in {elf.SHT_SYMTAB, elf.SHT_DYNSYM} or offset + length > len(data):
             continue
         table = np.frombuffer(data[offset : offset + length // 24 * 24], _SYMBOL)
-        table = table[(table["info"] & 15 == _OBJECT) & (table["size"] > 0)][:_MOST_VARIABLES]
+        table = table[(table["info"] & 15 == elf.STT_OBJECT) & (table["size"] > 0)][
+            :_MOST_VARIABLES
+        ]
         columns = ("name", "info", "section", "value", "size")
         rows = list(zip(*(table[name].tolist() for name in columns), strict=True))
         names_at, names_size = heads[link][4], heads[link][5]
@@ -167,21 +144,14 @@ def _symbols(
 
 
 def _mini_debug(
-    data: memoryview,
+    packed: bytes,
 ) -> list[tuple[int, list[tuple[int, int, int, int, int]], memoryview]]:
     """Return the symbols of .gnu_debugdata, a compressed ELF file in the file."""
-    heads = _sections(data)
-    names = heads[_HEADER.unpack_from(data)[12]]
-    for name, _, _, _, offset, length, *_ in heads:
-        if _text(data[names[4] :], name) == ".gnu_debugdata":
-            try:
-                whole = lzma.LZMADecompressor().decompress(
-                    data[offset : offset + length], _MOST_UNPACKED
-                )
-                return _symbols(memoryview(whole))
-            except (lzma.LZMAError, struct.error):
-                return []
-    return []
+    try:
+        whole = lzma.LZMADecompressor().decompress(packed, _MOST_UNPACKED)
+        return _symbols(memoryview(whole))
+    except (lzma.LZMAError, struct.error):
+        return []
 
 
 def _text(names: memoryview, at: int) -> str:

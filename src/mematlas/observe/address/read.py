@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import PAGE
 from mematlas.errors import TargetError
-from mematlas.linux import cgroup_names, pagemap, smaps
+from mematlas.linux import cgroup_paths, pagemap, smaps
 from mematlas.linux.mappings import Permission
 from mematlas.linux.process import open_process
 from mematlas.linux.program import read_libraries, read_loaded, read_program
@@ -42,7 +42,7 @@ def read(pid: int, address: int) -> AddressPages:
         start = address // PAGE * PAGE
         pages = pagemap.read_from(process, [(start, start + PAGE)])
         symbol = _read_symbol(process, mappings, index, address)
-    names = cgroup_names.read_names() if pages.cgroup is not None else {}
+    names = cgroup_paths.read_all_names() if pages.cgroup is not None else {}
     return AddressPages(mappings.row(index), pages, symbol, names)
 
 

@@ -97,8 +97,7 @@ def find_victim(members: Iterable[Member], most: int) -> Member | None:
 
 
 def _anonymous(reading: CgroupReading) -> Part:
-    level = reading.level
-    size = level.figure("rss" if level.version == 1 else "anon") or 0
+    size = _charged_anonymous(reading.level)
     pieces = [
         Piece(f"{each.name} ({each.pid})", each.anonymous)
         for each in reading.members
@@ -113,6 +112,10 @@ def _anonymous(reading: CgroupReading) -> Part:
         pieces.append(Piece(_ELSEWHERE, size - held))
     meaning = "heaps, stacks and other private memory of processes, by PSS"
     return Part(ANONYMOUS, "anonymous memory", size, _sorted(pieces), meaning)
+
+
+def _charged_anonymous(level: CgroupLevel) -> int:
+    return level.figure("rss" if level.version == 1 else "anon") or 0
 
 
 def _is_divided(reading: CgroupReading) -> bool:
@@ -198,7 +201,7 @@ def _notes(reading: CgroupReading, usage: int, change: int) -> list[str]:
             f"the usage {'rose' if change > 0 else 'fell'} by {format_bytes(abs(change))} while processes"
             " and files were read: these are of a later moment than the sums"
         )
-    anonymous = level.figure("rss" if level.version == 1 else "anon") or 0
+    anonymous = _charged_anonymous(level)
     held = sum(each.anonymous or 0 for each in reading.members)
     if held - anonymous > reading.batch_bytes:
         notes.append(

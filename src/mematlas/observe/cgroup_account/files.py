@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from mematlas import _core
 from mematlas.errors import AccessError, MematlasError
-from mematlas.linux import memory_mounts
+from mematlas.linux import memory_mounts, mountinfo, pagemap, smaps
 from mematlas.linux.held_files import internal_mounts, mount_id
-from mematlas.linux.pageflags import PagemapEntry
+from mematlas.linux.mountinfo import Mount
 from mematlas.linux.process import open_process
 from mematlas.observe.cgroup_account.model import ChargedFile
 
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 
 MOST_FILES = 50_000  # files and folders of one mount that are looked at
 _DEEPEST = 100  # folders inside each other: one descriptor each
-_DELETED = " (deleted)"
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _PATH = os.O_PATH | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_LOCAL = memory_mounts.LOCAL | {"overlay"}
+_LOCAL = memory_mounts.WITH_OVERLAY
 _UNCACHED = frozenset(
     (
         "autofs",
@@ -51,10 +50,10 @@ _UNCACHED = frozenset(
 ) | {"nsfs", "pstore", "selinuxfs", "tracefs"}
 """File systems that are not asked, and have nothing in the page cache."""
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs"})
-_INODE = 4  # word of a line of maps
 
 FileKey = tuple[int, int]  # st_dev, st_ino
-Mounts = dict[str, tuple[str, str, str]]  # path, type and device by mount ID
+Mounts = dict[str, Mount]  # by ID
+_UNKNOWN = Mount("", "", "", "")
 
 
 @dataclass(slots=True)
@@ -83,11 +82,8 @@ class ChargedFiles:
         self._memory = set(_memory_devices())
         self._groups = _open_or_none("/proc/kpagecgroup")
         self._pagemap = _open_or_none("/proc/self/pagemap")
-
-    @property
-    def exact(self) -> bool:
-        """Whether it is known which group each page is charged to: needs CAP_SYS_ADMIN."""
-        return self._groups is not None and self._pagemap is not None and _sees_frames()
+        # Whether it is known which group each page is charged to: needs CAP_SYS_ADMIN.
+        self.exact = None not in (self._groups, self._pagemap) and pagemap.sees_frames()
 
     def close(self) -> None:
         """Close the kernel's tables."""
@@ -122,11 +118,11 @@ class ChargedFiles:
             own = self._own_mounts  # of files that were open before it went to another namespace
             mounts = own | _mounts_of(process)
             self._memory |= _devices(mounts.values(), _IN_MEMORY)
-            kinds = _answering(process)
+            kinds = memory_mounts.answering(process)
             answering = {
                 each: mount
                 for each, mount in mounts.items()
-                if mount[1] in (_LOCAL if each in own else kinds)
+                if mount.kind in (_LOCAL if each in own else kinds)
             }
             self._add_descriptors(process, mounts, answering)
             self._add_mappings(process, mounts, answering)
@@ -164,33 +160,29 @@ class ChargedFiles:
                         with _opened_on(answering, name, _PATH, folder) as file:
                             self._add(file, link, process.pid)
                     else:
-                        self.unasked += mounts.get(mount, ("", "", ""))[1] not in _UNCACHED
+                        self.unasked += mounts.get(mount, _UNKNOWN).kind not in _UNCACHED
         finally:
             os.close(folder)
 
     def _add_mappings(self, process: ProcessDirectory, mounts: Mounts, answering: Mounts) -> None:
         devices, seen = _devices(answering.values(), _LOCAL) | _memory_devices(), set()
         uncached = _devices(mounts.values(), _UNCACHED)
-        for line in process.read("maps").decode("utf-8", "replace").splitlines():
-            words = line.split(None, 5)
-            if len(words) <= _INODE + 1 or words[_INODE] == "0":
-                continue
-            key = words[_INODE - 1], words[_INODE]
-            if key in seen or not words[_INODE + 1].startswith("/"):
+        for mapping in smaps.read_from(process, fields=False)[0]:
+            key = mapping.device, mapping.inode
+            if not mapping.inode or key in seen or not mapping.name.startswith(b"/"):
                 continue
             seen.add(key)
-            major, minor = (int(each, 16) for each in key[0].split(":"))
-            device = os.makedev(major, minor)
+            device = os.makedev(*mapping.device)
             if device not in devices:
-                huge = device in uncached or words[_INODE + 1].startswith("/anon_hugepage")
+                huge = device in uncached or mapping.name.startswith(b"/anon_hugepage")
                 self.unasked += not huge
                 continue
-            place = f"map_files/{_unpadded(words[0])}"
+            place = f"map_files/{mapping.start:x}-{mapping.end:x}"
             with _opened_on(answering, place, _PATH, process.descriptor) as file:
-                self._add(file, words[_INODE + 1], process.pid)
+                self._add(file, mapping.name.decode("utf-8", "replace"), process.pid)
 
     def _add_tmpfs(self, process: ProcessDirectory, answering: Mounts) -> None:
-        memory = {each for each, (_, kind, _) in answering.items() if kind in _IN_MEMORY}
+        memory = {each for each, mount in answering.items() if mount.kind in _IN_MEMORY}
         with _opened("root", os.O_PATH | os.O_DIRECTORY, process.descriptor) as root:
             if root is None:
                 return
@@ -322,18 +314,11 @@ def _open_or_none(path: str) -> int | None:
         return None
 
 
-def _mounts_of(process: ProcessDirectory) -> dict[str, tuple[str, str, str]]:
-    """Return path, type and device of the mounts that a process sees, and of the kernel's own, by ID."""
+def _mounts_of(process: ProcessDirectory) -> Mounts:
+    """Return the mounts that a process sees, and the kernel's own, by ID."""
     text = process.read("mountinfo").decode("utf-8", "replace")
-    return dict(_parse_mounts(text)) | dict.fromkeys(internal_mounts(), ("", "tmpfs", ""))
-
-
-def _parse_mounts(text: str) -> Iterator[tuple[str, tuple[str, str, str]]]:
-    for line in text.splitlines():
-        fields, _, rest = line.partition(" - ")
-        words = fields.split()
-        if len(words) >= 5:
-            yield words[0], (words[4], rest.partition(" ")[0], words[2])
+    found = {each.mount_id: each for each in mountinfo.parse(text)}
+    return found | {each: Mount(each, "", "", "tmpfs") for each in internal_mounts()}
 
 
 def _mount_of(descriptor: int) -> str:
@@ -341,16 +326,9 @@ def _mount_of(descriptor: int) -> str:
     return mount_id(Path(f"/proc/self/fdinfo/{descriptor}").read_bytes())
 
 
-def _answering(process: ProcessDirectory) -> frozenset[str]:
-    """Return the types of mounts that answer. An overlay of another user namespace may lie on anything."""
-    theirs = os.stat("ns/user", dir_fd=process.descriptor)
-    ours = os.path.samestat(theirs, Path("/proc/self/ns/user").stat())
-    return _LOCAL if ours else memory_mounts.LOCAL
-
-
-def _devices(mounts: Iterable[tuple[str, str, str]], kinds: Collection[str]) -> set[int]:
+def _devices(mounts: Iterable[Mount], kinds: Collection[str]) -> set[int]:
     """Return st_dev of the mounts of some types."""
-    found = (device.split(":") for _, kind, device in mounts if kind in kinds and device)
+    found = (each.device.split(":") for each in mounts if each.kind in kinds and each.device)
     return {os.makedev(int(major), int(minor)) for major, minor in found}
 
 
@@ -362,17 +340,3 @@ def _memory_devices() -> frozenset[int]:
         return frozenset({os.fstat(file).st_dev})
     finally:
         os.close(file)
-
-
-def _unpadded(ends: str) -> str:
-    """Return the name of a mapping in map_files: the addresses of maps without zeros in front."""
-    return "-".join(f"{int(each, 16):x}" for each in ends.split("-"))
-
-
-@functools.cache
-def _sees_frames() -> bool:
-    """Return whether pagemap shows frame numbers, by that of a page of our own."""
-    with open("/proc/self/pagemap", "rb", buffering=0) as file:  # noqa: PTH123
-        written = bytearray(_core.PAGE)
-        file.seek(_core.address_of(memoryview(written)) // _core.PAGE * 8)
-        return bool(int.from_bytes(file.read(8), "little") & PagemapEntry.FRAME)

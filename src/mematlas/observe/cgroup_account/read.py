@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mematlas import _core
 from mematlas.errors import MematlasError
-from mematlas.linux import cgroup, cgroup_members, processes
+from mematlas.linux import cgroup, cgroup_members, machine, processes
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_status
 from mematlas.observe.cgroup_account.files import MOST_FILES, ChargedFiles
@@ -19,7 +19,7 @@ from mematlas.observe.cgroup_account.model import CgroupReading, Member
 from mematlas.present import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mematlas.linux.cgroup import CgroupLevel
     from mematlas.observe.cgroup_account.model import ChargedFile
@@ -36,8 +36,9 @@ def read_cgroup(level: CgroupLevel, trees: Sequence[str] = ()) -> CgroupReading:
     `trees` are directories whose files may be cached for the group, though no process has them open.
     """
     usage_after = cgroup.read_usage(level)
-    inodes = cgroup_members.read_inodes(level.directory)
+    inodes = frozenset(cgroup_members.read_names(level.directory))
     pids = cgroup_members.read_pids(level.directory)
+    meminfo = machine.parse_meminfo(machine.Tree("/").text("proc/meminfo"))
     notes: list[str] = []
     progress.step("reading the processes of the group")
     found = [_member(pid) for pid in pids]
@@ -53,10 +54,10 @@ def read_cgroup(level: CgroupLevel, trees: Sequence[str] = ()) -> CgroupReading:
         files=files,
         files_known=files_known,
         frames=_read_frames(inodes, notes) if level.version == 1 else None,
-        stack_bytes=_kernel_stack(),
+        stack_bytes=_kernel_stack(meminfo),
         batch_bytes=_BATCH_PAGES * _core.PAGE * (os.cpu_count() or 1),
         notes=tuple(notes),
-        swap_bytes=_kilobytes("SwapTotal") << 10,
+        swap_bytes=meminfo.get("SwapTotal", 0),
     )
 
 
@@ -146,20 +147,11 @@ def _read_frames(inodes: frozenset[int], notes: list[str]) -> dict[str, int] | N
     }
 
 
-def _kernel_stack() -> int:
+def _kernel_stack(meminfo: Mapping[str, int]) -> int:
     """Return the bytes of a thread's stack in the kernel: all stacks by all threads, to a power of two."""
-    stacks, threads = _kilobytes("KernelStack") << 10, 0
+    stacks, threads = meminfo.get("KernelStack", 0), 0
     with suppress(OSError, ValueError, IndexError):
         threads = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     if not stacks or not threads:
         return 0
     return int(2 ** round(math.log2(stacks / threads)))
-
-
-def _kilobytes(name: str) -> int:
-    """Return a line of meminfo; 0 if it has none."""
-    with suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1])
-    return 0

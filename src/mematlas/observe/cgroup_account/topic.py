@@ -19,6 +19,8 @@ from mematlas.observe.machine.model import Grid, TopicSection
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from mematlas.observe.cgroup_account.model import CgroupAccount, Part
     from mematlas.observe.machine.model import Topic
 
@@ -97,8 +99,7 @@ def account_sections(account: CgroupAccount) -> list[TopicSection]:
                 for each in files[:_ROWS]
             ),
         )
-        more = f", {len(files) - _ROWS} more" if len(files) > _ROWS else ""
-        sections.append(TopicSection(f"Cached files{more}", grid=grid))
+        sections.append(TopicSection(f"Cached files{_more(files)}", grid=grid))
     return sections
 
 
@@ -109,8 +110,12 @@ def _members(account: CgroupAccount) -> TopicSection:
     )
     columns = ("PID", "anonymous", "shared", "OOM counts", "adjusted", "command")
     units = ("", "bytes", "bytes", "bytes", "", "")
-    more = f", {len(account.members) - _ROWS} more" if len(account.members) > _ROWS else ""
-    return TopicSection(f"Processes by anonymous PSS{more}", grid=Grid(columns, units, rows))
+    title = f"Processes by anonymous PSS{_more(account.members)}"
+    return TopicSection(title, grid=Grid(columns, units, rows))
+
+
+def _more(rows: Sized) -> str:
+    return f", {len(rows) - _ROWS} more" if len(rows) > _ROWS else ""
 
 
 def _described(part: Part) -> str:

@@ -56,12 +56,14 @@ def _parts(grid: Grid, parts: list[tuple[str, int]], console: Console) -> None:
     write(console, drawing.stacked_bar(parts, min(console.width, _BAR), console))
     names = max(len(str(row[0])) for row in grid.rows)
     for row, (kind, size) in zip(grid.rows, parts, strict=True):
-        first = Text(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2])
-        first.append(f" {clean(str(row[0])):<{names}}", "default")
-        first.append(
-            format_value(row[1], "bytes").rjust(_SIZE) + format_percent(size, whole).rjust(8)
+        first = drawing.part_line(
+            kind,
+            clean(str(row[0])).ljust(names),
+            format_value(row[1], "bytes").rjust(_SIZE),
+            format_percent(size, whole).rjust(8) + "  ",
+            console,
         )
-        words = Text("  " + clean(str(row[2])), "dim")
+        words = Text(clean(str(row[2])), "dim")
         write(console, drawing.hanging(first, words, len(first), console))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import PAGE
 from mematlas.errors import TargetError
-from mematlas.linux import cgroup_names, pagemap, smaps
+from mematlas.linux import cgroup_paths, pagemap, smaps
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_command
 
@@ -40,7 +40,7 @@ def read(
         mappings = _select(mappings, mapping, addresses)
         pages = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
         command = " ".join(read_command(process))
-    names = cgroup_names.read_names() if pages.cgroup is not None else {}
+    names = cgroup_paths.read_all_names() if pages.cgroup is not None else {}
     return ProcessPages(command, mappings, pages, names)
 
 

@@ -14,8 +14,7 @@ from mematlas import _core
 from mematlas.errors import UnsupportedError
 from mematlas.linux import perf
 from mematlas.linux.page_scan import Category
-from mematlas.linux.pageflags import PagemapEntry
-from mematlas.linux.pagemap import soft_dirty_works
+from mematlas.linux.pagemap import sees_frames, soft_dirty_works
 from mematlas.linux.status import read_status_of
 from mematlas.observe.probe.model import Interface, Probe
 
@@ -115,16 +114,8 @@ def _test(name: str, provides: str, test: Callable[[], tuple[str, str]]) -> Inte
     return Interface(name, provides, works=not remedy, reason=reason, remedy=remedy)
 
 
-def _own_entry() -> int:
-    buffer = bytearray(b"x" * _core.PAGE)  # written, so that a frame backs it
-    at = _core.address_of(memoryview(buffer)) // _core.PAGE
-    with Path("/proc/self/pagemap").open("rb", buffering=0) as file:
-        file.seek(at * 8)
-        return int.from_bytes(file.read(8), "little")
-
-
 def _test_frames() -> tuple[str, str]:
-    if _own_entry() & PagemapEntry.FRAME:
+    if sees_frames():
         return "", ""
     return "hidden: frame numbers read 0", "CAP_SYS_ADMIN in the initial user namespace (root)"
 

@@ -188,10 +188,14 @@ def _account(page: Page) -> Text:
     )
     text.append("\n").append_text(drawing.stacked_bar(totals, console.width, console))
     for kind, size in totals:
-        first = Text("\n").append(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2])
-        first.append(" " + titles.PART_TITLES[kind].ljust(21))
-        first.append(format_bytes(size).rjust(_NUMBER), "bold")
-        first.append(format_percent(size, account.total_bytes).rjust(8) + "  ")
+        line = drawing.part_line(
+            kind,
+            titles.PART_TITLES[kind].ljust(21),
+            format_bytes(size).rjust(_NUMBER),
+            format_percent(size, account.total_bytes).rjust(8) + "  ",
+            console,
+        )
+        first = Text("\n").append_text(line)
         text.append_text(page.hanging(first, _part_names(page, kind), 43))
     return text
 

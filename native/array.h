@@ -1,6 +1,6 @@
 /* Arrays that grow by doubling. */
-#ifndef MEMATLAS_COLLECTOR_ARRAY_H
-#define MEMATLAS_COLLECTOR_ARRAY_H
+#ifndef MEMATLAS_ARRAY_H
+#define MEMATLAS_ARRAY_H
 
 #include <stdlib.h>
 
