@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "../array.h"
 #include "arena.h"
 #include "lock.h"
 #include "page_size.h"
@@ -35,21 +36,7 @@ static int64_t find_block(const struct large_heap *heap, const char *address)
 	return -EFAULT;
 }
 
-/* False: no memory, and the table is unchanged. */
-static bool grow_table(struct large_heap *heap)
-{
-	if (heap->count < heap->capacity)
-		return true;
-	uint64_t capacity = heap->capacity ? heap->capacity * 2 : 64;
-	struct large_block *blocks = realloc(heap->blocks, capacity * sizeof *blocks);
-	if (!blocks)
-		return false;
-	heap->blocks = blocks;
-	heap->capacity = capacity;
-	return true;
-}
-
-/* There must be room, by grow_table(). */
+/* There must be room, by ARRAY_RESERVE(). */
 static void insert(struct large_heap *heap, char *start, uint64_t size)
 {
 	uint64_t at = lower_bound(heap, start);
@@ -98,7 +85,7 @@ static char *map_aligned(uint64_t size, uint64_t alignment)
 static bool add_block(struct large_heap *heap, char *start, uint64_t size)
 {
 	LOCK_SCOPE(&heap->lock);
-	if (!grow_table(heap))
+	if (!ARRAY_RESERVE(heap->blocks, heap->count, heap->capacity, 64))
 		return false;
 	insert(heap, start, size);
 	return true;

@@ -220,21 +220,15 @@ int64_t mematlas_heap_index(struct mematlas_heap *handle)
 const void *mematlas_heap_column(const struct mematlas_heap *handle, int column)
 {
 	const struct heap *heap = (const struct heap *)handle;
+	const void *const columns[] = {
+		[MEMATLAS_HEAP_ADDRESS] = heap->blocks.address,
+		[MEMATLAS_HEAP_SIZE] = heap->blocks.size,
+		[MEMATLAS_HEAP_TYPE] = heap->blocks.type,
+		[MEMATLAS_HEAP_ORIGIN] = heap->blocks.origin,
+		[MEMATLAS_HEAP_LAYOUT] = heap->blocks.layout,
+		[MEMATLAS_HEAP_RESIDENT] = heap->resident,
+	};
 
-	switch (column) {
-	case MEMATLAS_HEAP_ADDRESS:
-		return heap->blocks.address;
-	case MEMATLAS_HEAP_SIZE:
-		return heap->blocks.size;
-	case MEMATLAS_HEAP_TYPE:
-		return heap->blocks.type;
-	case MEMATLAS_HEAP_ORIGIN:
-		return heap->blocks.origin;
-	case MEMATLAS_HEAP_LAYOUT:
-		return heap->blocks.layout;
-	case MEMATLAS_HEAP_RESIDENT:
-		return heap->resident;
-	default:
-		return NULL;
-	}
+	return column >= 0 && column < (int)(sizeof columns / sizeof *columns) ? columns[column]
+									       : NULL;
 }

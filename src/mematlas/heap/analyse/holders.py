@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mematlas._core import NO_BLOCK
 from mematlas._core.heap import python
@@ -20,6 +20,9 @@ _DEEPEST = 12
 _PARTS = 100  # a row below the first level retains at least this part of its parent
 _SAMPLE, _LONGEST = 1000, 100  # paths that are followed, and changes of type on one
 _SHARED = "held by several of these"
+
+_Rows: TypeAlias = tuple[tuple[Holder, ...], int, int]
+"""The largest rows, and the retained bytes and number of the others."""
 
 
 @dataclass(slots=True)
@@ -44,7 +47,7 @@ def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Hol
 
     nodes = np.arange(len(heap.dominator), dtype=np.uint32)
     sizes = np.zeros(len(nodes))
-    sizes[heap.first_block : heap.first_block + len(heap)] = heap.size
+    sizes[heap.block_nodes] = heap.size
     tree = _Tree(
         heap=heap,
         types=heap.node_types(),
@@ -67,7 +70,7 @@ def _first_level(tree: _Tree, top: int) -> tuple[Holder, ...]:
 
     heap = tree.heap
     found = _children(tree, np.array([0]))
-    blocks = found[(found >= heap.first_block) & (found < heap.first_block + len(heap))]
+    blocks = found[heap.are_blocks(found)]
     groups = np.setdiff1d(found, blocks)
     groups = groups[heap.retained_count[groups] > 0]
     rows = [
@@ -75,7 +78,8 @@ def _first_level(tree: _Tree, top: int) -> tuple[Holder, ...]:
         for node in groups[np.argsort(-heap.retained[groups].astype(np.int64), kind="stable")][:top]
     ]
     if len(blocks):
-        rows.append(_shared(tree, blocks))
+        # What no root holds alone.
+        rows.append(_holder(heap, _SHARED, blocks, _by_type(tree, blocks, 0), "shared"))
     return tuple(sorted(rows, key=lambda row: -row.retained))[:top]
 
 
@@ -99,14 +103,23 @@ def _group(tree: _Tree, node: int, depth: int) -> Holder:
         name, kind = "nothing (lost)", "lost"
     else:
         name, kind = group.name, "weak root" if group.weak else "root"
-    held, rest, rest_rows = _below(tree, np.array([node]), depth)
+    members = np.array([node])
+    return _holder(heap, name, members, _below(tree, members, depth), kind)
+
+
+def _holder(
+    heap: Heap, name: str, members: NDArray[Any], below: _Rows, kind: HolderKind = "block"
+) -> Holder:
+    """Return the row of nodes that have these rows below."""
+    held, rest, rest_rows = below
+    known = heap.resident_is_known
     return Holder(
         name=name,
         count=0,
         size=0,
-        retained=int(heap.retained[node]),
-        retained_resident=_resident(heap, np.array([node])),
-        retained_count=int(heap.retained_count[node]),
+        retained=int(heap.retained[members].sum()),
+        retained_resident=int(heap.retained_resident[members].sum()) if known else None,
+        retained_count=int(heap.retained_count[members].sum()),
         kind=kind,
         held=held,
         rest=rest,
@@ -114,38 +127,14 @@ def _group(tree: _Tree, node: int, depth: int) -> Holder:
     )
 
 
-def _resident(heap: Heap, nodes: NDArray[Any]) -> int | None:
-    return int(heap.retained_resident[nodes].sum()) if heap.resident_is_known else None
-
-
-def _shared(tree: _Tree, blocks: NDArray[np.intp]) -> Holder:
-    """Return the row of what no root holds alone."""
-    heap = tree.heap
-    held, rest, rest_rows = _by_type(tree, blocks, 0)
-    return Holder(
-        name=_SHARED,
-        count=0,
-        size=0,
-        retained=int(heap.retained[blocks].sum()),
-        retained_resident=_resident(heap, blocks),
-        retained_count=int(heap.retained_count[blocks].sum()),
-        kind="shared",
-        held=held,
-        rest=rest,
-        rest_rows=rest_rows,
-    )
-
-
-def _below(tree: _Tree, members: NDArray[Any], depth: int) -> tuple[tuple[Holder, ...], int, int]:
+def _below(tree: _Tree, members: NDArray[Any], depth: int) -> _Rows:
     if depth >= _DEEPEST:
         return (), 0, 0
     return _by_type(tree, _children(tree, members), depth + 1)
 
 
-def _by_type(
-    tree: _Tree, children: NDArray[np.intp], depth: int
-) -> tuple[tuple[Holder, ...], int, int]:
-    """Return rows for the largest types among nodes, and the retained bytes and number of the other rows."""
+def _by_type(tree: _Tree, children: NDArray[np.intp], depth: int) -> _Rows:
+    """Return rows for the largest types among nodes."""
     import numpy as np
 
     if not len(children):
@@ -174,20 +163,13 @@ def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
     block = heap.block_of(node)
     if block is None:
         return _group(tree, node, depth)
-    held, rest, rest_rows = _below(tree, members, depth)
     count = int(tree.count[members].sum())
-    return Holder(
-        name=heap.type_name(block),
+    return replace(
+        _holder(heap, heap.type_name(block), members, _below(tree, members, depth)),
         count=count,
         size=int(tree.size[members].sum()),
-        retained=int(heap.retained[members].sum()),
-        retained_resident=_resident(heap, members),
-        retained_count=int(heap.retained_count[members].sum()),
         address=int(heap.address[block]) if count == 1 else None,
         items=_items(tree, block) if count == 1 else None,
-        held=held,
-        rest=rest,
-        rest_rows=rest_rows,
         nearest="" if depth else _nearest_root(heap, members),
     )
 
@@ -201,7 +183,7 @@ def _nearest_root(heap: Heap, members: NDArray[np.intp]) -> str:
     sample = members[:: max(1, len(members) // _SAMPLE)]
     at = sample.astype(np.uint32)
     for _ in range(_LONGEST):
-        inside = (at >= heap.first_block) & (at < heap.first_block + len(heap))
+        inside = heap.are_blocks(at)
         if not inside.any():
             break
         before = path[top[at]]

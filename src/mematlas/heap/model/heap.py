@@ -69,6 +69,11 @@ class Heap:
         return self.strong + 1
 
     @property
+    def block_nodes(self) -> slice:
+        """Nodes of all blocks."""
+        return slice(self.first_block, self.first_block + len(self))
+
+    @property
     def lost_node(self) -> int:
         """Node that stands above the blocks that nothing keeps alive."""
         return len(self.dominator) - 1
@@ -81,12 +86,17 @@ class Heap:
     @property
     def state(self) -> NDArray[np.uint8]:
         """What keeps each block alive: BlockState."""
-        return self.node_state[self.first_block : self.first_block + len(self)]
+        return self.node_state[self.block_nodes]
 
     def block_of(self, node: int) -> int | None:
         """Return the block of a node; None: it is a group."""
         block = node - self.first_block
         return block if 0 <= block < len(self) else None
+
+    def are_blocks(self, nodes: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell of each node whether it is a block."""
+        found: NDArray[np.bool_] = (nodes >= self.first_block) & (nodes < self.block_nodes.stop)
+        return found
 
     def group_of(self, node: int) -> RootGroup | None:
         """Return the group of a node; None: it is a block, node 0 or the lost node."""
@@ -108,7 +118,7 @@ class Heap:
         import numpy as np
 
         types = np.arange(len(self.dominator), dtype=np.uint32) + np.uint32(len(self.type_names))
-        types[self.first_block : self.first_block + len(self)] = self.type
+        types[self.block_nodes] = self.type
         return types
 
     def count(self, *states: BlockState) -> tuple[int, int]:
@@ -127,7 +137,7 @@ class Heap:
 
         pa = import_module("pyarrow")
 
-        nodes = slice(self.first_block, self.first_block + len(self))
+        nodes = self.block_nodes
         above = self.dominator[nodes].astype(np.int64) - self.first_block
         above[(above < 0) | (above >= len(self))] = -1
         unknown = pa.nulls(len(self), pa.uint64())
