@@ -49,6 +49,8 @@ int main(int argc, char **argv)
 	memcpy(code, framed, sizeof framed);
 	memcpy(code + 64, frameless, sizeof frameless);
 	snprintf(path, sizeof path, "/tmp/perf-%d.map", (int)getpid());
+	if (argc < 2)
+		unlink(path); /* an earlier process with this PID can have left a link */
 	FILE *map = fopen(argc > 1 ? argv[1] : path, "w");
 	if (!map)
 		return 3;

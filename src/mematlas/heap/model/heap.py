@@ -94,7 +94,7 @@ class Heap:
         return block if 0 <= block < len(self) else None
 
     def are_blocks(self, nodes: NDArray[Any]) -> NDArray[np.bool_]:
-        """Tell of each node whether it is a block."""
+        """Return for each node whether it is a block."""
         found: NDArray[np.bool_] = (nodes >= self.first_block) & (nodes < self.block_nodes.stop)
         return found
 
