@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "child_state.h"
 #include "mematlas.h"
 
 #define TIMEOUT_S 20.0
@@ -37,22 +38,6 @@ static inline void map_shared(void)
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	CHECK(shared != MAP_FAILED);
-}
-
-/* However busy the machine is, what is waited for comes within a minute. */
-#define WAIT_FOR(condition)                                                                        \
-	do {                                                                                       \
-		for (int wait_ = 0; wait_ < 120000 && !(condition); wait_++)                       \
-			usleep(500);                                                               \
-		CHECK(condition);                                                                  \
-	} while (0)
-
-/* It runs: it counts on. */
-static inline void check_goes_on(void)
-{
-	unsigned long before = shared->count;
-
-	WAIT_FOR(shared->count > before);
 }
 
 static inline int start(void (*body)(void))
@@ -119,15 +104,24 @@ static inline uint64_t word_at(const struct mematlas_image *image, uint64_t addr
 	return word;
 }
 
-static inline char state_of(int pid)
+/* A child that ends if a sleep of it is interrupted. */
+static inline void counts_alone(void)
 {
-	char path[32], line[256] = "";
+	for (;;) {
+		struct timespec nap = {.tv_nsec = 100000};
+		shared->ready = 1;
+		shared->count++;
+		if (nanosleep(&nap, NULL) < 0)
+			_exit(3); /* interrupted */
+	}
+}
 
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *stat = fopen(path, "r");
-	CHECK(stat && fgets(line, sizeof line, stat));
-	fclose(stat);
-	return strrchr(line, ')')[2];
+static inline void check_goes_on(int pid)
+{
+	unsigned long before = shared->count;
+
+	WAIT_FOR(shared->count > before);
+	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
 }
 
 #define BLOCK_PAGES 64ul
