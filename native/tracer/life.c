@@ -28,6 +28,7 @@
 #define WORTH_A_SNAPSHOT_MS 100
 
 static struct timespec joined;
+uint64_t trace_fork_lineage;
 static _Atomic uint64_t fork_serials;
 static __thread uint64_t fork_serial __attribute__((tls_model("initial-exec")));
 static __thread uint64_t fork_image __attribute__((tls_model("initial-exec")));
@@ -79,6 +80,7 @@ static void join_as_child(void)
 
 	trace_process_file_close();
 	*trace_fork_mark = 1;
+	trace_fork_lineage = (trace_fork_lineage ^ fork_serial) * 0x9e3779b97f4a7c15ull;
 	trace_threads_reset();
 	if (trace_process_file_open(fork_serial, fork_image)) {
 		trace_publish_maps();
