@@ -120,9 +120,8 @@ static inline void check_goes_on(int pid)
 {
 	unsigned long before = shared->count;
 
-	for (int wait = 0; wait < 10000 && shared->count == before; wait++)
-		usleep(500);
-	CHECK(shared->count > before && waitpid(pid, NULL, WNOHANG) == 0);
+	WAIT_FOR(shared->count > before);
+	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
 }
 
 #define BLOCK_PAGES 64ul

@@ -206,7 +206,7 @@ static struct mematlas_place look_when_waiting(void (*body)(void))
 	struct mematlas_remote_registers registers = {.system_call = -1};
 	struct mematlas_place place = {0};
 
-	for (int i = 0; i < 1000 && registers.system_call != SYS_pause; i++) {
+	for (int i = 0; i < 60000 && registers.system_call != SYS_pause; i++) {
 		struct mematlas_remote *remote = stop(pid);
 		mematlas_remote_read_registers(remote, &registers);
 		place = look(remote, pid);
@@ -307,9 +307,7 @@ static void test_group_stop(void)
 	CHECK(mematlas_remote_is_group_stopped(remote));
 	CHECK(mematlas_remote_run_out(remote, 1, 0, 0.1) == -EBUSY);
 	CHECK(mematlas_remote_detach(remote) == 0);
-	for (int i = 0; i < 1000 && state_of(pid) != 'T'; i++)
-		usleep(1000);
-	CHECK(state_of(pid) == 'T');
+	WAIT_FOR(state_of(pid) == 'T');
 	end(pid);
 }
 
@@ -363,9 +361,7 @@ static void test_calls(void)
 	CHECK(mematlas_remote_call(remote, insn, (uintptr_t)labs, (uint64_t)-7, 0, &result) == 0);
 	CHECK(result == 7);
 	CHECK(mematlas_remote_detach(remote) == 0);
-	for (int i = 0; i < 1000 && state_of(pid) != 'T'; i++)
-		usleep(1000);
-	CHECK(state_of(pid) == 'T');
+	WAIT_FOR(state_of(pid) == 'T');
 	CHECK(kill(pid, SIGCONT) == 0);
 	end(pid);
 }

@@ -31,9 +31,7 @@ static void test_stop_signal_is_kept(void)
 	CHECK(detour_call(detour, SYS_getpid, none) == pid);
 	detour_end(detour);
 	ground_free(&ground);
-	for (int wait = 0; wait < 10000 && state_of(pid) != 'T'; wait++)
-		usleep(500);
-	CHECK(state_of(pid) == 'T');
+	WAIT_FOR(state_of(pid) == 'T');
 	CHECK(kill(pid, SIGCONT) == 0);
 	check_goes_on(pid);
 	end(pid);
