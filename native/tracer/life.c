@@ -28,7 +28,6 @@
 #define WORTH_A_SNAPSHOT_MS 100
 
 static struct timespec joined;
-uint64_t trace_fork_lineage;
 static _Atomic uint64_t fork_serials;
 static __thread uint64_t fork_serial __attribute__((tls_model("initial-exec")));
 static __thread uint64_t fork_image __attribute__((tls_model("initial-exec")));
