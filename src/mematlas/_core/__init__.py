@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from mematlas._core.binding import PAGE
     from mematlas._core.collector import (
+        LIVE_BLOCK_FORMAT,
         Collector,
         Event,
         Faults,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         RawFinding,
         RawRange,
         TypeKind,
+        sum_groups,
     )
     from mematlas._core.proc.charged_frames import (
         ChargedFrames,
@@ -121,6 +123,7 @@ __all__ = [
     "ARRAY_STEPS",
     "EXACT_ROOT",
     "GENERAL_REGISTERS",
+    "LIVE_BLOCK_FORMAT",
     "MAPS_COLUMNS",
     "NO_BLOCK",
     "PAGE",
@@ -213,6 +216,7 @@ __all__ = [
     "set_policy",
     "stream_reader",
     "stream_vectors",
+    "sum_groups",
     "survey_process",
     "swap_handler",
     "touch_pages",
@@ -239,12 +243,13 @@ _MODULES = {
     "bench.stream": "STREAM_OPERATIONS run_pingpong run_stream stream_reader stream_vectors",
     "binding": "PAGE",
     "collector": (
-        "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
+        "LIVE_BLOCK_FORMAT Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced "
+        "left_kind"
     ),
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
         "EXACT_ROOT NO_BLOCK ROOT_FORMAT AreaKind BlockState FindingKind GlibcSums HeapHandle Origin "
-        "Rank RawFinding RawRange TypeKind"
+        "Rank RawFinding RawRange TypeKind sum_groups"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",
