@@ -30,7 +30,7 @@ class Traced:
 
 
 def add_traced(handle: HeapHandle, image: Image, traced: Traced) -> NDArray[np.uint32]:
-    """Give the blocks the sizes that were asked for, add those that only the tracer knows, and return their stacks.
+    """Set the sizes that were asked for, add the blocks that only the tracer knows, and return the stacks of all.
 
     0: the stack is unknown, as of blocks older than the trace, or of those that came or went during the copy.
     """
