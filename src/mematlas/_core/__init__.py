@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         EXACT_ROOT,
         NO_BLOCK,
         ROOT_FORMAT,
+        AllocatorSums,
         AreaKind,
         BlockState,
         FindingKind,
@@ -130,6 +131,7 @@ __all__ = [
     "ROOT_FORMAT",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
+    "AllocatorSums",
     "AreaKind",
     "ArenaHandle",
     "ArenaStats",
@@ -248,8 +250,8 @@ _MODULES = {
     ),
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
-        "EXACT_ROOT NO_BLOCK ROOT_FORMAT AreaKind BlockState FindingKind GlibcSums HeapHandle Origin "
-        "Rank RawFinding RawRange TypeKind sum_groups"
+        "EXACT_ROOT NO_BLOCK ROOT_FORMAT AllocatorSums AreaKind BlockState FindingKind GlibcSums "
+        "HeapHandle Origin Rank RawFinding RawRange TypeKind sum_groups"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mematlas._core import NO_BLOCK, BlockState, sum_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from mematlas._core import GlibcSums
+    from mematlas._core import AllocatorSums, GlibcSums
     from mematlas.heap.model.answers import Waste
     from mematlas.heap.model.roots import RootGroup
     from mematlas.recording.model import Frame
@@ -96,6 +96,7 @@ class Heap:
     node_state: NDArray[np.uint8] = field(repr=False)
     top: Numbers = field(repr=False)
     glibc: GlibcSums
+    allocators: Mapping[str, AllocatorSums]  # those beside glibc's that are there, by name
     findings: tuple[Finding, ...]
     findings_total: int
     edges: int

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas._core import GlibcSums, Rank
+from mematlas._core import AllocatorSums, GlibcSums, Rank
 from mematlas.errors import MematlasError
 from mematlas.heap.model.answers import Waste, WasteRow
 from mematlas.heap.model.heap import Finding, Heap, Source
@@ -95,6 +95,7 @@ def _facts(heap: Heap, rss_bytes: int) -> dict[str, Any]:
         "groups": [[each.name, each.kind, each.parent, int(each.rank)] for each in heap.groups],
         "items": _items(heap),
         "glibc": asdict(heap.glibc),
+        "allocators": {name: asdict(each) for name, each in heap.allocators.items()},
         "findings": [[each.text, each.address] for each in heap.findings],
         "findings_total": heap.findings_total,
         "edges": heap.edges,
@@ -168,6 +169,12 @@ def _read(graph: HeapGraph) -> Heap:
         node_state=(rows["state"] & _STATES).astype(np.uint8),
         top=_tops(dominator, types, blocks),
         glibc=GlibcSums(**{each.name: facts["glibc"][each.name] for each in fields(GlibcSums)}),
+        allocators={
+            str(name): AllocatorSums(
+                **{each.name: sums[each.name] for each in fields(AllocatorSums)}
+            )
+            for name, sums in facts["allocators"].items()
+        },
         findings=tuple(Finding(str(text), int(address)) for text, address in facts["findings"]),
         findings_total=int(facts["findings_total"]),
         edges=int(facts["edges"]),
