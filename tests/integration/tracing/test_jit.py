@@ -71,7 +71,7 @@ if os.path.lexists(link):  # of an earlier process with this PID
 os.symlink({str(tmp_path / "elsewhere")!r}, link)
 os.execv({str(build("jit"))!r}, ["jit", {str(tmp_path / "elsewhere")!r}])
 """
-    run = traced(sys.executable, "-c", script, options=("--exact",))
+    run = traced(sys.executable, "-S", "-c", script, options=("--exact",))
     assert (tmp_path / "elsewhere").exists()
     assert not run.stacks("app::framed code")
     assert run.sum("live_bytes", "calls_framed") == 12 << 20  # unwound nevertheless
