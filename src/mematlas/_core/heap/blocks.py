@@ -38,6 +38,9 @@ class Origin(IntEnum):
     MIMALLOC = 4
     TRACED = 5
     PYMALLOC_TORN = 6
+    JEMALLOC = 7
+    TCMALLOC = 8
+    TORN = 9  # a slab or page that contradicts itself
 
 
 class TypeKind(IntEnum):
@@ -88,6 +91,12 @@ class FindingKind(IntEnum):
     TORN_FREE_CHUNK = 2
     TORN_FASTBIN = 3
     TORN_POOL = 4
+    # of allocators beside glibc's; number: Origin
+    UNKNOWN_LAYOUT = 5
+    TORN_EXTENT = 6
+    TORN_SLAB = 7
+    TORN_CACHE = 8
+    MISSING_CACHE = 9
 
 
 class AreaKind(IntEnum):
@@ -126,6 +135,27 @@ class GlibcSums:
     told_mapped_chunks: int | None  # malloc's own count; None: not found
     told_mapped: int | None
     told_system: int  # malloc's own sum of all arenas
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorSums:
+    """What was read of an allocator beside glibc's: struct mematlas_heap_allocator. Bytes of whole blocks."""
+
+    copies: int
+    refused: int  # copies of an unknown layout
+    pages: int  # slabs, spans, pages with blocks
+    blocks: int
+    caches: int  # of threads
+    missing_caches: int
+    cached_blocks: int  # free blocks in caches of threads and lists of frees by other threads
+    cached: int
+    free: int  # other free blocks beside live ones
+    unused: int  # resident bytes of pages without live blocks
+    torn: int
+    own_blocks: int
+    told: int  # blocks in use, those cached included, as the allocator itself counts
+    counted: int  # the same as found
+    untold: int  # copies whose own count was not found
 
 
 _UNKNOWN = 2**64 - 1
@@ -183,6 +213,21 @@ class HeapHandle:
             **{name: None if value == _UNKNOWN else value for name, value in values.items()}  # type: ignore[arg-type]
         )
 
+    def read_jemalloc(self) -> AllocatorSums:
+        """Add the live blocks of jemalloc."""
+        return self._read_allocator(lib.mematlas_heap_read_jemalloc)
+
+    def read_mimalloc(self) -> AllocatorSums:
+        """Add the live blocks of mimalloc."""
+        return self._read_allocator(lib.mematlas_heap_read_mimalloc)
+
+    def _read_allocator(self, read: Any) -> AllocatorSums:
+        out = ffi.new("struct mematlas_heap_allocator *")
+        check(read(self.handle, out))
+        return AllocatorSums(
+            **{each.name: int(getattr(out, each.name)) for each in fields(AllocatorSums)}
+        )
+
     def areas(self) -> list[tuple[AreaKind, int, int]]:
         """Return kind, start and end of memory that is no block."""
         out = ffi.new("struct mematlas_heap_area **")
@@ -192,6 +237,18 @@ class HeapHandle:
     def add_area(self, kind: AreaKind, start: int, end: int) -> None:
         """Add memory that is no block."""
         check(lib.mematlas_heap_add_area(self.handle, start, end, kind))
+
+    def add(self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint64], origin: Origin) -> None:
+        """Add blocks, before index() is called again."""
+        check(
+            lib.mematlas_heap_add(
+                self.handle,
+                ffi.from_buffer("uint64_t[]", addresses),
+                ffi.from_buffer("uint64_t[]", sizes),
+                len(addresses),
+                origin,
+            )
+        )
 
     def index(self) -> int:
         """Sort the blocks, build the index of addresses and return the number of blocks."""
@@ -250,19 +307,6 @@ class HeapHandle:
         """Compute the column `path`."""
         check(lib.mematlas_heap_find_paths(self.handle))
 
-    def sum_types(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Return bytes and resident bytes that the blocks of each type retain together."""
-        import numpy as np
-
-        count = len(self.types())
-        both = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
-        check(
-            lib.mematlas_heap_sum_types(
-                self.handle, *(ffi.from_buffer("uint64_t[]", each) for each in both)
-            )
-        )
-        return both
-
     def node_column(self, name: str) -> NDArray[Any]:
         """Return a column of the nodes without a copy."""
         number = tuple(NODE_COLUMNS).index(name)
@@ -297,3 +341,35 @@ class HeapHandle:
         ], int(total[0])
 
     _count = 0
+
+
+def sum_groups(
+    dominator: NDArray[np.uint32],
+    group: NDArray[np.uint32],
+    retained: NDArray[np.uint64],
+    resident: NDArray[np.uint64],
+    groups: int,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return bytes and resident bytes that the nodes of each group retain together.
+
+    `group` of a node may be NO_BLOCK: in no group. The dominators must be a tree under node 0.
+    """
+    import numpy as np
+
+    columns = [
+        np.ascontiguousarray(column, kind)
+        for column, kind in (
+            (dominator, np.uint32),
+            (group, np.uint32),
+            (retained, np.uint64),
+            (resident, np.uint64),
+        )
+    ]
+    both = np.zeros(groups, np.uint64), np.zeros(groups, np.uint64)
+    pointers = [
+        ffi.from_buffer(f"uint{8 * each.itemsize}_t[]", each) if len(each) else ffi.NULL
+        for each in (*columns, *both)
+    ]
+    nodes = ffi.new("struct mematlas_heap_tree *", [len(dominator), *pointers[:4]])
+    check(lib.mematlas_heap_sum_groups(nodes, groups, *pointers[4:]))
+    return both
