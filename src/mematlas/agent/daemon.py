@@ -137,7 +137,7 @@ class Agent:
         notify("WATCHDOG=1")
 
     def _supervise(self) -> float:
-        """Look after the recorder. A full disk must not end the agent."""
+        """Supervise the recorder. A full disk must not end the agent."""
         try:
             return self.targets.supervise(own_rss())
         except OSError:
