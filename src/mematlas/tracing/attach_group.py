@@ -34,6 +34,7 @@ def attach_group(
     *,
     duration_s: float | None = None,
     on_attached: Callable[[Entries], None] = lambda _: None,
+    on_look: Callable[[str], object] = lambda _: None,
 ) -> Writer:
     """Trace the processes of a set until none is left, `duration_s` is over, or a signal asks for the end.
 
@@ -48,9 +49,16 @@ def attach_group(
     collector = open_collector(settings)
     try:
         entries = Entries(members, lambda pid: _enter(collector, pid))
-        with published(path) as pending:
+        with published(path, rolls=settings.rolls) as pending:
             writer = open_recording(pending, (members.name,), settings)
-            follower = Follower(collector, writer, None, idle_s=settings.idle_s)
+            follower = Follower(
+                collector,
+                writer,
+                None,
+                idle_s=settings.idle_s,
+                when=settings.when,
+                on_look=on_look,
+            )
             entries.enter_all()
             _check_any(entries)
         on_attached(entries)

@@ -11,12 +11,15 @@ from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
 from mematlas.present.printable import clean
 from mematlas.tracing.child import library
+from mematlas.tracing.conditions import Conditions
 from mematlas.tracing.oom import OomWatch
 from mematlas.tracing.private_allocators import (
     describe_private_allocators,
     find_private_allocators,
 )
 from mematlas.tracing.process import ProcessRecorder
+from mematlas.tracing.rolling import RollingWriter
+from mematlas.tracing.rotation import Rotation, describe_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +74,14 @@ class Follower:
         *,
         idle_s: float = 0.0,
         untraced: UntracedWatch | None = None,
+        when: str = "",
+        on_look: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Watch the process for its end.
 
         `idle_s`: seconds after which pages count as idle; 0: not sampled. `untraced`: the watch of programs
-        that do not join, begun before the process.
+        that do not join, begun before the process. `when`: conditions for looks at all processes that are kept;
+        `on_look` is called with a line that tells of each.
         """
         self._collector = collector
         self._writer = writer
@@ -91,8 +97,14 @@ class Follower:
         self._together_s = 0.0  # spent on snapshots of processes beside the one that was due
         self._deadline: float | None = None
         self._next_flush = 0.0
+        self._conditions = Conditions(when) if when else None
+        self._on_look = on_look
         self._idle_s = idle_s
         self._idle_method, self._notes = _choose_idle_method() if idle_s else ("", [])
+        writer.meanwhile = collector.read_rings  # or a program that goes on allocating would wait
+        self._rotation: Rotation | None = None
+        if isinstance(writer, RollingWriter):
+            self._rotation = Rotation(collector, writer, self._recorders, keep=pid)
         if pid is not None:
             collector.watch(pid)
 
@@ -133,6 +145,7 @@ class Follower:
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
         losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
+        losses += self._rotation.losses if self._rotation else []
         refusals = self._collector.refusals()
         losses += self._finish_untraced({pid for pid, _ in refusals})
         losses += _describe_refusals(refusals)
@@ -185,7 +198,31 @@ class Follower:
             if self._idle_method:
                 with suppress(OSError, MematlasError):  # the process ended, or is not dumpable
                     recorder.sample_idle_pages(self._idle_method, self._idle_s)
+        if self._rotation:
+            self._rotation.look()
+        if self._conditions:
+            self._look_if_due(self._conditions)
         self._next_flush = time.monotonic() + _FLUSH_S
+
+    def _look_if_due(self, conditions: Conditions) -> None:
+        """Take a look at all processes if a condition has become true."""
+        running = [
+            self._collector.process(index)
+            for index, each in self._recorders.items()
+            if not each.ended
+        ]
+        name = conditions.became_true(
+            time.monotonic(),
+            rss_bytes=sum(each.rss_bytes for each in running),
+            live_bytes=sum(each.live_bytes for each in running),
+            pid=self._pid if self._pid is not None else running[0].pid if running else None,
+        )
+        if name is None:
+            return
+        for recorder in self._recorders.values():
+            if not recorder.ended:
+                recorder.look(name)
+        self._on_look(describe_look(name, self._writer, self._rotation))
 
     def _handle(self, event: Event, index: int) -> None:
         if event is Event.PROCESS:
