@@ -52,7 +52,7 @@ def join(segments: Sequence[RecordingData]) -> RecordingData:
         lossy=any(each.lossy for each in segments),
         segment=_segment(segments),
     )
-    joined.complete = last.complete and not joined.lossy
+    joined.complete = all(each.complete for each in segments) and not joined.lossy
     for name in _BY_PROCESS:
         setattr(joined, name, {})
     joined.fragmentation, joined.sharing = {}, {}

@@ -96,7 +96,8 @@ def _read_heaps(process: ProcessDirectory, mappings: Mappings) -> Heaps | None:
 class ProcessRecorder:
     """The writer of one process.
 
-    A chunk is written after the names, nodes and modules that it refers to.
+    A chunk is written after the names, nodes and modules that it refers to. Rings are read while a large chunk is
+    packed, so rows are taken before the names are written.
     """
 
     def __init__(self, collector: Collector, writer: Writer, index: int) -> None:
@@ -160,8 +161,9 @@ class ProcessRecorder:
 
     def write_changes(self) -> None:
         """Write the sums that changed since the last time, for a rolling recording."""
+        rows = self._collector.news(self._index)
         info = self._write_names()
-        if rows := self._collector.news(self._index):
+        if rows:
             self._writer.changed_totals(
                 self._index,
                 time_s=info.end_s if self.ended else self._collector.now_s(),
@@ -501,30 +503,34 @@ class ProcessRecorder:
 
     def _write_totals(self) -> None:
         start = time.monotonic()
-        info = self._write_names()
         if self._rolls:
             self.write_changes()
         else:
+            rows = self._collector.totals(self._index)
+            info = self._write_names()
             self._writer.totals(
                 self._index,
                 time_s=info.end_s if self.ended else self._collector.now_s(),
                 peak_time_s=info.peak_s,
                 peak_live_bytes=info.peak_bytes,
-                rows=self._collector.totals(self._index),
+                rows=rows,
             )
         self._write_lifetimes()
-        self._write_fault_sites(info)
+        self._write_fault_sites()
         self._write_bad_frees()
         now = time.monotonic()
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
 
     def _write_lifetimes(self) -> None:
-        self._writer.lifetimes(self._index, self._collector.lifetimes(self._index))
+        rows = self._collector.lifetimes(self._index)
+        self._write_names()
+        self._writer.lifetimes(self._index, rows)
         if self.has_exited:  # the interpreter frees at exit what was live at the end
             return
         now = self._collector.now_s()
         cell_s, rows = self._collector.age_matrix(self._index)
         if cell_s:
+            self._write_names()
             self._writer.age_matrix(self._index, time_s=now, cell_s=cell_s, rows=rows)
 
     def _write_bad_frees(self) -> None:
@@ -538,9 +544,12 @@ class ProcessRecorder:
                 [BadFreeEvent(**{**row._asdict(), "reason": reasons[row.reason]}) for row in found],
             )
 
-    def _write_fault_sites(self, info: Traced) -> None:
+    def _write_fault_sites(self) -> None:
+        info = self._collector.process(self._index)
         if info.faults is Faults.OFF:
             return
+        rows = self._collector.fault_sites(self._index, info.fault_sites)
+        self._write_names()
         parts = self._collector.fault_parts(self._index, len(self._fault_parts), info.fault_parts)
         self._fault_parts += [(_PART_KINDS[kind], clean_utf8(name)) for kind, name in parts]
         self._writer.fault_sites(
@@ -550,5 +559,5 @@ class ProcessRecorder:
             samples=info.fault_samples,
             lost=info.faults_lost,
             parts=self._fault_parts,
-            rows=self._collector.fault_sites(self._index, info.fault_sites),
+            rows=rows,
         )
