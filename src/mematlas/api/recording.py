@@ -14,6 +14,7 @@ from mematlas.present.progress import step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mematlas.heap.api import Look
     from mematlas.recording import model
     from mematlas.report.export.source import ExportSource
     from mematlas.report.model.diff import Diff
@@ -182,15 +183,37 @@ class Recording:
     def leaks(self) -> Leaks:
         """Return what was live when each process ended, likely leaks first.
 
-        As `mematlas leaks` prints it. `likely_bytes` sums up the likely leaks.
+        As `mematlas leaks` prints it. `likely_bytes` sums up the likely leaks. `heap` is what nothing pointed to,
+        of a recording of `run --graph`, else None.
 
         >>> leaks = mematlas.open("app.atlas").leaks()
         >>> leaks.live_bytes >= 32 << 20
         True
         """
-        from mematlas.report.analyse.leaks import find_leaks
+        from dataclasses import replace
 
-        return find_leaks(self._data)
+        from mematlas.report.analyse.leaks import find_leaks
+        from mematlas.report.analyse.lost_memory import find_lost_memory
+
+        leaks = find_leaks(self._data)
+        return replace(leaks, heap=find_lost_memory(self._data)) if self._data.graphs else leaks
+
+    def heap(self, *, pid: int | None = None, at: Literal["peak", "end"] | None = None) -> Look:
+        """Return what kept each block alive, with the line that allocated it, as `mematlas heap` shows it.
+
+        Of a recording of `run --graph`. `pid`: of this process; default the one with most live bytes. `at`: at
+        the peak of RSS or at the end; default the peak, if there is a graph of it.
+
+        Raises:
+            UsageError: the recording has no such graph.
+        """
+        from mematlas.heap.api import Look
+        from mematlas.heap.read.recorded import read_graph
+        from mematlas.report.analyse.heap_lines import choose_graph, with_lines
+
+        step("reading the heap graph")
+        graph = choose_graph(self._data, self._index_of(pid), at)
+        return Look.of(with_lines(read_graph(graph), self._data, graph.process))
 
     def diff(
         self,

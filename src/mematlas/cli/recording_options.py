@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+    from mematlas.tracing.settings import GraphMoment
+
 LEAST_DISK = 4 << 20
 
 
@@ -79,6 +81,27 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     add_label(parser, "label the recording, for the rows of `mematlas export`; repeatable")
 
 
+_GRAPHS: dict[str, tuple[GraphMoment, ...]] = {
+    "--graph": ("peak", "exit"),
+    "--graph=peak": ("peak",),
+    "--graph=exit": ("exit",),
+}
+"""Options with a value of their own: argparse would take the program's name for an optional one."""
+
+
+def add_graph(parser: argparse.ArgumentParser) -> None:
+    """Declare --graph."""
+    helps = (
+        "record what keeps each block alive, at the peak and at the exit, for `heap`; implies --exact",
+        "the same at the peak alone",
+        "the same at the exit alone: for leaks",
+    )
+    for (name, moments), text in zip(_GRAPHS.items(), helps, strict=True):
+        parser.add_argument(
+            name, dest="graph", action="store_const", const=moments, default=(), help=text
+        )
+
+
 def add_label(parser: argparse.ArgumentParser, text: str) -> None:
     """Declare --label with its help."""
     parser.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help=text)
@@ -110,8 +133,11 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
     keep_s = arguments.keep or (KEEP_S if arguments.disk else 0.0)
     if arguments.when:
         Conditions(arguments.when)
+    graphs = getattr(arguments, "graph", ())  # `run` has it alone
+    if graphs and keep_s:
+        raise UsageError("--graph does not go with --keep: a graph is of one recording as a whole")
     return TraceSettings(
-        exact=arguments.exact,
+        exact=arguments.exact or bool(graphs),
         sample_bytes=arguments.sample_bytes,
         interval_s=arguments.interval,
         fault_period=fault_period,
@@ -121,6 +147,7 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         keep_s=keep_s,
         disk_bytes=arguments.disk or (DISK_BYTES if keep_s else 0),
         when=arguments.when,
+        graphs=graphs,
     )
 
 
@@ -133,4 +160,5 @@ def to_options(settings: TraceSettings, path: str) -> list[str]:
     if settings.rolls:
         words += ["--keep", f"{settings.keep_s}s", "--disk", str(settings.disk_bytes)]
     words += ["--when", settings.when] if settings.when else []
+    words += [name for name, moments in _GRAPHS.items() if settings.graphs == moments]
     return [*words, *(f"--label={name}={value}" for name, value in settings.labels)]

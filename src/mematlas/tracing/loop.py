@@ -71,6 +71,7 @@ def run(
                 untraced=untraced,
                 when=settings.when,
                 on_look=on_look,
+                graphs=settings.graphs,
             )
             reaped = _Reaped(process)
             follower.follow(lambda: _is_stopped(signals), reaped.wait)

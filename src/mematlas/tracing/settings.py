@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+GraphMoment: TypeAlias = Literal["peak", "exit"]
 
 SAMPLE_BYTES = 512 << 10
 INTERVAL_S = 1.0
@@ -49,6 +51,7 @@ class TraceSettings:
         keep_s: a rolling recording keeps so many seconds; 0: all, in one file.
         disk_bytes: a rolling recording takes no more of the disk.
         when: conditions for looks that are kept, as parse_conditions() reads them; "": none.
+        graphs: moments at which the heap graph is taken, "peak" and "exit"; of an exact recording only.
     """
 
     exact: bool = False
@@ -67,6 +70,8 @@ class TraceSettings:
     def rolls(self) -> bool:
         """Whether the recording is a folder of segments, the oldest of which go."""
         return self.keep_s > 0
+
+    graphs: tuple[GraphMoment, ...] = ()
 
     @property
     def ring_bytes(self) -> int:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mematlas._core import NO_BLOCK
-from mematlas._core.heap import python
-from mematlas.heap.model.answers import PATH_MARK, Holder, HolderKind
-from mematlas.heap.read.python_objects import ObjectReader
+from mematlas.heap.analyse.root_names import LOST, root_name
+from mematlas.heap.model.answers import Holder, HolderKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from mematlas.heap.model.heap import Heap
 
 _DEEPEST = 12
+_SHARED_DEPTH = _DEEPEST - 1  # two levels: what several hold must not hide what one holds
 _PARTS = 100  # a row below the first level retains at least this part of its parent
 _SAMPLE, _LONGEST = 1000, 100  # paths that are followed, and changes of type on one
 _SHARED = "held by several of these"
@@ -37,8 +37,6 @@ class _Tree:
     size: NDArray[np.float64]
     least: int  # retained bytes of a row that is listed
     most: int  # rows below one row
-    reader: ObjectReader | None = None  # of Python objects
-    objects: NDArray[np.uint64] | None = None  # their addresses by block
 
 
 def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Holder, ...]:
@@ -59,9 +57,6 @@ def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Hol
         most=max(3, top // 3),
     )
     tree.is_top[0] = False
-    if heap.python is not None:
-        tree.reader = ObjectReader(heap.image, python.read_layout(heap.handle))
-        tree.objects = python.object_addresses(heap.handle)
     return _first_level(tree, top)
 
 
@@ -79,7 +74,8 @@ def _first_level(tree: _Tree, top: int) -> tuple[Holder, ...]:
     ]
     if len(blocks):
         # What no root holds alone.
-        rows.append(_holder(heap, _SHARED, blocks, _by_type(tree, blocks, 0), "shared"))
+        below = _by_type(tree, blocks, _SHARED_DEPTH, is_shared=True)
+        rows.append(_holder(heap, _SHARED, blocks, below, "shared"))
     return tuple(sorted(rows, key=lambda row: -row.retained))[:top]
 
 
@@ -100,7 +96,7 @@ def _group(tree: _Tree, node: int, depth: int) -> Holder:
     group = heap.group_of(node)
     kind: HolderKind
     if node == heap.lost_node or group is None:
-        name, kind = "nothing (lost)", "lost"
+        name, kind = LOST, "lost"
     else:
         name, kind = group.name, "weak root" if group.weak else "root"
     members = np.array([node])
@@ -133,8 +129,10 @@ def _below(tree: _Tree, members: NDArray[Any], depth: int) -> _Rows:
     return _by_type(tree, _children(tree, members), depth + 1)
 
 
-def _by_type(tree: _Tree, children: NDArray[np.intp], depth: int) -> _Rows:
-    """Return rows for the largest types among nodes."""
+def _by_type(
+    tree: _Tree, children: NDArray[np.intp], depth: int, *, is_shared: bool = False
+) -> _Rows:
+    """Return rows for the largest types among nodes. `is_shared`: several roots hold them."""
     import numpy as np
 
     if not len(children):
@@ -149,16 +147,11 @@ def _by_type(tree: _Tree, children: NDArray[np.intp], depth: int) -> _Rows:
         for index in order[: tree.most].tolist()
         if sums[index] >= tree.least and sums[index] * _PARTS >= total
     ]
-    rows = tuple(_row(tree, children[row == index], depth) for index in listed)
+    rows = tuple(_row(tree, children[row == index], depth, is_shared=is_shared) for index in listed)
     return rows, total - sum(each.retained for each in rows), len(types) - len(rows)
 
 
-def _items(tree: _Tree, block: int) -> int | None:
-    address = int(tree.objects[block]) if tree.objects is not None else 0
-    return tree.reader.count(address) if tree.reader and address else None
-
-
-def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
+def _row(tree: _Tree, members: NDArray[np.intp], depth: int, *, is_shared: bool = False) -> Holder:
     heap, node = tree.heap, int(members[0])
     block = heap.block_of(node)
     if block is None:
@@ -169,8 +162,8 @@ def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
         count=count,
         size=int(tree.size[members].sum()),
         address=int(heap.address[block]) if count == 1 else None,
-        items=_items(tree, block) if count == 1 else None,
-        nearest="" if depth else _nearest_root(heap, members),
+        items=heap.content.items(block) if count == 1 else None,
+        nearest=_nearest_root(heap, members) if is_shared else "",
     )
 
 
@@ -178,8 +171,7 @@ def _nearest_root(heap: Heap, members: NDArray[np.intp]) -> str:
     """Return the root from which most shortest paths lead to the nodes, by the bytes that these retain."""
     import numpy as np
 
-    heap.handle.find_paths()
-    path, top = heap.handle.node_column("path"), heap.handle.node_column("path_top")
+    path, top = heap.content.find_paths()
     sample = members[:: max(1, len(members) // _SAMPLE)]
     at = sample.astype(np.uint32)
     for _ in range(_LONGEST):
@@ -190,13 +182,4 @@ def _nearest_root(heap: Heap, members: NDArray[np.intp]) -> str:
         at = np.where(inside & (before != NO_BLOCK), before, at)
     roots, which = np.unique(at, return_inverse=True)
     weights = np.bincount(which, weights=heap.retained[sample].astype(float))
-    return _root_name(heap, int(roots[int(np.argmax(weights))]))
-
-
-def _root_name(heap: Heap, node: int) -> str:
-    names: list[str] = []
-    group = heap.group_of(node)
-    while group is not None:
-        names.insert(0, group.name)
-        group = heap.groups[group.parent - 1] if group.parent else None
-    return PATH_MARK.join(names)
+    return root_name(heap, int(roots[int(np.argmax(weights))]))
