@@ -1,6 +1,7 @@
 /* Segments of a recording that goes on for weeks: each holds what is live at its begin and what happens from
  * there on. */
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
 
 #include "../cleanup.h"
@@ -71,6 +72,7 @@ int mematlas_collector_begin_segment(struct mematlas_collector *collector, int i
 	fault_sites_clear(&process->fault_sites);
 	free(collector->age_cells);
 	collector->age_cells = NULL;
+	malloc_trim(0); /* the tables of a segment with very many stacks are gone */
 	return 0;
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +12,7 @@ from mematlas.recording import format as atlas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from concurrent.futures import ThreadPoolExecutor
     from os import PathLike
 
     from mematlas.linux.glibc_heap import HeapUse
@@ -59,6 +59,7 @@ class Writer:
         """Create or truncate the file and write its header. `Process.run` is an index in `runs`."""
         self._file = Path(path).open("wb", buffering=0)
         self.name = os.fspath(path)
+        self._packer: ThreadPoolExecutor | None = None
         self.meanwhile: Callable[[], object] | None = None  # called while a large chunk is packed
         self.size = 0  # bytes in the file
         self._nodes: dict[int, int] = {}
@@ -377,21 +378,14 @@ class Writer:
         if self.meanwhile is None or _size(rows) < _LARGE:
             self._write(atlas.pack_chunk(kind, metadata, rows))
             return
-        failed: list[BaseException] = []
+        from concurrent.futures import ThreadPoolExecutor, wait
 
-        def write() -> None:
-            try:
-                self._write(atlas.pack_chunk(kind, metadata, rows))
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failed.append(error)
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        while thread.is_alive():
+        # One thread for all chunks: each new one would get an arena of the allocator of its own.
+        self._packer = self._packer or ThreadPoolExecutor(1)
+        packed = self._packer.submit(atlas.pack_chunk, kind, metadata, rows)
+        while not wait([packed], _MEANWHILE_S).done:
             self.meanwhile()
-            thread.join(_MEANWHILE_S)
-        if failed:
-            raise failed[0]
+        self._write(packed.result())
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

@@ -86,9 +86,9 @@ class RollingWriter(Writer):
         path = segment_path(self.folder, self._run, self._number)
         segment = Segment(self._number, self._number, start_s)
         self.start_s, self._trimmed_at = start_s, 0
-        meanwhile = getattr(self, "meanwhile", None)
+        kept = getattr(self, "meanwhile", None), getattr(self, "_packer", None)
         super().__init__(path, **self._header, segment=segment)
-        self.meanwhile = meanwhile
+        self.meanwhile, self._packer = kept
 
     @property
     def path(self) -> Path:
