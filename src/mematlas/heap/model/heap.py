@@ -62,6 +62,7 @@ class Heap:
     edges: int
     seconds: float  # to read and analyse, the pause not included
     python: Python | None = None
+    without_gil: bool = False  # CPython, whose objects have types, and are read word by word
 
     def __len__(self) -> int:
         return len(self.address)

@@ -6,20 +6,20 @@ import time
 from typing import TYPE_CHECKING
 
 from mematlas._core import HeapHandle, Rank, RawRange, TypeKind
-from mematlas._core.heap.python import PythonPart, read_layout
+from mematlas._core.heap.python import PythonPart, find_objects, read_layout
 from mematlas.errors import UnsupportedError
 from mematlas.heap.model.heap import Finding, Heap
 from mematlas.heap.model.roots import RootTable
 from mematlas.heap.read.allocators import describe, find_doubts, name_unread, read_blocks
 from mematlas.heap.read.python import PART_NAMES, read_python
-from mematlas.heap.read.python_objects import ObjectReader
+from mematlas.heap.read.python_objects import HEAD, ObjectReader
 from mematlas.heap.read.roots import read_roots
 from mematlas.recording.symbols import demangle
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
+    from mematlas._core.heap.python import PythonObjects
     from mematlas.heap.model.image import Image
-    from mematlas.heap.model.python import Python
 
 
 def read_heap(image: Image) -> Heap:
@@ -42,7 +42,8 @@ def read_heap(image: Image) -> Heap:
         which = f": {others[0]}" if others else ", which does not use glibc's malloc"
         raise UnsupportedError(f"no live block was found in {image.name or 'the program'}{which}")
     roots = RootTable()
-    python = read_python(image, handle, roots)
+    objects = find_objects(handle)
+    python = read_python(image, handle, objects, roots)
     handle.type_by_content()
     read_roots(image, handle, roots)
     groups, rows, parents, ranks = roots.sort()
@@ -52,6 +53,7 @@ def read_heap(image: Image) -> Heap:
     findings = [
         *(Finding(each, 0) for each in others),
         *find_doubts(glibc, allocators),
+        *([Finding(_WITHOUT_GIL, 0)] if objects.head > HEAD else []),
         *(describe(each) for each in raw),
     ]
     return Heap(
@@ -62,7 +64,7 @@ def read_heap(image: Image) -> Heap:
         resident=handle.column("resident"),
         type=handle.column("type"),
         origin=handle.column("origin"),
-        type_names=_type_names(image, handle, python),
+        type_names=_type_names(image, handle, objects),
         python=python,
         groups=groups,
         strong=int((ranks == Rank.STRONG).sum()),
@@ -74,6 +76,7 @@ def read_heap(image: Image) -> Heap:
         top=handle.node_column("top"),
         glibc=glibc,
         allocators=allocators,
+        without_gil=objects.head > HEAD,
         findings=tuple(findings),
         findings_total=total + len(findings) - len(raw),
         edges=edges,
@@ -82,10 +85,14 @@ def read_heap(image: Image) -> Heap:
 
 
 _CONTENTS = ("text",)
+_WITHOUT_GIL = (
+    "CPython without the GIL: objects have their classes, but what they hold is read word by word, and"
+    " modules have no names"
+)
 
 
-def _type_names(image: Image, handle: HeapHandle, python: Python | None) -> tuple[str, ...]:
-    reader = ObjectReader(image, read_layout(handle) if python else None)
+def _type_names(image: Image, handle: HeapHandle, objects: PythonObjects) -> tuple[str, ...]:
+    reader = ObjectReader(image, read_layout(handle) if objects.objects else None, objects.head)
     return tuple(
         reader.type_name(key) if kind is TypeKind.PYTHON else _type_name(image, kind, key)
         for kind, key in handle.types()
