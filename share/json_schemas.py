@@ -64,6 +64,10 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "tune-verify": ("the last change against the current values", ("mematlas.cli.tune:Answer",)),
     "tune-undo": ("what was restored", ("mematlas.cli.tune:Answer",)),
+    "oom": (
+        "what is known of an OOM kill; with --list, of each",
+        ("mematlas.agent.model:OomReport", "[mematlas.agent.model:OomReport]"),
+    ),
     "tune-history": ("all changes", ("[mematlas.control.tune.model:Transaction]",)),
 }
 """Command, what it prints, and the models: [X] is a list of them, {X} an object of them by name.

@@ -19,6 +19,7 @@ from interpreters import with_mimalloc, without_gil
 from mematlas._core import TypeKind
 from mematlas.errors import UnsupportedError
 from mematlas.heap import look
+from mematlas.heap.read.content import CopiedContent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,12 +162,13 @@ def test_python_without_the_gil(python: str, tmp_path: Path) -> None:
         heap = look(pid)
     _check_mimalloc(heap)
     counts = {int(key): row for key, row in json.loads(told.read_text())["counts"].items()}
-    found = dict.fromkeys(counts, 0)
-    keys = [key if kind is TypeKind.PYTHON else 0 for kind, key in heap.handle.types()]
+    found, content = dict.fromkeys(counts, 0), heap.content
+    assert isinstance(content, CopiedContent)
+    keys = [key if kind is TypeKind.PYTHON else 0 for kind, key in content.handle.types()]
     for address, number in zip(heap.address.tolist(), heap.type.tolist(), strict=True):
         if keys[number] in found:
-            before = 0 if heap.image.read_word(address + 24) == keys[number] else 16
-            bits, local = struct.unpack("<3xBI", heap.image.read(address + before + 8, 8) or b"")
+            before = 0 if content.image.read_word(address + 24) == keys[number] else 16
+            bits, local = struct.unpack("<3xBI", content.image.read(address + before + 8, 8) or b"")
             found[keys[number]] += bits & 1 and local != 2**32 - 1
     # The program kept the last dict of its counts while it counted anew.
     different = {
