@@ -48,6 +48,7 @@ def without_gil() -> list[str]:
     ]
 
 
+@cache
 def version(python: str) -> str:
     """Return the minor version of an interpreter, as in 3.12."""
     code = "import sys; print('{}.{}'.format(*sys.version_info))"

@@ -172,15 +172,20 @@ class Recording:
     def leaks(self) -> Leaks:
         """Return what was live when each process ended, likely leaks first.
 
-        As `mematlas leaks` prints it. `likely_bytes` sums up the likely leaks.
+        As `mematlas leaks` prints it. `likely_bytes` sums up the likely leaks. `heap` is what nothing pointed to,
+        of a recording of `run --graph`, else None.
 
         >>> leaks = mematlas.open("app.atlas").leaks()
         >>> leaks.live_bytes >= 32 << 20
         True
         """
-        from mematlas.report.analyse.leaks import find_leaks
+        from dataclasses import replace
 
-        return find_leaks(self._data)
+        from mematlas.report.analyse.leaks import find_leaks
+        from mematlas.report.analyse.lost_memory import find_lost_memory
+
+        leaks = find_leaks(self._data)
+        return replace(leaks, heap=find_lost_memory(self._data)) if self._data.graphs else leaks
 
     def heap(self, *, pid: int | None = None, at: Literal["peak", "end"] | None = None) -> Look:
         """Return what kept each block alive, with the line that allocated it, as `mematlas heap` shows it.
