@@ -19,9 +19,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents import free_port, running_agent
+from agents import WAIT_S, free_port, running_agent
 from nested_cgroups import nested
-from waiting import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

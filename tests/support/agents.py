@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,14 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nested_cgroups import memory_cgroup
-from waiting import WAIT_S, wait_until
+from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PYTHON_PROGRAM = Path(__file__).parents[1] / "programs" / "leaks_on_command.py"
 LEAKS = 5  # functions of the programs
 LIMIT = 96 << 20
+WAIT_S = 240.0  # an agent chooses in turns of many seconds, and a machine may be busy
+
+
+def await_agent(holds: Callable[[], object], what: str, every_s: float = 0.2) -> None:
+    """Wait for what an agent does."""
+    wait_until(holds, what, every_s, WAIT_S)
 
 
 @dataclass
@@ -39,14 +44,18 @@ class RunningAgent:
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics by name with labels; {} while it does not answer."""
-        address = f"http://127.0.0.1:{self.port}/metrics"
         try:
-            with urllib.request.urlopen(address, timeout=WAIT_S) as answer:
-                text = answer.read().decode()
-        except (OSError, urllib.error.URLError):
+            text = self.page().decode()
+        except OSError:  # a URLError, too
             return {}
         rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in rows}
+
+    def page(self) -> bytes:
+        """Return the metrics as text. OSError: it does not answer."""
+        address = f"http://127.0.0.1:{self.port}/metrics"
+        with urllib.request.urlopen(address, timeout=WAIT_S) as answer:
+            return bytes(answer.read())
 
     def recorded(self) -> list[int]:
         """Return the processes that its recorder has entered. Asking for metrics would take its CPU time."""
@@ -107,7 +116,7 @@ def start_agent(folder: Path, settings: str = "", port: int | None = None) -> Ru
         assert process.poll() is None, said.read_text()
         return bool(agent.metrics())
 
-    wait_until(answers, "the agent answers", 0.2)
+    await_agent(answers, "the agent answers", 0.2)
     return agent
 
 
@@ -121,7 +130,7 @@ def running_agent(folder: Path, settings: str = "") -> Iterator[RunningAgent]:
         if agent.process.poll() is None:
             agent.process.terminate()
         try:
-            agent.process.wait(2 * WAIT_S)
+            agent.process.wait(WAIT_S)
         except subprocess.TimeoutExpired:
             agent.process.kill()
             agent.process.wait()
@@ -184,11 +193,11 @@ def kill_by_oom(agent: RunningAgent, command: list[str | Path], number: int) -> 
             assert program.stdout is not None
             assert program.stdin is not None
             assert program.stdout.readline() == "ready\n"
-            wait_until(lambda: program.pid in agent.recorded(), "the program is profiled", 0.2)
+            await_agent(lambda: program.pid in agent.recorded(), "the program is profiled", 0.2)
             program.stdin.write(f"{number}\n")
             program.stdin.flush()
             assert program.wait(WAIT_S) == -signal.SIGKILL
-        wait_until(lambda: agent.report_of(program.pid), "the agent reports the kill", 0.2)
+        await_agent(lambda: agent.report_of(program.pid), "the agent reports the kill", 0.2)
         name = agent.report_of(program.pid)
         line = None
         if str(command[-1]).endswith(".py"):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agents import LEAKS, PYTHON_PROGRAM, kill_by_oom, running_agent
 
-_RULE = '[limits]\ncpu = "20%"\n[[profile]]\nname = "leaks"\ncommand = "*leaks_on_command*"\n'
+_RULE = '[limits]\ncpu = "20%"\nmemory = "256M"\n[[profile]]\nname = "leaks"\ncommand = "*leaks_on_command*"\n'
 
 
 def main() -> int:

@@ -15,11 +15,13 @@ WAIT_S = 60.0
 _SLEEPS = {"x86_64": ("35 ", "230 "), "aarch64": ("101 ", "115 ")}
 
 
-def wait_until(holds: Callable[[], object], what: str, every_s: float = 0.05) -> None:
-    """Wait for a condition; fail with `what` after a minute."""
-    end = time.monotonic() + WAIT_S
+def wait_until(
+    holds: Callable[[], object], what: str, every_s: float = 0.05, within_s: float = WAIT_S
+) -> None:
+    """Wait for a condition; fail with `what` after a minute, or `within_s`."""
+    end = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < end, f"not within {WAIT_S:.0f} s: {what}"
+        assert time.monotonic() < end, f"not within {within_s:.0f} s: {what}"
         time.sleep(every_s)
 
 

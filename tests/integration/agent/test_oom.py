@@ -13,10 +13,18 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
 
-from agents import LIMIT, PYTHON_PROGRAM, RunningAgent, kill_by_oom, running_agent, start_agent
+from agents import (
+    LIMIT,
+    PYTHON_PROGRAM,
+    WAIT_S,
+    RunningAgent,
+    await_agent,
+    kill_by_oom,
+    running_agent,
+    start_agent,
+)
 from json_schemas import schema
 from nested_cgroups import CgroupProgram, memory_cgroup
-from waiting import WAIT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +34,7 @@ pytestmark = [
     pytest.mark.machine,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for cgroups and the kernel's log"),
 ]
-SETTINGS = '[limits]\ncpu = "50%"\n[[profile]]\nname = "leaks"\ncommand = "*leaks_on_command*"\n'
+SETTINGS = '[limits]\ncpu = "50%"\nmemory = "256M"\n[[profile]]\nname = "leaks"\ncommand = "*leaks_on_command*"\n'
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +81,7 @@ def test_a_kill_while_no_agent_ran_is_reported_by_the_next(tmp_path: Path) -> No
         program = CgroupProgram(group)
         try:
             assert program.allocate(30 << 20)
-            wait_until(lambda: _has_seen(agent, program.pid), "the program is on disk", 0.2)
+            await_agent(lambda: _has_seen(agent, program.pid), "the program is on disk", 0.2)
             agent.process.send_signal(signal.SIGKILL)
             agent.process.wait(WAIT_S)
             while program.allocate(16 << 20):
@@ -82,11 +90,11 @@ def test_a_kill_while_no_agent_ran_is_reported_by_the_next(tmp_path: Path) -> No
             program.end()
         later = start_agent(tmp_path, port=agent.port)
         try:
-            wait_until(lambda: later.report_of(program.pid), "the kill is reported", 0.2)
+            await_agent(lambda: later.report_of(program.pid), "the kill is reported", 0.2)
             report = later.report(later.report_of(program.pid))
         finally:
             later.process.terminate()
-            later.process.wait(2 * WAIT_S)
+            later.process.wait(WAIT_S)
         killed = [each for each in report["processes"] if each["killed"]]
         assert [each["pid"] for each in killed] == [program.pid]
         assert report["group"] == f"/{group.path.name}"
