@@ -37,6 +37,7 @@ def with_mimalloc() -> list[str]:
     return [each for each in interpreters() if _starts(each, "env", "PYTHONMALLOC=mimalloc")]
 
 
+@cache
 def version(python: str) -> str:
     """Return the minor version of an interpreter, as in 3.12."""
     code = "import sys; print('{}.{}'.format(*sys.version_info))"
