@@ -18,6 +18,10 @@ import sys
 import types
 import typing
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 FOLDER = Path(__file__).parent.parent / "src/mematlas/present/schemas"
 sys.path.insert(0, str(FOLDER.parents[2]))
@@ -115,13 +119,7 @@ class Types:
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             return self._enum(kind)
         if isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields"):
-            items = [self.of(each) for each in hints(kind).values()]
-            return {
-                "type": "array",
-                "prefixItems": items,
-                "minItems": len(items),
-                "maxItems": len(items),
-            }
+            return self._tuple(hints(kind).values())
         raise TypeError(kind)
 
     @staticmethod
@@ -135,14 +133,17 @@ class Types:
         if name in {"dict", "Mapping"}:
             return {"type": "object", "additionalProperties": self.of(inner[1])}
         if name == "tuple" and inner[-1:] != (...,):
-            items = [self.of(each) for each in inner]
-            return {
-                "type": "array",
-                "prefixItems": items,
-                "minItems": len(items),
-                "maxItems": len(items),
-            }
+            return self._tuple(inner)
         return {"type": "array", "items": self.of(inner[0])}
+
+    def _tuple(self, inner: Iterable[object]) -> dict[str, object]:
+        items = [self.of(each) for each in inner]
+        return {
+            "type": "array",
+            "prefixItems": items,
+            "minItems": len(items),
+            "maxItems": len(items),
+        }
 
     @staticmethod
     def _enum(kind: type[enum.Enum]) -> dict[str, object]:
@@ -167,9 +168,7 @@ class Types:
                 **(
                     {"description": " ".join(text.split())} if text and "(" not in text[:40] else {}
                 ),
-                "type": "object",
-                "properties": properties,
-                "required": list(properties),
+                **fields_of(properties),
             }
         return {"$ref": f"#/$defs/{name}"}
 
@@ -281,19 +280,19 @@ def document(command: str) -> str:
 
 def main() -> int:
     """Write or check all files."""
-    wrong = 0
+    is_check, wrong = sys.argv[1:] == ["--check"], False
     for command in MODELS:
         path = FOLDER / f"{command}-1.json"
         text = document(command)
         if not path.exists() or path.read_text("utf-8") != text:
-            wrong += 1
-            if sys.argv[1:] == ["--check"]:
+            wrong = True
+            if is_check:
                 print(
                     f"{path.name} is not what the types say; run scripts/schemas", file=sys.stderr
                 )
             else:
                 path.write_text(text, "utf-8")
-    return int(sys.argv[1:] == ["--check"] and wrong > 0)
+    return int(is_check and wrong)
 
 
 if __name__ == "__main__":

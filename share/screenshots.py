@@ -58,13 +58,12 @@ class Page:
 
 @dataclass(frozen=True)
 class Terminal:
-    """A picture of a terminal: a command, its size, what shows that it is ready, and keys to press then."""
+    """A picture of a terminal: a command, its size, and what shows that it is ready."""
 
     name: str
     command: str
     size: tuple[int, int]
     ready: str
-    keys: tuple[str, ...] = ()
 
 
 # In a PID namespace of its own, since the machine's processes are nobody's business.
@@ -109,10 +108,10 @@ runpy.run_path("orders.py", run_name="__main__")
 def prepare(folder: Path) -> None:
     """Make the recordings and pages in a folder that reads like a user's own."""
     shutil.copy(ROOT / "examples/orders.py", folder)
-    (
-        folder.parent / "bin"
-    ).mkdir()  # the system's Python, so that no picture has a path of this machine
-    (folder.parent / "bin/python").symlink_to("/usr/bin/python3")
+    programs = folder.parent / "bin"
+    programs.mkdir()
+    # The system's Python, so that no picture has a path of this machine.
+    (programs / "python").symlink_to("/usr/bin/python3")
     changed = (folder / "orders.py").read_text().replace("ORDERS = 120_000", "ORDERS = 160_000")
     (folder / "after").mkdir()
     (folder / "after/orders.py").write_text(changed)
@@ -197,10 +196,6 @@ def draw_terminal(terminal: Terminal, folder: Path) -> str:
     )
     try:
         screen = _screen_with(terminal.ready, tmux)
-        for key in terminal.keys:
-            subprocess.run([*tmux, "send-keys", key], check=True)
-            time.sleep(1)
-            screen = _capture(tmux)
     finally:
         subprocess.run([*tmux, "kill-server"], check=False)
     return as_svg(screen, width, height)
@@ -212,7 +207,7 @@ def _capture(tmux: list[str]) -> str:
 
 
 def _screen_with(ready: str, tmux: list[str]) -> str:
-    """Return the screen two seconds after a word is on it."""
+    """Return the screen three seconds after a word is on it."""
     for _ in range(300):
         if ready in _capture(tmux):
             time.sleep(3)

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "../monotonic.h"
 #include "place.h"
 
 #define NT_X86_XSTATE_ 0x202
@@ -18,27 +19,19 @@
 
 #if defined(__x86_64__)
 
-double remote_now_s(void)
+int remote_wait(int tid, double timeout_s)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-int remote_wait(const struct mematlas_remote *remote, double timeout_s)
-{
-	double end = remote_now_s() + timeout_s;
+	double end = clock_monotonic_s() + timeout_s;
 	struct timespec nap = {.tv_nsec = FIRST_NAP_NS};
 	int status;
 
 	for (;;) {
-		pid_t got = waitpid(remote->tid, &status, __WALL | WNOHANG);
+		pid_t got = waitpid(tid, &status, __WALL | WNOHANG);
 		if (got < 0 && errno != EINTR)
 			return -ESRCH;
 		if (got > 0)
 			return WIFSTOPPED(status) ? status : -ESRCH;
-		if (remote_now_s() > end)
+		if (clock_monotonic_s() > end)
 			return -ETIME;
 		nanosleep(&nap, NULL);
 		if (nap.tv_nsec < LAST_NAP_NS)
@@ -51,7 +44,7 @@ int remote_stop(struct mematlas_remote *remote)
 	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
 		return -errno;
 	for (;;) {
-		int status = remote_wait(remote, remote->timeout_s);
+		int status = remote_wait(remote->tid, remote->timeout_s);
 		if (status < 0)
 			return status;
 		if (remote_is_event(status)) {
@@ -125,10 +118,9 @@ int mematlas_remote_is_group_stopped(const struct mematlas_remote *remote)
 	return remote->group_stopped;
 }
 
-int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mematlas_target *target,
-			       struct mematlas_place *ret)
+void remote_place(const struct user_regs_struct *r, struct mematlas_target *target,
+		  struct mematlas_place *ret)
 {
-	const struct user_regs_struct *r = &remote->before;
 	struct frame leaf = {
 		.registers = {r->rax, r->rdx, r->rcx, r->rbx, r->rsi, r->rdi, r->rbp, r->rsp, r->r8,
 			      r->r9, r->r10, r->r11, r->r12, r->r13, r->r14, r->r15, r->rip},
@@ -136,6 +128,12 @@ int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mema
 	};
 
 	place_find(target, &leaf, (int64_t)r->orig_rax, ret);
+}
+
+int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mematlas_target *target,
+			       struct mematlas_place *ret)
+{
+	remote_place(&remote->before, target, ret);
 	return 0;
 }
 

@@ -1,7 +1,6 @@
 /* Calls in a stopped thread, on a stack made for that. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "../cleanup.h"
+#include "../proc/status.h"
 #include "process_memory.h"
 #include "remote.h"
 
@@ -31,17 +31,10 @@ static uint64_t faults(void)
 /* The program handles that signal: a garbage collector may protect pages of its heap. */
 static bool is_caught(const struct mematlas_remote *remote, int signal)
 {
-	char path[48], line[128];
-	unsigned long long caught = 0;
+	char caught[32];
 
-	snprintf(path, sizeof path, "/proc/%d/status", remote->pid);
-	FILE *status = fopen(path, "re");
-	while (status && fgets(line, sizeof line, status))
-		if (sscanf(line, "SigCgt: %llx", &caught) == 1)
-			break;
-	if (status)
-		fclose(status);
-	return caught >> (signal - 1) & 1;
+	status_read(remote->pid, remote->pid, "SigCgt:", caught, sizeof caught);
+	return strtoull(caught, NULL, 16) >> (signal - 1) & 1;
 }
 
 static bool was_sent(const struct mematlas_remote *remote)
@@ -85,7 +78,7 @@ static int extend(struct mematlas_remote *remote, unsigned *timeouts)
 
 	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
 		return -errno;
-	int status = remote_wait(remote, remote->timeout_s);
+	int status = remote_wait(remote->tid, remote->timeout_s);
 	if (status < 0 || !remote_is_event(status))
 		return status;
 	remote->group_stopped = WSTOPSIG(status) != SIGTRAP;
@@ -106,7 +99,7 @@ static int resume(struct mematlas_remote *remote, bool step)
 		if (ptrace(step ? PTRACE_SINGLESTEP : PTRACE_CONT, remote->tid, NULL,
 			   (void *)(long)deliver) < 0)
 			return -errno;
-		int status = remote_wait(remote, remote->timeout_s);
+		int status = remote_wait(remote->tid, remote->timeout_s);
 		deliver = 0;
 		if (status == -ETIME)
 			status = extend(remote, &timeouts);

@@ -5,6 +5,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
+#include "../monotonic.h"
 #include "remote.h"
 
 #if defined(__x86_64__)
@@ -47,10 +48,10 @@ static int run_to(struct mematlas_remote *remote, uint64_t pc, uint64_t stack, d
 	int deliver = 0;
 
 	for (;;) {
-		double left = end - remote_now_s();
+		double left = end - clock_monotonic_s();
 		if (ptrace(PTRACE_CONT, remote->tid, NULL, (void *)(long)deliver) < 0)
 			return -errno;
-		int status = remote_wait(remote, left > 0 ? left : 0);
+		int status = remote_wait(remote->tid, left > 0 ? left : 0);
 		if (status < 0)
 			return status;
 		if (has_arrived(remote, status, pc, stack))
@@ -70,7 +71,7 @@ static int stop_at(struct mematlas_remote *remote, uint64_t pc)
 		return -errno;
 	for (;;) {
 		do
-			status = remote_wait(remote, remote->timeout_s);
+			status = remote_wait(remote->tid, remote->timeout_s);
 		while (status == -ETIME);
 		if (status < 0)
 			return status;
@@ -104,7 +105,7 @@ static int swallow_trap(const struct mematlas_remote *remote)
 		if (ptrace(PTRACE_CONT, remote->tid, NULL, NULL) < 0)
 			return -errno;
 		do
-			status = remote_wait(remote, remote->timeout_s);
+			status = remote_wait(remote->tid, remote->timeout_s);
 		while (status == -ETIME);
 		if (status < 0 || !remote_is_event(status))
 			return status < 0 ? status : 0;
@@ -131,7 +132,7 @@ int mematlas_remote_run_out(struct mematlas_remote *remote, uint64_t pc, uint64_
 		error = set_debug_register(remote, 7, 1); /* register 0: stop where it executes */
 	if (error)
 		return error;
-	error = run_to(remote, pc, stack, remote_now_s() + limit_s);
+	error = run_to(remote, pc, stack, clock_monotonic_s() + limit_s);
 	if (error == -EBUSY)
 		remote->group_stopped = true;
 	int stopped = error == -ETIME ? stop_at(remote, pc) : error;

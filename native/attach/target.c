@@ -3,27 +3,18 @@
 #include "target.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../cleanup.h"
+#include "../proc/maps.h"
 
 #define MAX_NOTES 4096u
 
 static void destroy_maps(struct mematlas_maps **maps)
 {
 	mematlas_maps_destroy(*maps);
-}
-
-static int read_maps(int pid, struct mematlas_maps **ret)
-{
-	char path[32];
-
-	snprintf(path, sizeof path, "/proc/%d/maps", pid);
-	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? -errno : mematlas_maps_create(fd, ret);
 }
 
 /* A row of the maps. */
@@ -143,7 +134,7 @@ int mematlas_target_create(int pid, struct mematlas_target **ret)
 {
 	CLEANUP(destroy_maps) struct mematlas_maps *maps = NULL;
 	struct mematlas_maps_sizes sizes;
-	int error = read_maps(pid, &maps);
+	int error = maps_of_process(pid, &maps);
 
 	*ret = NULL;
 	if (error)

@@ -1,19 +1,10 @@
 /* The session's clock: the tracer's cycle counter, and its relation to CLOCK_MONOTONIC. */
-#include <time.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <x86intrin.h>
 #endif
 
 #include "collector.h"
-
-double clock_monotonic_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 uint64_t clock_cycles(void)
 {

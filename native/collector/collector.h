@@ -3,6 +3,7 @@
 #ifndef MEMATLAS_COLLECTOR_COLLECTOR_H
 #define MEMATLAS_COLLECTOR_COLLECTOR_H
 
+#include "../monotonic.h"
 #include "bell.h"
 #include "broker.h"
 #include "mematlas.h"
@@ -198,7 +199,6 @@ static inline void collector_heartbeat(struct mematlas_collector *collector)
 }
 
 /* clock.c: a time is one of the tracer's clock; seconds are those of CLOCK_MONOTONIC. */
-double clock_monotonic_s(void);
 uint64_t clock_cycles(void); /* the raw cycle counter */
 bool clock_is_steady(void); /* the cycle counter has one rate on all CPUs */
 uint64_t clock_read(const struct mematlas_collector *collector);

@@ -1,5 +1,7 @@
 /* Reads maps or smaps in one pass into columns. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -64,6 +66,15 @@ int mematlas_maps_create(int fd, struct mematlas_maps **ret)
 	}
 	*ret = maps;
 	return 0;
+}
+
+int maps_of_process(int pid, struct mematlas_maps **ret)
+{
+	char path[32];
+
+	snprintf(path, sizeof path, "/proc/%d/maps", pid);
+	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : mematlas_maps_create(fd, ret);
 }
 
 void mematlas_maps_destroy(struct mematlas_maps *maps)

@@ -38,4 +38,7 @@ struct mematlas_maps {
 /* Parses one line without its newline. 0 or -ENOMEM. */
 int maps_parse_line(struct mematlas_maps *maps, const char *line, const char *end);
 
+/* Reads /proc/PID/maps as it is now. 0 or -errno. */
+int maps_of_process(int pid, struct mematlas_maps **ret);
+
 #endif

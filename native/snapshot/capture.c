@@ -10,6 +10,9 @@
 #include <string.h>
 
 #include "../cleanup.h"
+#include "../monotonic.h"
+#include "../proc/maps.h"
+#include "../proc/page_size.h"
 #include "image.h"
 #include "pagemap_scan.h"
 
@@ -26,24 +29,25 @@ struct work {
 	int error;
 };
 
-static int open_of(int pid, const char *name)
+static int open_pagemap(int pid)
 {
 	char path[40];
 
-	snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+	snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	return fd < 0 ? (errno == ENOENT ? -ESRCH : -errno) : fd;
 }
 
 int image_read_maps(struct mematlas_image *image)
 {
-	CLEANUP_CLOSE int fd = open_of(image->pid, "maps");
+	struct mematlas_maps *maps;
+	int error = maps_of_process(image->pid, &maps);
 
-	if (fd < 0)
-		return fd;
+	if (error)
+		return error == -ENOENT ? -ESRCH : error;
 	mematlas_maps_destroy(image->maps);
-	image->maps = NULL;
-	return mematlas_maps_create(fd, &image->maps);
+	image->maps = maps;
+	return 0;
 }
 
 /* Maps the copy's memory before the stop. What changes until then is mapped during the stop. */
@@ -63,8 +67,8 @@ static int prepare(struct mematlas_image *image)
 	return error;
 }
 
-static int keep_range(struct mematlas_image *image, const struct part *part,
-		      const struct segment *segment)
+static void keep_range(struct mematlas_image *image, const struct part *part,
+		       const struct segment *segment)
 {
 	struct mematlas_heap_range *range = &image->ranges[image->facts.range_count++];
 	uint64_t offset = part->start - segment->start;
@@ -73,11 +77,10 @@ static int keep_range(struct mematlas_image *image, const struct part *part,
 		.start = part->start,
 		.size = part->end - part->start,
 		.bytes = segment->bytes + offset,
-		.pages = segment->pages + offset / (uint64_t)sysconf(_SC_PAGESIZE),
+		.pages = segment->pages + offset / page_bytes(),
 		.kind = part->kind,
 		.mapping = part->mapping,
 	};
-	return 0;
 }
 
 /* Copies what there is now. Segments do not move any more once their range is kept. */
@@ -100,7 +103,7 @@ static int copy_all(struct mematlas_image *image, const struct mematlas_image_th
 		struct segment *segment = segment_prepare(image, part->start, part->end);
 		error = segment ? copy_part(image, part, segment) : -ENOMEM;
 		if (!error)
-			error = keep_range(image, part, segment);
+			keep_range(image, part, segment);
 	}
 	return error;
 }
@@ -171,7 +174,7 @@ static void hurry(bool now)
 static int estimate_of_survey(struct mematlas_image *image)
 {
 	struct mematlas_image_survey survey = {0};
-	const double page = (double)sysconf(_SC_PAGESIZE);
+	const double page = (double)page_bytes();
 	int error = survey_parts(image, &survey);
 
 	image->estimate_s = STOP_S + (double)survey.small_bytes / page * PAGE_S +
@@ -233,7 +236,7 @@ static int open_image(int pid, struct mematlas_image **ret)
 	image->pid = pid;
 	image->knows_guards = true;
 	image->userfault = -1;
-	image->pagemap = open_of(pid, "pagemap");
+	image->pagemap = open_pagemap(pid);
 	if (image->pagemap < 0) {
 		int error = image->pagemap;
 		free(image);
@@ -253,10 +256,10 @@ int mematlas_image_capture(int pid, int way, double timeout_s, double limit_s, d
 	*estimate_s = 0;
 	if (error)
 		return error;
-	double began_s = stop_now_s();
+	double began_s = clock_monotonic_s();
 	error = run_in_thread(&(struct work){
 		.image = image, .way = way, .timeout_s = timeout_s, .limit_s = limit_s});
-	image->facts.copied_s = stop_now_s() - began_s;
+	image->facts.copied_s = clock_monotonic_s() - began_s;
 	*estimate_s = image->estimate_s;
 	if (error) {
 		mematlas_image_destroy(image);

@@ -75,7 +75,7 @@ static int flush(struct batch *batch)
 			process_vm_readv(batch->pid, &batch->ours[first], batch->count - first,
 					 &batch->theirs[first], batch->count - first, 0);
 		if (got < 0 && errno != EFAULT && errno != EIO)
-			return errno == ESRCH ? -ESRCH : -errno;
+			return -errno;
 		if (got > 0) {
 			batch->copied += (uint64_t)got;
 			advance(batch, &first, (uint64_t)got);

@@ -17,10 +17,9 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <ucontext.h>
 
-#include "../attach/place.h"
+#include "../attach/remote.h"
 #include "../proc/maps.h"
 #include "stop.h"
 
@@ -34,7 +33,6 @@
 #define MAGIC2 0x46505845u
 #define FLAGS 7u /* UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS */
 #define NO_ALTERNATE_STACK 0x7fffffff /* flags that sigaltstack(2) refuses: it stays as it is */
-#define NAP_NS 20000L
 #define GET_RSEQ_CONFIGURATION 0x420f /* linux/ptrace.h; since Linux 5.13 */
 #define GET_DISPATCH_CONFIGURATION 0x4210 /* since Linux 6.4 */
 #define RSEQ_SECTION 8 /* offset of rseq_cs in struct rseq */
@@ -69,25 +67,6 @@ struct detour {
 	char vectors[XSTATE + 4];
 };
 
-/* Waits for the next stop. A status of wait(2); -ESRCH, -ETIME. */
-static int wait_for_stop(const struct detour *detour)
-{
-	double end_s = stop_now_s() + detour->timeout_s;
-	struct timespec nap = {.tv_nsec = NAP_NS};
-	int status;
-
-	for (;;) {
-		pid_t got = waitpid(detour->tid, &status, __WALL | WNOHANG);
-		if (got > 0)
-			return WIFSTOPPED(status) ? status : -ESRCH;
-		if (got < 0 && errno != EINTR)
-			return -ESRCH;
-		if (stop_now_s() > end_s)
-			return -ETIME;
-		nanosleep(&nap, NULL);
-	}
-}
-
 /* Stops where the kernel looks for signals: from there a system call is restarted. */
 static int interrupt(const struct detour *detour, int request)
 {
@@ -95,10 +74,10 @@ static int interrupt(const struct detour *detour, int request)
 	    (request && ptrace(request, detour->tid, NULL, NULL) < 0))
 		return -errno;
 	for (;;) {
-		int status = wait_for_stop(detour);
+		int status = remote_wait(detour->tid, detour->timeout_s);
 		if (status < 0)
 			return status;
-		if (status >> 16)
+		if (remote_is_event(status))
 			return WSTOPSIG(status) == SIGTRAP ? 0 : -EBUSY;
 		long deliver = WSTOPSIG(status) == (SIGTRAP | 0x80) ? 0 : WSTOPSIG(status);
 		if (ptrace(PTRACE_CONT, detour->tid, NULL, (void *)deliver) < 0)
@@ -225,15 +204,9 @@ static bool is_on_own_stack(const struct detour *detour)
 /* A handler may run on an alternate stack with little room. */
 static bool is_in_handler(const struct detour *detour)
 {
-	const struct user_regs_struct *r = &detour->before;
 	struct mematlas_place place;
-	struct frame leaf = {
-		.registers = {r->rax, r->rdx, r->rcx, r->rbx, r->rsi, r->rdi, r->rbp, r->rsp, r->r8,
-			      r->r9, r->r10, r->r11, r->r12, r->r13, r->r14, r->r15, r->rip},
-		.interrupted = true,
-	};
 
-	place_find(detour->ground->code, &leaf, (int64_t)r->orig_rax, &place);
+	remote_place(&detour->before, detour->ground->code, &place);
 	return place.handlers != 0;
 }
 
@@ -315,14 +288,14 @@ static int run_to_call(const struct detour *detour)
 	for (;;) {
 		if (ptrace(PTRACE_SYSCALL, detour->tid, NULL, (void *)deliver) < 0)
 			return -errno;
-		int status = wait_for_stop(detour);
+		int status = remote_wait(detour->tid, detour->timeout_s);
 		if (status < 0)
 			return status;
-		if (!(status >> 16) && WSTOPSIG(status) == (SIGTRAP | 0x80))
+		if (!remote_is_event(status) && WSTOPSIG(status) == (SIGTRAP | 0x80))
 			return 0;
-		if (!(status >> 16) && WSTOPSIG(status) != SIGSTOP)
+		if (!remote_is_event(status) && WSTOPSIG(status) != SIGSTOP)
 			return -EFAULT;
-		deliver = status >> 16 ? 0 : SIGSTOP;
+		deliver = remote_is_event(status) ? 0 : SIGSTOP;
 	}
 }
 

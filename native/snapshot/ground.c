@@ -93,12 +93,8 @@ static bool has_ended(int pid)
 
 int ground_read(struct ground *ground, int pid)
 {
-	char path[32];
-
 	*ground = (struct ground){.pid = pid};
-	snprintf(path, sizeof path, "/proc/%d/maps", pid);
-	CLEANUP_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int error = fd < 0 ? -errno : mematlas_maps_create(fd, &ground->maps);
+	int error = maps_of_process(pid, &ground->maps);
 	if (!error)
 		error = mematlas_target_create(pid, &ground->code);
 	if (error)

@@ -69,7 +69,7 @@ int stop_read_registers(struct mematlas_image_thread *thread)
 	if (!thread->stopped)
 		return 0;
 	if (ptrace(PTRACE_GETREGS, thread->tid, NULL, &r) < 0)
-		return errno == ESRCH ? -ESRCH : -errno;
+		return -errno;
 	stop_restart_call(thread->tid, &r);
 	const uint64_t words[] = {r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8,
 				  r.r9,  r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rip};

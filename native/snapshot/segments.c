@@ -9,11 +9,6 @@
 #include "../proc/page_size.h"
 #include "image.h"
 
-static uint64_t page_count(uint64_t start, uint64_t end)
-{
-	return (page_ceil(end) - page_floor(start)) / page_bytes();
-}
-
 static void *map_zeros(uint64_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
@@ -36,7 +31,7 @@ static int fill(struct segment *segment, uint64_t start, uint64_t end)
 {
 	*segment = (struct segment){.start = start, .size = end - start};
 	segment->bytes = map_zeros(segment->size);
-	segment->pages = map_zeros(page_count(start, end));
+	segment->pages = map_zeros(segment->size / page_bytes());
 	if (segment->bytes && segment->pages)
 		return 0;
 	unmap(segment);

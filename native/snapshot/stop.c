@@ -3,7 +3,6 @@
 #include "stop.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,19 +14,12 @@
 
 #include "../array.h"
 #include "../cleanup.h"
+#include "../monotonic.h"
 
 #define FIRST_NAP_NS 5000L
 #define LAST_NAP_NS 300000L
 #define MAX_PASSES 1000
 #define SLEEP_S 0.02 /* a thread in uninterruptible sleep is not waited for longer */
-
-double stop_now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 /* The state letter of a thread: R, S, D, Z, ...; 0: it is gone. */
 static char state_of(int pid, int tid)
@@ -35,12 +27,9 @@ static char state_of(int pid, int tid)
 	char path[64], line[512];
 
 	snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
-	FILE *file = fopen(path, "re");
+	CLEANUP_FILE FILE *file = fopen(path, "re");
 	char *end = file && fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
-	char state = end && end[1] == ' ' ? end[2] : 0;
-	if (file)
-		fclose(file);
-	return state;
+	return end && end[1] == ' ' ? end[2] : 0;
 }
 
 static bool is_dead(char state)
@@ -78,12 +67,6 @@ static int seize(struct stop *stop, int tid)
 	return error ? error : 1;
 }
 
-static void close_directory(DIR **directory)
-{
-	if (*directory)
-		closedir(*directory);
-}
-
 /* Seizes the threads that are not yet. Returns their number. */
 static int seize_new(struct stop *stop)
 {
@@ -92,7 +75,7 @@ static int seize_new(struct stop *stop)
 	int found = 0;
 
 	snprintf(path, sizeof path, "/proc/%d/task", stop->pid);
-	CLEANUP(close_directory) DIR *directory = opendir(path);
+	CLEANUP_DIRECTORY DIR *directory = opendir(path);
 	if (!directory)
 		return errno == ENOENT ? -ESRCH : -errno;
 	while ((entry = readdir(directory))) {
@@ -125,7 +108,7 @@ static enum outcome judge(struct mematlas_image_thread *thread, int status)
 
 static bool sleeps_on(const struct stop *stop, int tid, double since_s)
 {
-	return stop_now_s() - since_s > SLEEP_S && state_of(stop->pid, tid) == 'D';
+	return clock_monotonic_s() - since_s > SLEEP_S && state_of(stop->pid, tid) == 'D';
 }
 
 /* A thread in uninterruptible sleep counts as stopped: the kernel stops it before it runs code of the
@@ -147,13 +130,13 @@ static enum outcome look(const struct stop *stop, struct mematlas_image_thread *
 static int wait_for(const struct stop *stop, struct mematlas_image_thread *thread, double end_s)
 {
 	struct timespec nap = {.tv_nsec = FIRST_NAP_NS};
-	double since_s = stop_now_s();
+	double since_s = clock_monotonic_s();
 
 	for (;;) {
 		enum outcome outcome = look(stop, thread, since_s);
 		if (outcome != RUNS_ON)
 			return outcome == HAS_STOPPED ? 0 : -ESRCH;
-		if (stop_now_s() > end_s)
+		if (clock_monotonic_s() > end_s)
 			return -ETIME;
 		nanosleep(&nap, NULL);
 		if (nap.tv_nsec < LAST_NAP_NS)
@@ -204,7 +187,7 @@ static int stop_new(struct stop *stop, double end_s, int *ret)
 	if (*ret < 0)
 		return *ret;
 	if (!stop->began_s)
-		stop->began_s = stop_now_s();
+		stop->began_s = clock_monotonic_s();
 	for (uint32_t i = first; i < stop->count; i++)
 		ptrace(PTRACE_INTERRUPT, stop->threads[i].tid, NULL, NULL);
 	return wait_for_all(stop, first, end_s);
@@ -220,7 +203,7 @@ static int stop_each(struct stop *stop, double end_s)
 			return error;
 		if (!found && has_all(stop))
 			return stop->count ? 0 : -ESRCH;
-		if (stop_now_s() > end_s)
+		if (clock_monotonic_s() > end_s)
 			return -ETIME;
 	}
 	return -ETIME;
@@ -229,7 +212,7 @@ static int stop_each(struct stop *stop, double end_s)
 int stop_all(struct stop *stop, int pid, double timeout_s)
 {
 	*stop = (struct stop){.pid = pid};
-	int error = stop_each(stop, stop_now_s() + timeout_s);
+	int error = stop_each(stop, clock_monotonic_s() + timeout_s);
 
 	for (uint32_t i = 0; !error && i < stop->count; i++)
 		error = stop_read_registers(&stop->threads[i]);
@@ -261,5 +244,5 @@ double stop_release(struct stop *stop)
 		release(&stop->threads[i]);
 	free(stop->threads);
 	*stop = (struct stop){.pid = stop->pid};
-	return began_s ? stop_now_s() - began_s : 0;
+	return began_s ? clock_monotonic_s() - began_s : 0;
 }

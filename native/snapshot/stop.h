@@ -16,8 +16,6 @@ struct stop {
 	double began_s; /* CLOCK_MONOTONIC: before the first thread was interrupted; 0: none was */
 };
 
-double stop_now_s(void);
-
 /* Stops every thread, those that start meanwhile included. Nothing is stopped after a failure.
  * -ESRCH: the process is gone; -EPERM: ptrace is refused; -ETIME: a thread did not stop in `timeout_s`. */
 int stop_all(struct stop *stop, int pid, double timeout_s);

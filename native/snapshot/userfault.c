@@ -4,7 +4,6 @@
 #define _GNU_SOURCE
 #include "userfault.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -22,6 +21,7 @@
 
 #include "../attach/remote.h"
 #include "../cleanup.h"
+#include "../proc/status.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
@@ -33,35 +33,13 @@
 #define SECCOMP_ALLOW 0x7fff0000
 #define SECCOMP_LOG 0x7ffc0000
 
-/* A line of a thread's status as a number; -1: none. */
-static long read_status(int pid, int tid, const char *key)
-{
-	char path[64], line[256];
-	long value = -1;
-
-	snprintf(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
-	FILE *file = fopen(path, "re");
-	while (file && value < 0 && fgets(line, sizeof line, file))
-		if (strncmp(line, key, strlen(key)) == 0)
-			sscanf(line + strlen(key), ": %ld", &value);
-	if (file)
-		fclose(file);
-	return value;
-}
-
 /* `ret` needs an entry in the shadow stack, which a tracer cannot make. */
 static bool has_shadow_stack(int pid, int tid)
 {
-	char path[64], line[256];
-	bool found = false;
+	char features[128];
 
-	snprintf(path, sizeof path, "/proc/%d/task/%d/status", pid, tid);
-	FILE *file = fopen(path, "re");
-	while (file && !found && fgets(line, sizeof line, file))
-		found = strncmp(line, "x86_Thread_features:", 20) == 0 && strstr(line, "shstk");
-	if (file)
-		fclose(file);
-	return found;
+	status_read(pid, tid, "x86_Thread_features:", features, sizeof features);
+	return strstr(features, "shstk");
 }
 
 static bool is_allowed(int tid, int64_t number, const uint64_t *arguments)
@@ -78,8 +56,10 @@ static const uint64_t open_arguments[6] = {O_CLOEXEC | UFFD_USER_MODE_ONLY};
 static bool passes_seccomp(int pid, int tid)
 {
 	const uint64_t close_arguments[6] = {3}, none[6] = {0};
-	long mode = read_status(pid, tid, "Seccomp");
+	char text[16];
 
+	status_read(pid, tid, "Seccomp:", text, sizeof text);
+	int mode = *text ? atoi(text) : -1;
 	if (mode == 0)
 		return true;
 	return mode == 2 && is_allowed(tid, SYS_userfaultfd, open_arguments) &&
@@ -149,12 +129,6 @@ static int open_in_thread(const struct ground *ground, int tid, double timeout_s
 	return fd;
 }
 
-static void close_directory(DIR **directory)
-{
-	if (*directory)
-		closedir(*directory);
-}
-
 /* The first of a few threads that can be used. */
 static int open_in_any(const struct ground *ground, double timeout_s)
 {
@@ -163,7 +137,7 @@ static int open_in_any(const struct ground *ground, double timeout_s)
 	int fd = -ESRCH, tried = 0;
 
 	snprintf(path, sizeof path, "/proc/%d/task", ground->pid);
-	CLEANUP(close_directory) DIR *directory = opendir(path);
+	CLEANUP_DIRECTORY DIR *directory = opendir(path);
 	while (directory && fd < 0 && tried < MOST_TRIES && (entry = readdir(directory))) {
 		int tid = atoi(entry->d_name);
 		if (tid <= 0)

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define CHECK(condition)                                                                           \
 	do {                                                                                       \
@@ -12,6 +13,14 @@
 				#condition);                                                       \
 			exit(1);                                                                   \
 		}                                                                                  \
+	} while (0)
+
+/* Checks what other processes or threads bring about: within a minute, however busy the machine is. */
+#define WAIT_FOR(condition)                                                                        \
+	do {                                                                                       \
+		for (int wait_ = 0; wait_ < 60000 && !(condition); wait_++)                        \
+			usleep(1000);                                                              \
+		CHECK(condition);                                                                  \
 	} while (0)
 
 #define SKIP(reason)                                                                               \

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "child_state.h"
 #include "mematlas.h"
 
 #define TIMEOUT_S 20.0
@@ -103,15 +104,24 @@ static inline uint64_t word_at(const struct mematlas_image *image, uint64_t addr
 	return word;
 }
 
-static inline char state_of(int pid)
+/* A child that ends if a sleep of it is interrupted. */
+static inline void counts_alone(void)
 {
-	char path[32], line[256] = "";
+	for (;;) {
+		struct timespec nap = {.tv_nsec = 100000};
+		shared->ready = 1;
+		shared->count++;
+		if (nanosleep(&nap, NULL) < 0)
+			_exit(3); /* interrupted */
+	}
+}
 
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *stat = fopen(path, "r");
-	CHECK(stat && fgets(line, sizeof line, stat));
-	fclose(stat);
-	return strrchr(line, ')')[2];
+static inline void check_goes_on(int pid)
+{
+	unsigned long before = shared->count;
+
+	WAIT_FOR(shared->count > before);
+	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
 }
 
 #define BLOCK_PAGES 64ul

@@ -1,5 +1,6 @@
 /* Lifetimes and the age matrix against a plain list of all lifetimes, over runs that make cells
  * grow. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "../collector/collector.h"
@@ -40,45 +41,56 @@ static uint64_t make_lifetimes(uint64_t step)
 	return time;
 }
 
-/* The time of the first event at or after `from`, when `next` blocks were born; UINT64_MAX:
- * none. */
-static uint64_t next_event(uint64_t from, unsigned next)
-{
-	uint64_t soonest = next < BLOCKS ? blocks[next].born : UINT64_MAX;
+static struct lifetime *deaths[BLOCKS]; /* by time of death, those without one last */
 
-	for (unsigned i = 0; i < next; i++)
-		if (blocks[i].died >= from && blocks[i].died && blocks[i].died < soonest)
-			soonest = blocks[i].died;
-	return soonest;
+static int by_death(const void *left, const void *right)
+{
+	uint64_t a = (*(struct lifetime *const *)left)->died - 1,
+		 b = (*(struct lifetime *const *)right)->died - 1;
+
+	return (a > b) - (a < b);
 }
 
-static void release(struct state *state, uint64_t now, unsigned i)
+static void sort_deaths(void)
 {
+	for (unsigned i = 0; i < BLOCKS; i++)
+		deaths[i] = &blocks[i];
+	qsort(deaths, BLOCKS, sizeof *deaths, by_death);
+}
+
+static void release(struct state *state, const struct lifetime *block)
+{
+	uint64_t address = (uint64_t)(block - blocks) * 16 + 16;
 	struct block out;
 
-	if (blocks[i].died == now)
-		CHECK(state_release(state, now, BLOCK_KEY(i * 16 + 16, TRACE_MALLOC), &out));
+	CHECK(state_release(state, block->died, BLOCK_KEY(address, TRACE_MALLOC), &out));
 }
 
-/* Applies the events in order of time. */
-static void play(struct state *state, uint64_t end)
+static void allocate(struct state *state, const struct lifetime *lifetime)
 {
-	unsigned next = 0;
+	uint64_t address = (uint64_t)(lifetime - blocks) * 16 + 16;
+	struct block block = block_make(BLOCK_KEY(address, TRACE_MALLOC), lifetime->size,
+					lifetime->stats, false, lifetime->born);
 
-	for (uint64_t now = 0, from = 0; now <= end; from = now + 1) {
-		now = next_event(from, next);
-		if (now == UINT64_MAX)
-			return;
-		for (unsigned i = 0; i < next; i++)
-			release(state, now, i);
-		for (; next < BLOCKS && blocks[next].born == now; next++) {
-			struct block block =
-				block_make(BLOCK_KEY(next * 16 + 16, TRACE_MALLOC),
-					   blocks[next].size, blocks[next].stats, false, now);
-			CHECK(block_born(&block.info) == now);
-			state_allocate(state, now, &block);
-			release(state, now, next);
-		}
+	CHECK(block_born(&block.info) == lifetime->born);
+	state_allocate(state, lifetime->born, &block);
+	if (lifetime->died == lifetime->born)
+		release(state, lifetime);
+}
+
+/* Applies the events in order of time. A block that dies when it is born was released there. */
+static void play(struct state *state)
+{
+	unsigned dead = 0;
+
+	sort_deaths();
+	for (unsigned born = 0; born <= BLOCKS; born++) {
+		uint64_t now = born < BLOCKS ? blocks[born].born : UINT64_MAX;
+		for (; dead < BLOCKS && deaths[dead]->died && deaths[dead]->died <= now; dead++)
+			if (deaths[dead]->died > deaths[dead]->born)
+				release(state, deaths[dead]);
+		if (born < BLOCKS)
+			allocate(state, &blocks[born]);
 	}
 }
 
@@ -171,7 +183,7 @@ static void test_lifetimes(uint64_t step)
 		CHECK(stack_stats_find(&state, node, TRACE_MALLOC) == i);
 	}
 	uint64_t end = make_lifetimes(step);
-	play(&state, end);
+	play(&state);
 	check_lifetimes(&state);
 	check_windows(&state, end);
 	CHECK_STATE(&state);

@@ -16,6 +16,7 @@
 #include "../attach/remote.h"
 #include "../unwind/cfi.h"
 #include "check.h"
+#include "child_state.h"
 #include "mematlas.h"
 #include "random.h"
 
@@ -191,17 +192,6 @@ static struct mematlas_remote *stop(int pid)
 	return remote;
 }
 
-static char state_of(int pid)
-{
-	char path[32], line[256] = "";
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *stat = fopen(path, "r");
-	CHECK(stat && fgets(line, sizeof line, stat));
-	fclose(stat);
-	return strrchr(line, ')')[2];
-}
-
 /* A child that has died refuses as well. */
 static struct mematlas_remote *stop_living(int pid)
 {
@@ -216,7 +206,7 @@ static struct mematlas_place look_when_waiting(void (*body)(void))
 	struct mematlas_remote_registers registers = {.system_call = -1};
 	struct mematlas_place place = {0};
 
-	for (int i = 0; i < 1000 && registers.system_call != SYS_pause; i++) {
+	for (int i = 0; i < 60000 && registers.system_call != SYS_pause; i++) {
 		struct mematlas_remote *remote = stop(pid);
 		mematlas_remote_read_registers(remote, &registers);
 		place = look(remote, pid);
@@ -317,9 +307,7 @@ static void test_group_stop(void)
 	CHECK(mematlas_remote_is_group_stopped(remote));
 	CHECK(mematlas_remote_run_out(remote, 1, 0, 0.1) == -EBUSY);
 	CHECK(mematlas_remote_detach(remote) == 0);
-	for (int i = 0; i < 1000 && state_of(pid) != 'T'; i++)
-		usleep(1000);
-	CHECK(state_of(pid) == 'T');
+	WAIT_FOR(state_of(pid) == 'T');
 	end(pid);
 }
 
@@ -373,9 +361,7 @@ static void test_calls(void)
 	CHECK(mematlas_remote_call(remote, insn, (uintptr_t)labs, (uint64_t)-7, 0, &result) == 0);
 	CHECK(result == 7);
 	CHECK(mematlas_remote_detach(remote) == 0);
-	for (int i = 0; i < 1000 && state_of(pid) != 'T'; i++)
-		usleep(1000);
-	CHECK(state_of(pid) == 'T');
+	WAIT_FOR(state_of(pid) == 'T');
 	CHECK(kill(pid, SIGCONT) == 0);
 	end(pid);
 }

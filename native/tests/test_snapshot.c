@@ -2,8 +2,11 @@
 #define _GNU_SOURCE
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #include "snapshot_child.h"
@@ -82,10 +85,7 @@ static void test_threads(void)
 		CHECK(thread->registers[7] == thread->sp);
 	}
 	mematlas_image_destroy(image);
-	unsigned long before = shared->count;
-	for (int i = 0; i < 5000 && shared->count == before; i++)
-		usleep(1000);
-	CHECK(shared->count > before);
+	check_goes_on(pid);
 	end(pid);
 }
 
@@ -110,15 +110,12 @@ static void test_threads_that_come_and_go(int way)
 {
 	int pid = start(starts_threads);
 
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 8; i++) {
 		struct mematlas_image *image = capture(pid, way);
 		CHECK(facts_of(image).thread_count >= 1);
 		mematlas_image_destroy(image);
 	}
-	unsigned long before = shared->count;
-	for (int i = 0; i < 5000 && shared->count == before; i++)
-		usleep(1000);
-	CHECK(shared->count > before);
+	check_goes_on(pid);
 	end(pid);
 }
 
@@ -142,13 +139,10 @@ static void test_group_stop(void)
 	      mematlas_image_capture(pid, MEMATLAS_IMAGE_COPY_FIRST, TIMEOUT_S, 0, &estimate_s,
 				     &(struct mematlas_image *){0}) == -EBUSY);
 	mematlas_image_destroy(image);
-	for (int i = 0; i < 1000 && state_of(pid) != 'T'; i++)
-		usleep(1000);
-	CHECK(state_of(pid) == 'T' && shared->count == 0);
+	WAIT_FOR(state_of(pid) == 'T');
+	CHECK(shared->count == 0);
 	CHECK(kill(pid, SIGCONT) == 0);
-	for (int i = 0; i < 5000 && !shared->count; i++)
-		usleep(1000);
-	CHECK(shared->count > 0);
+	WAIT_FOR(shared->count > 0);
 	end(pid);
 }
 
@@ -158,13 +152,7 @@ static void counts(void)
 
 	for (int i = 0; i < 3; i++)
 		pthread_create(&thread, NULL, spin_or_sleep, NULL);
-	for (;;) {
-		struct timespec nap = {.tv_nsec = 100000};
-		shared->ready = 1;
-		shared->count++;
-		if (nanosleep(&nap, NULL) < 0)
-			_exit(3); /* interrupted */
-	}
+	counts_alone();
 }
 
 /* The tool before may still be letting a thread go: its capture then fails. */
@@ -191,11 +179,7 @@ static void test_killed_tool(int way)
 		usleep((useconds_t)(i * 7919 % 20000));
 		CHECK(kill(tool, SIGKILL) == 0);
 		CHECK(waitpid(tool, NULL, 0) == tool);
-		unsigned long before = shared->count;
-		for (int wait = 0; wait < 10000 && shared->count == before; wait++)
-			usleep(500);
-		CHECK(shared->count > before);
-		CHECK(waitpid(pid, NULL, WNOHANG) == 0);
+		check_goes_on(pid);
 	}
 	end(pid);
 }
@@ -297,7 +281,7 @@ static void test_changes(int way)
 {
 	int pid = start(changes_mappings);
 
-	for (int round = 0; round < 40; round++) {
+	for (int round = 0; round < 15; round++) {
 		uint64_t before = shared->count;
 		struct mematlas_image *image = capture(pid, way);
 		uint64_t after = shared->count + 1, area = (uintptr_t)shared->block;
@@ -352,30 +336,44 @@ static void test_nothing_left(void)
 	end(pid);
 }
 
+/* The tool stops itself after this many more calls of ioctl(), once memory is protected; negative: it does not. */
+static int calls_left = -1;
+static bool protects;
+
+int __real_ioctl(int fd, unsigned long request, void *argument);
+int __wrap_ioctl(int fd, unsigned long request, void *argument);
+
+/* The first call that protects memory, and those after it: more protection, and scans of what was written. */
+int __wrap_ioctl(int fd, unsigned long request, void *argument)
+{
+	int result = __real_ioctl(fd, request, argument);
+
+	protects |= request == UFFDIO_REGISTER && result == 0;
+	if (protects && calls_left >= 0 && calls_left-- == 0)
+		raise(SIGSTOP);
+	return result;
+}
+
 /* While memory is protected, the tool dies: the kernel ends the protection. */
 static void test_killed_while_protected(void)
 {
-	int pid = start(writes_in_order), seen = 0;
+	int pid = start(writes_in_order), status;
 
-	for (int i = 0; i < 200 && seen < 3; i++) {
+	for (int calls = 0; calls < 6; calls++) {
 		int tool = fork();
 		CHECK(tool >= 0);
-		if (!tool)
+		if (!tool) {
+			calls_left = calls;
+			protects = false;
 			captures_for_ever(pid, MEMATLAS_IMAGE_COPY_FIRST);
-		usleep(5000 + (useconds_t)(i * 7919 % 10000));
-		CHECK(kill(tool, SIGSTOP) == 0);
-		seen += count_lines(pid, "smaps", " uw") > 0;
+		}
+		CHECK(waitpid(tool, &status, WUNTRACED) == tool && WIFSTOPPED(status));
+		CHECK(count_lines(pid, "smaps", " uw") > 0);
 		CHECK(kill(tool, SIGKILL) == 0);
 		CHECK(waitpid(tool, NULL, 0) == tool);
-		for (int wait = 0; wait < 5000 && count_lines(pid, "smaps", " uw"); wait++)
-			usleep(1000);
-		CHECK(count_lines(pid, "smaps", " uw") == 0);
-		uint64_t before = shared->count;
-		for (int wait = 0; wait < 5000 && shared->count == before; wait++)
-			usleep(1000);
-		CHECK(shared->count > before);
+		WAIT_FOR(count_lines(pid, "smaps", " uw") == 0);
+		check_goes_on(pid);
 	}
-	CHECK(seen == 3);
 	end(pid);
 }
 
@@ -403,10 +401,7 @@ static void test_seccomp(void)
 	CHECK(mematlas_image_capture(pid, MEMATLAS_IMAGE_COPY_FIRST, TIMEOUT_S, 0, &estimate_s,
 				     &image) == -EPERM);
 	mematlas_image_destroy(capture(pid, MEMATLAS_IMAGE_STOP));
-	uint64_t before = shared->count;
-	for (int wait = 0; wait < 10000 && shared->count == before; wait++)
-		usleep(500);
-	CHECK(shared->count > before && waitpid(pid, NULL, WNOHANG) == 0);
+	check_goes_on(pid);
 	end(pid);
 }
 

@@ -17,26 +17,6 @@ int main(void)
 }
 #else
 
-static void counts_alone(void)
-{
-	for (;;) {
-		struct timespec nap = {.tv_nsec = 100000};
-		shared->ready = 1;
-		shared->count++;
-		if (nanosleep(&nap, NULL) < 0)
-			_exit(3); /* interrupted */
-	}
-}
-
-static void check_goes_on(int pid)
-{
-	unsigned long before = shared->count;
-
-	for (int wait = 0; wait < 10000 && shared->count == before; wait++)
-		usleep(500);
-	CHECK(shared->count > before && waitpid(pid, NULL, WNOHANG) == 0);
-}
-
 /* It comes while the thread makes our calls. */
 static void test_stop_signal_is_kept(void)
 {
@@ -51,9 +31,7 @@ static void test_stop_signal_is_kept(void)
 	CHECK(detour_call(detour, SYS_getpid, none) == pid);
 	detour_end(detour);
 	ground_free(&ground);
-	for (int wait = 0; wait < 10000 && state_of(pid) != 'T'; wait++)
-		usleep(500);
-	CHECK(state_of(pid) == 'T');
+	WAIT_FOR(state_of(pid) == 'T');
 	CHECK(kill(pid, SIGCONT) == 0);
 	check_goes_on(pid);
 	end(pid);

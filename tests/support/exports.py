@@ -16,6 +16,7 @@ from mematlas.report.analyse.export import export_table
 from mematlas.report.analyse.report import make_report
 from mematlas.report.export import render_export
 from mematlas.report.export.source import ExportSource
+from protobuf_messages import decode_message
 
 if TYPE_CHECKING:
     from mematlas.report.analyse.table import StackTable
@@ -81,24 +82,8 @@ def export(path: Path, to: str, name: str, **more: Any) -> tuple[Path, StackTabl
 
 def decode_pprof(path: Path) -> Any:
     """Decode a profile with Google's protobuf, from its definition."""
-    reason = "protobuf is not installed"
-    descriptor_pb2 = pytest.importorskip("google.protobuf.descriptor_pb2", reason=reason)
-    descriptor_pool = pytest.importorskip("google.protobuf.descriptor_pool", reason=reason)
-    message_factory = pytest.importorskip("google.protobuf.message_factory", reason=reason)
-    file = descriptor_pb2.FileDescriptorProto(name="profile.proto", package="p", syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, (number, kind, repeated) in fields.items():
-            found = message.field.add(name=field, number=number, label=3 if repeated else 1)
-            if kind in _MESSAGES:
-                found.type, found.type_name = found.TYPE_MESSAGE, f".p.{kind}"
-            else:
-                found.type = getattr(found, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    profile = message_factory.GetMessageClass(pool.FindMessageTypeByName("p.Profile"))()
-    profile.ParseFromString(gzip.decompress(path.read_bytes()))
-    return profile
+    data = gzip.decompress(path.read_bytes())
+    return decode_message(data, "Profile", _MESSAGES, syntax="proto3")
 
 
 def node_modules() -> Path:

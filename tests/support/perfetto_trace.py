@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import pytest
+from protobuf_messages import decode_message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,24 +65,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
 
 def decode(path: Path) -> Any:
     """Decode a trace with Google's protobuf, from its definition."""
-    reason = "protobuf is not installed"
-    descriptor_pb2 = pytest.importorskip("google.protobuf.descriptor_pb2", reason=reason)
-    descriptor_pool = pytest.importorskip("google.protobuf.descriptor_pool", reason=reason)
-    message_factory = pytest.importorskip("google.protobuf.message_factory", reason=reason)
-    file = descriptor_pb2.FileDescriptorProto(name="trace.proto", package="t", syntax="proto2")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field, (number, kind, repeated) in fields.items():
-            found = message.field.add(name=field, number=number, label=3 if repeated else 1)
-            if kind in _MESSAGES:
-                found.type, found.type_name = found.TYPE_MESSAGE, f".t.{kind}"
-            else:
-                found.type = getattr(found, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    trace = message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Trace"))()
-    trace.ParseFromString(path.read_bytes())
-    return trace
+    return decode_message(path.read_bytes(), "Trace", _MESSAGES, syntax="proto2")
 
 
 class HeapProfiles:

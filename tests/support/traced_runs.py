@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from mematlas.cli import main
 from mematlas.errors import MematlasError
 from mematlas.recording import read
+from report_data import leaks_data, report_data
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mematlas.recording.model import Snapshot
 
@@ -51,34 +52,28 @@ class Traced:
     @cached_property
     def report(self) -> dict[str, Any]:
         """The `data` of `mematlas report --json`."""
-        return ask("report", str(self.file), "--json", "--top", str(self.top), "--by", self.by)
+        return report_data(self.file, self.by, self.top)
 
     @cached_property
     def leaks(self) -> dict[str, Any]:
         """The `data` of `mematlas leaks --json`."""
-        return ask("leaks", str(self.file), "--json", "--top", str(self.top))
+        return leaks_data(self.file, self.top)
 
     def left(self, figure: str, function: str) -> int:
         """Return the sum of a figure over the memory that `function` left live at the end."""
-        return sum(
-            stack[figure]
-            for stack in self.leaks["leaks"]
-            if any(named(frame, function) for frame in stack["frames"])
-        )
+        return sum(stack[figure] for stack in with_function(self.leaks["leaks"], function))
 
     def stacks(self, function: str, *, kind: str | None = None) -> list[dict[str, Any]]:
         """Return all stacks that contain `function`; those of kind "fault" only if requested."""
         return [
             stack
-            for stack in self.report["stacks"]
-            if any(named(frame, function) for frame in stack["frames"])
-            and (stack["kind"] == kind if kind else stack["kind"] != "fault")
+            for stack in with_function(self.report["stacks"], function)
+            if (stack["kind"] == kind if kind else stack["kind"] != "fault")
         ]
 
     def fault_sites(self, function: str) -> list[dict[str, Any]]:
         """Return the page faults of stacks that contain `function`."""
-        found = self.report["page_faults"]["sites"]
-        return [site for site in found if any(named(frame, function) for frame in site["frames"])]
+        return with_function(self.report["page_faults"]["sites"], function)
 
     def sum(self, figure: str, function: str, *, kind: str | None = None) -> int:
         """Return the sum of a figure over the stacks that contain `function`."""
@@ -88,6 +83,19 @@ class Traced:
 def named(frame: dict[str, Any], function: str) -> bool:
     """Return whether a frame is of `function`; Python's names are qualified."""
     return str(frame["function"]).rpartition(".")[2] == function
+
+
+def with_function(items: Iterable[dict[str, Any]], function: str) -> list[dict[str, Any]]:
+    """Return the stacks that contain a function; each frame is looked at once, as stacks share them."""
+    known: dict[int, bool] = {}
+
+    def matches(frame: dict[str, Any]) -> bool:
+        key = id(frame)
+        if key not in known:
+            known[key] = named(frame, function)
+        return known[key]
+
+    return [item for item in items if any(map(matches, item["frames"]))]
 
 
 def ask(*arguments: str) -> dict[str, Any]:

@@ -87,16 +87,15 @@ class Violation:
 def parse_marker(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Limit:
     """Parse the arguments of a marker. ValueError or TypeError names what is wrong."""
     grammar = _GRAMMARS[name]
-    sizes = grammar.sizes
-    unknown = [key for key in kwargs if key not in (*sizes, *grammar.options)]
-    given = [*args, *(kwargs[key] for key in sizes if key in kwargs)]
+    unknown = [key for key in kwargs if key not in (*grammar.sizes, *grammar.options)]
+    given = [*args, *(kwargs[key] for key in grammar.sizes if key in kwargs)]
     filter_fn = kwargs.get("filter_fn")
     wrong = ""
     if unknown:
         wrong = f"no argument is named {unknown[0]}"
-    elif len(given) > len(sizes[:1]):
+    elif len(given) > 1:
         wrong = f"{len(given)} sizes are given"
-    elif sizes and not given:
+    elif not given:
         wrong = "a size is missing"
     elif filter_fn is not None and not callable(filter_fn):
         wrong = f"filter_fn cannot be called: {filter_fn!r}"
@@ -105,7 +104,7 @@ def parse_marker(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Limi
         raise TypeError(message)
     return Limit(
         name,
-        parse_size(given[0]) if given else 0,
+        parse_size(given[0]),
         bool(kwargs.get("current_thread_only")),
         filter_fn,
     )
@@ -141,9 +140,7 @@ class Judge:
             peak = sum(size for size, _ in found)
         if peak - 2 * error < limit.limit_bytes:
             return None
-        if (
-            found is None
-        ):  # reading the stacks costs time, which a test within its limit does not pay
+        if found is None:  # read so late, since a test within its limit does not pay for it
             found = self._stacks("peak", 0, current_thread_only=False)
         return Violation(
             f"Test was limited to {format_bytes(limit.limit_bytes)} but allocated "

@@ -18,6 +18,7 @@ import pytest
 from mematlas.errors import MematlasError
 from mematlas.pytest import resident
 from mematlas.pytest.limits import NAMES, Judge, Limit, Violation, parse_marker, parse_size
+from mematlas.pytest.plugin import LEFT_OUT
 from mematlas.pytest.session import Sampling, TestFigures, TestRecorder
 from mematlas.pytest.text import Results, table, title
 from mematlas.units import format_bytes
@@ -32,7 +33,6 @@ _LINES = 3  # of a test in the table
 _LEAST_SHARE = 50  # of the peak: lines with less are not worth naming
 _LEAST_SAMPLE, _SAMPLE_BYTES = 4096, 128 << 10
 _OF_LIMIT = 400  # samples in a default limit: the standard error is 5 %
-_LEFT_OUT = "limit_leaked_objects"
 _NO_OBJECTS = 'limit_leaked_objects: mematlas judges bytes by call stack; write limit_leaks("1 KB"), or install pytest-memray'
 _SECTION = "mematlas"
 _LIMITS = pytest.StashKey[tuple[Limit, ...]]()
@@ -178,7 +178,7 @@ class Measuring:
         """Return the limits of a test: those of its markers, else the default ones."""
         if (known := item.stash.get(_LIMITS, None)) is not None:
             return known
-        if _LEFT_OUT in self._names and item.get_closest_marker(_LEFT_OUT):
+        if LEFT_OUT in self._names and item.get_closest_marker(LEFT_OUT):
             pytest.fail(_NO_OBJECTS, pytrace=False)
         found = []
         for name in NAMES:

@@ -19,7 +19,7 @@ _MARKERS = (
 )
 _NAMES = frozenset(marker.partition("(")[0] for marker in _MARKERS)
 _SHARED = frozenset(("limit_memory", "limit_leaks"))  # with pytest-memray
-_LEFT_OUT = "limit_leaked_objects"  # a marker of pytest-memray that would pass unseen
+LEFT_OUT = "limit_leaked_objects"  # a marker of pytest-memray that would pass unseen
 _KEY = "mematlas_measuring"
 _INSTEAD = {  # of options of pytest-memray
     "--memray": "--mematlas",
@@ -120,8 +120,8 @@ def _names(config: pytest.Config) -> frozenset[str]:
     declared = [
         line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")
     ]
-    is_of_another = _is_beside_memray(config) or _LEFT_OUT in declared
-    return _NAMES if is_of_another else _NAMES | {_LEFT_OUT}
+    is_of_another = _is_beside_memray(config) or LEFT_OUT in declared
+    return _NAMES if is_of_another else _NAMES | {LEFT_OUT}
 
 
 def _measuring(config: pytest.Config, names: frozenset[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
+from commands import run_mematlas
 from json_schemas import schema as closed
 from mematlas.present.json_schema import schema_names
 
@@ -75,21 +76,9 @@ MEASURED = (
 )
 
 
-def mematlas(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command."""
-    return subprocess.run(
-        [sys.executable, "-m", "mematlas", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def check(folder: Path, name: str, text: str) -> None:
     """Run a command, and hold what it prints against its closed schema."""
-    done = mematlas(folder, *text.split())
+    done = run_mematlas(folder, *text.split())
     assert done.stdout.startswith("{"), done.stderr
     jsonschema.Draft202012Validator(closed(name)).validate(json.loads(done.stdout))
 
@@ -99,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a recording."""
     folder = tmp_path_factory.mktemp("schema")
     (folder / "a.py").write_text(PROGRAM)
-    done = mematlas(folder, "run", "-o", "a.atlas", "--", sys.executable, "a.py")
+    done = run_mematlas(folder, "run", "-o", "a.atlas", "--", sys.executable, "a.py")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -118,9 +107,9 @@ def target() -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize("name", RECORDED)
 def test_real_output_follows_its_schema(folder: Path, name: str) -> None:
     """The schema that is printed describes what the command prints, and refuses what it does not."""
-    schema = json.loads(mematlas(folder, "schema", name).stdout)
+    schema = json.loads(run_mematlas(folder, "schema", name).stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
-    found = json.loads(mematlas(folder, *RECORDED[name].split()).stdout)
+    found = json.loads(run_mematlas(folder, *RECORDED[name].split()).stdout)
     jsonschema.validate(found, closed(name))
     more = {**found, "data": {**found["data"], "a_field_of_later": 1}}
     jsonschema.validate(more, schema)  # fields may be added
@@ -162,11 +151,11 @@ def test_all_schemas_are_listed(folder: Path) -> None:
     rooms = ("heap", "lake")  # their schemas are tested in tests/integration/heap and lake
     others = {name for name in schema_names() if name.startswith(rooms)}
     assert set(schema_names()) - others == tested
-    listed = [line.split()[0] for line in mematlas(folder, "schema").stdout.splitlines()]
+    listed = [line.split()[0] for line in run_mematlas(folder, "schema").stdout.splitlines()]
     assert listed == schema_names()
-    done = mematlas(folder, "schema", "nothing")
+    done = run_mematlas(folder, "schema", "nothing")
     assert done.returncode == 2
     assert "'nothing' has no schema; choose of bench, bench-compare" in done.stderr
-    tune = mematlas(folder, "schema", "tune").stderr
+    tune = run_mematlas(folder, "schema", "tune").stderr
     assert "choose of tune-apply, tune-history, tune-plan" in tune
     assert "wss" not in tune

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 import pytest
 
+from commands import run_tests
 from mematlas.pytest.limits import parse_size
 from mematlas.pytest.session import TestRecorder
 
@@ -174,24 +173,11 @@ class TestOfUnittest(unittest.TestCase):
 )
 
 
-def run(folder: Path, code: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a file of tests in a pytest of its own."""
-    (folder / "test_it.py").write_text(code)
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:randomly", "test_it.py", *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
     """Run the suite; return what it printed, and the failure of each test by name, "" of those that passed."""
     folder = tmp_path_factory.mktemp("suite")
-    done = run(folder, SUITE, "--junit-xml", "done.xml")
+    done = run_tests(folder, SUITE, "--junit-xml", "done.xml")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     found = {}
     for case in ET.parse(folder / "done.xml").getroot().iter("testcase"):
@@ -248,7 +234,7 @@ def test_lists_are_as_long_as_verbosity_asks(
 ) -> None:
     """Ten stacks are listed, all with -vv, none below 0."""
     code = f"{BEGIN}\n@pytest.mark.limit_memory('1 MB')\ndef test_it():\n    spread(15, [])\n"
-    printed = run(tmp_path, code, *options).stdout
+    printed = run_tests(tmp_path, code, *options).stdout
     assert printed.count("100 KiB allocated here:") == listed
     assert ("...and" in printed) is more
 
@@ -257,7 +243,7 @@ def test_lists_are_as_long_as_verbosity_asks(
 def test_stacks_are_as_deep_as_asked(tmp_path: Path, frames: int) -> None:
     """--mematlas-stacks N shows N frames, up to the test and none of pytest's."""
     code = f"{BEGIN}\n@pytest.mark.limit_memory('100 KB')\ndef test_it():\n    recursive(10, 200 * KB)\n"
-    printed = run(tmp_path, code, f"--mematlas-stacks={frames}").stdout
+    printed = run_tests(tmp_path, code, f"--mematlas-stacks={frames}").stdout
     shown = re.search(r"200 KiB allocated here:\n((?: {8}\S.*\n)+)", printed)
     assert shown
     names = [line.strip().split(":")[0] for line in shown[1].splitlines()]
@@ -270,12 +256,12 @@ def test_an_increase_fails_if_asked(tmp_path: Path) -> None:
     code = (
         f"{BEGIN}\n@pytest.mark.limit_memory('100 MB')\ndef test_it():\n    alloc_and_free(SIZE)\n"
     )
-    assert run(tmp_path, code.replace("SIZE", "100 * KB")).returncode == 0
-    assert run(tmp_path, code.replace("SIZE", "100 * KB")).returncode == 0
-    grown = run(tmp_path, code.replace("SIZE", "900 * KB"), "--mematlas-fail-on-increase")
+    assert run_tests(tmp_path, code.replace("SIZE", "100 * KB")).returncode == 0
+    assert run_tests(tmp_path, code.replace("SIZE", "100 * KB")).returncode == 0
+    grown = run_tests(tmp_path, code.replace("SIZE", "900 * KB"), "--mematlas-fail-on-increase")
     assert grown.returncode == pytest.ExitCode.TESTS_FAILED
     assert re.search(r"previously used 10\d KiB but now uses 90\d KiB", grown.stdout)
-    assert run(tmp_path, code.replace("SIZE", "900 * KB")).returncode == 0
+    assert run_tests(tmp_path, code.replace("SIZE", "900 * KB")).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -327,7 +313,7 @@ def test_without_one():
 
 def test_limits_that_cannot_be_judged_fail(tmp_path: Path) -> None:
     """A test is not taken to keep a limit because its records were lost."""
-    done = run(tmp_path, LOST, "--junit-xml", "done.xml")
+    done = run_tests(tmp_path, LOST, "--junit-xml", "done.xml")
     text = (tmp_path / "done.xml").read_text()
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout + done.stderr
     assert "MEMORY PROBLEMS test_it.py::test_with_a_limit" in done.stdout
@@ -354,10 +340,13 @@ def test_limits_of_pytest_memray_are_left_to_it(tmp_path: Path) -> None:
         "def pytest_configure(config):\n"
         "    config.pluginmanager.register(object(), 'memray_manager')\n"
     )
-    printed = run(tmp_path, BESIDE).stdout
+    printed = run_tests(tmp_path, BESIDE).stdout
     assert "MEMORY PROBLEMS test_it.py::test_of_ours" in printed, printed
     assert "test_of_both" not in printed
-    assert "MEMORY PROBLEMS test_it.py::test_of_both" in run(tmp_path, BESIDE, "--mematlas").stdout
+    assert (
+        "MEMORY PROBLEMS test_it.py::test_of_both"
+        in run_tests(tmp_path, BESIDE, "--mematlas").stdout
+    )
 
 
 def test_a_recorder_ends_though_a_child_has_its_pipe() -> None:

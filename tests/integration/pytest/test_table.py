@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import mematlas
+from commands import run_python
 from mematlas.pytest.measuring import file_name
 
 if TYPE_CHECKING:
@@ -48,14 +49,7 @@ def test_that_fails():
 def run(folder: Path, *options: str, code: str = SUITE) -> str:
     """Run the suite in a pytest of its own, and return what it printed."""
     (folder / "test_it.py").write_text(code)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "test_it.py", *options],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    done = run_python(folder, "-m", "pytest", "test_it.py", *options, timeout_s=180)
     assert "INTERNALERROR" not in done.stdout + done.stderr, done.stdout + done.stderr
     return done.stdout
 

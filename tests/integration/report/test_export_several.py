@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from commands import run_mematlas, run_python
 from exports import decode_pprof
 from mematlas import open as open_recording
 from mematlas.api.recording import export_source
@@ -37,14 +38,7 @@ METRICS = ("live", "resident", "allocated")
 
 def mematlas(folder: Path, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mematlas", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_mematlas(folder, *words)
     assert done.returncode == status, done.stderr
     return done
 
@@ -317,14 +311,8 @@ def test_labels_of_a_trace(folder: Path) -> None:
         "try: mematlas.trace(labels={'a b': 'c'})\n"
         "except mematlas.UsageError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    done = run_python(folder, "-c", code)
+    assert done.returncode == 0, done.stderr
     assert "'a b' is no name of a label" in done.stdout
     report = json.loads(mematlas(folder, "report", "t.atlas", "--json").stdout)["data"]
     assert report["runs"][0]["labels"] == {"n": "3", "team": "api"}

@@ -17,7 +17,7 @@ from mematlas.cli import main
 from mematlas.recording import Writer, read
 from mematlas.recording.model import AGE_MATRIX_DTYPE, ALIVE, AgeMatrix, Frame, Sampling
 from mematlas.report import leaks as words
-from mematlas.report.analyse import leaks as leaks_module
+from mematlas.report.analyse.committed_heap import growing_heap
 from mematlas.report.analyse.leak_table import LeakTable
 from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.analyse.trend import find_trend, sample_times
@@ -278,17 +278,15 @@ def test_committed_memory_is_compared_at_few_times(start_s: float) -> None:
     """The work does not grow with the cells since the start of a merged recording, nor does the result."""
     first, cells = round(start_s / 0.001), 100_000
     grows = [(first + 1000 * at, ALIVE, 1 << 20) for at in range(100)]
-    heap = leaks_module._growing_heap(
-        committed(start_s + 100, 0.001, grows), start_s + 100, start_s
-    )
+    heap = growing_heap(committed(start_s + 100, 0.001, grows), start_s + 100, start_s)
     assert heap is not None
     assert heap.bytes == 100 << 20
     assert heap.bytes_per_s == pytest.approx(1 << 20, rel=0.05)
     moves = [(born, born + 2000, size) for born, _, size in grows]
     moved = committed(start_s + 100, 0.001, moves)
-    assert leaks_module._growing_heap(moved, start_s + 100, start_s) is None
+    assert growing_heap(moved, start_s + 100, start_s) is None
     kept = committed(start_s + 100, 0.001, [(first, ALIVE, 9), *[(first, first + cells, 9)] * 9])
-    assert leaks_module._growing_heap(kept, start_s + 100, start_s) is None
+    assert growing_heap(kept, start_s + 100, start_s) is None
 
 
 @pytest.mark.parametrize(
@@ -304,7 +302,7 @@ def test_committed_memory_is_compared_at_few_times(start_s: float) -> None:
 def test_a_hostile_matrix_costs_nothing(start_s: float, end_s: float, cell_s: float) -> None:
     """Times and cells that a valid file may hold neither exhaust memory nor fail."""
     rows = [(at, ALIVE if at % 2 else at, 1 << 40) for at in (0, 1, 1 << 20, ALIVE - 1, ALIVE)]
-    found = leaks_module._growing_heap(committed(end_s, cell_s, rows), end_s, start_s)
+    found = growing_heap(committed(end_s, cell_s, rows), end_s, start_s)
     assert found is None or np.isfinite([found.bytes, found.bytes_per_s]).all()
 
 

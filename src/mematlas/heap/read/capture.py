@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from mematlas import _core
 from mematlas._core import GENERAL_REGISTERS, PAGE, CaptureWay
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
-from mematlas.heap.model.image import REGISTERS_START, Image, Range, RangeKind, Thread
+from mematlas.heap.model.image import Image, Range, RangeKind, Thread
 from mematlas.heap.read.bss import cut_bss
 from mematlas.heap.read.file_memory import fill_unwritten, find_code, read_code
-from mematlas.heap.read.stacks import find_stack
+from mematlas.heap.read.threads import find_stack, register_range
 from mematlas.linux import smaps
 from mematlas.linux.machine import parse_meminfo
 from mematlas.linux.mappings import Permission
@@ -149,7 +149,11 @@ def _build(process: ProcessDirectory, copied: Capture, way: str, moment: float, 
         else:
             ranges.append(found)
     ranges.sort(key=lambda each: each.start)
-    ranges += _register_ranges(copied)
+    ranges += [
+        register_range(number, each.registers)
+        for number, each in enumerate(copied.threads)
+        if each.registers
+    ]
     notes += [
         f"{format_bytes(row.size)} mapped at {row.start:#x} are left out: too large for a heap"
         for row in rows
@@ -203,14 +207,6 @@ def _private_ranges(
             )
         )
     return ranges
-
-
-def _register_ranges(copied: Capture) -> list[Range]:
-    return [
-        Range(REGISTERS_START + index * 4096, RangeKind.REGISTERS, memoryview(each.registers))
-        for index, each in enumerate(copied.threads)
-        if each.registers
-    ]
 
 
 def _thread(process: ProcessDirectory, copied: CopiedThread, ranges: list[Range]) -> Thread:

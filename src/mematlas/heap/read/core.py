@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import GENERAL_REGISTERS, PAGE
 from mematlas.errors import TargetError, UsageError
-from mematlas.heap.model.image import REGISTERS_START, Image, Range, RangeKind, Thread
+from mematlas.heap.model.image import Image, Range, RangeKind, Thread
 from mematlas.heap.read.bss import cut_bss
 from mematlas.heap.read.core_files import CoreFiles
 from mematlas.heap.read.core_headers import (
@@ -22,7 +22,7 @@ from mematlas.heap.read.core_headers import (
     read_notes,
     without_overlaps,
 )
-from mematlas.heap.read.stacks import RED_ZONE, find_stack
+from mematlas.heap.read.threads import RED_ZONE, find_stack, register_range
 from mematlas.linux.mappings import Mappings, Permission
 from mematlas.linux.program import moved, parse_segments
 from mematlas.linux.regular_file import open_regular
@@ -103,22 +103,25 @@ def _read_segment(file: IO[bytes], segment: CoreSegment, number: int) -> list[Ra
     if not segment.kept or segment.permissions == Permission(0):
         return []
     memory = zeros(segment.kept)
-    descriptor, end = file.fileno(), segment.offset + segment.kept
-    at = segment.offset
+    _fill(file.fileno(), segment.offset, memory)
+    return [Range(segment.start, RangeKind.ANONYMOUS, memory.toreadonly(), None, number)]
+
+
+def _fill(descriptor: int, offset: int, memory: memoryview) -> None:
+    """Read data of the file from `offset` on, up to where the file ends."""
+    at, end = offset, offset + len(memory)
     while at < end:
         try:
             start = os.lseek(descriptor, at, os.SEEK_DATA)
             stop = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
         except OSError:  # nothing but a hole up to the end
-            break
+            return
         while start < stop:
-            first = start - segment.offset
-            got = os.preadv(descriptor, [memory[first : stop - segment.offset]], start)
+            got = os.preadv(descriptor, [memory[start - offset : stop - offset]], start)
             if not got:
-                break
+                return
             start += got
         at = max(stop, at + 1)
-    return [Range(segment.start, RangeKind.ANONYMOUS, memory.toreadonly(), None, number)]
 
 
 def zeros(size: int) -> memoryview:
@@ -164,19 +167,12 @@ def _classify(ranges: list[Range], segments: list[CoreSegment], notes: CoreNotes
     for each in ranges:
         segment = segments[each.mapping]
         of_file = segment.start in notes.files
-        before = segments[each.mapping - 1] if each.mapping else None
-        tail = (
-            before is not None
-            and before.end == segment.start
-            and before.start in notes.files
-            and bool(before.permissions & Permission.WRITE)
-        )
         kind = RangeKind.ANONYMOUS
         if of_file and not segment.permissions & Permission.WRITE:
             kind = RangeKind.CODE
         elif segment.start == heap:
             kind = RangeKind.BRK
-        elif of_file or tail:
+        elif of_file or _is_tail(each.mapping, segments, notes):
             kind = RangeKind.DATA
         found.append(Range(each.start, kind, each.memory, each.pages, each.mapping))
     return found
@@ -194,20 +190,21 @@ def _find_break(segments: list[CoreSegment], notes: CoreNotes) -> int:
         return 0
     last = max(end for end, _, path in notes.files.values() if path == program)
     ends = sorted(start for start in notes.files if start >= last)
-    for each in segments:
-        behind = each.start > last or (each.start == last and not _is_tail(each, segments, notes))
+    for number, each in enumerate(segments):
+        behind = each.start > last or (each.start == last and not _is_tail(number, segments, notes))
         if behind and each.start not in notes.files and each.permissions & Permission.WRITE:
             return each.start if not ends or each.start < ends[0] else 0
     return 0
 
 
-def _is_tail(segment: CoreSegment, segments: list[CoreSegment], notes: CoreNotes) -> bool:
+def _is_tail(number: int, segments: list[CoreSegment], notes: CoreNotes) -> bool:
     """Return whether a segment continues a file's data."""
-    return any(
-        each.end == segment.start
-        and each.start in notes.files
-        and each.permissions & Permission.WRITE
-        for each in segments
+    before = segments[number - 1] if number else None
+    return (
+        before is not None
+        and before.end == segments[number].start
+        and before.start in notes.files
+        and bool(before.permissions & Permission.WRITE)
     )
 
 
@@ -282,13 +279,10 @@ def _cut_stacks(ranges: list[Range], notes: CoreNotes) -> list[Range]:
 
 def _register_ranges(notes: CoreNotes) -> list[Range]:
     return [
-        Range(
-            REGISTERS_START + number * 4096,
-            RangeKind.REGISTERS,
-            memoryview(
-                struct.pack(f"<{len(GENERAL_REGISTERS)}Q", *(words[n] for n in GENERAL_REGISTERS))
-                + notes.vectors[number]
-            ),
+        register_range(
+            number,
+            struct.pack(f"<{len(GENERAL_REGISTERS)}Q", *(words[n] for n in GENERAL_REGISTERS))
+            + notes.vectors[number],
         )
         for number, words in enumerate(notes.threads)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from mematlas._version import __version__
 from mematlas.present.printable import clean
 from mematlas.report import run_facts, titles
-from mematlas.report.export.source import distinct_pids
+from mematlas.report.export.source import commands, distinct_pids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,12 +29,11 @@ _COUNTERS = {
 
 def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
     """Render process names, counters and instant events. Times are microseconds since the start of each run."""
-    commands = dict.fromkeys(clean(" ".join(each.report.command)) for each in sources)
     header = {
         "displayTimeUnit": "ms",
         "otherData": {
             "exporter": f"mematlas {__version__}",
-            "command": " + ".join(commands),
+            "command": commands(sources),
             "started": min(each.report.started for each in sources),
         },
     }

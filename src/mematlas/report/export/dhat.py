@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import clean
 from mematlas.report import frame_names, run_facts
-from mematlas.report.export.source import Numbers, frame_text
+from mematlas.report.export.source import Numbers, commands, frame_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +39,6 @@ def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
     report = max(
         (each.report for each in sources), key=lambda each: run_facts.duration_s(each) or 0.0
     )
-    commands = dict.fromkeys(clean(" ".join(each.report.command)) for each in sources)
     header = {
         "dhatFileVersion": 2,
         "mode": "heap",
@@ -49,7 +48,7 @@ def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
         "tu": "µs",
         "Mtu": "s",
         "tuth": _SHORT_US,
-        "cmd": " + ".join(commands),
+        "cmd": commands(sources),
         "pid": report.processes[0].pid if report.processes else 0,
         "tg": round(report.peak_live_time_s * 1e6),
         "te": round((run_facts.duration_s(report) or 0.0) * 1e6),
@@ -73,9 +72,7 @@ def _points(source: ExportSource, numbers: Numbers) -> Iterator[dict[str, Any]]:
     columns = [table.columns.narrow(name).at(rows).tolist() for name in _COLUMNS.values()]
     keys = zip(table.process[rows].tolist(), table.stack[rows].tolist(), strict=True)
     for (process, stack), values in zip(keys, zip(*columns, strict=True), strict=True):
-        path: list[Frame | str] = [*table.paths[process].frames(stack)]
-        path = [*(path or ["unknown stack"]), *roots.get(process, ())]
-        key = tuple([numbers.of(frame) for frame in path])
+        key = tuple([numbers.of(frame) for frame in source.path(process, stack, roots)])
         known = sums.get(key)
         sums[key] = [*values] if known is None else [*map(add, known, values)]
     for key, added in sums.items():

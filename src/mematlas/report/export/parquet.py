@@ -11,9 +11,10 @@ from mematlas._version import __version__
 from mematlas.errors import UnsupportedError
 from mematlas.present.printable import clean
 from mematlas.report.export.rows import COLUMNS_OF, rows_of
+from mematlas.report.export.source import commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from mematlas.report.export.source import ExportSource
 
@@ -38,9 +39,11 @@ def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
     metadata = {
         "mematlas.table": f"mematlas/export-{sources[0].rows}/1",
         "mematlas.version": __version__,
-        "mematlas.command": _all(clean(" ".join(each.report.command)) for each in sources),
+        "mematlas.command": commands(sources),
         "mematlas.started": min(each.report.started for each in sources),
-        "mematlas.sampling": _all(each.report.sampling.mode for each in sources),
+        "mematlas.sampling": " + ".join(
+            dict.fromkeys(each.report.sampling.mode for each in sources)
+        ),
     }
     schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=metadata)
     sink = _Sink()
@@ -77,10 +80,6 @@ class _Sink(io.RawIOBase):
         """Return the bytes written since the last call."""
         pieces, self._pieces = self._pieces, []
         return pieces
-
-
-def _all(texts: Iterable[str]) -> str:
-    return " + ".join(dict.fromkeys(texts))
 
 
 def _cell(value: object) -> object:

@@ -122,12 +122,18 @@ class _Trace:
         """Yield the heap profiles, the chosen metric first."""
         known = [each for each in (_LIVE, *_OTHERS) if each.size not in source.unknown]
         chosen = _LIVE if source.by == "allocated" else None
+        roots = source.roots()
         for heap in sorted(known, key=lambda each: each is not chosen and each.name != source.by):
             for process in source.table.processes():
-                yield from self._profile(source, process, pids[process], heap)
+                yield from self._profile(source, process, pids[process], heap, roots)
 
     def _profile(
-        self, source: ExportSource, process: int, pid: int, heap: _Heap
+        self,
+        source: ExportSource,
+        process: int,
+        pid: int,
+        heap: _Heap,
+        roots: dict[int, tuple[str, ...]],
     ) -> Iterator[bytes]:
         table, time_s = source.table, source.report.account.time_s
         rows = np.flatnonzero(table.process == process)
@@ -141,23 +147,21 @@ class _Trace:
         head = number(1, pid) + number(9, _trace_time(time_s)) + data(11, heap.name.encode())
         while batch := list(islice(values, _BATCH)):
             samples = b"".join(
-                data(2, number(1, self._stack(source, process, row)) + _amounts(*figures))
+                data(2, number(1, self._stack(source, process, row, roots)) + _amounts(*figures))
                 for row, *figures in batch
             )
             dump = data(5, head + samples) + number(7, self._index)
             self._index += 1
             yield self._packet(time_s, data(37, dump))
 
-    def _stack(self, source: ExportSource, process: int, row: int) -> int:
+    def _stack(
+        self, source: ExportSource, process: int, row: int, roots: dict[int, tuple[str, ...]]
+    ) -> int:
         """Return the number of the stack of a row; it is of this process alone."""
-        table = source.table
-        stack = int(table.stack[row])
+        stack = int(source.table.stack[row])
         key = (7, (source.title, process, stack))
         if key not in self._numbers:
-            frames: list[Frame | str] = list(table.paths[process].frames(stack)) or [
-                "unknown stack"
-            ]
-            frames += source.roots().get(process, ())
+            frames = source.path(process, stack, roots)
             found = b"".join(
                 number(2, self._frame(source, process, each)) for each in reversed(frames)
             )

@@ -12,7 +12,7 @@ from mematlas.report import frame_names
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mematlas.recording.model import Frame, RecordingData
     from mematlas.report.analyse.table import StackTable
@@ -62,6 +62,13 @@ class ExportSource:
             for each in processes
         }
 
+    def path(
+        self, process: int, stack: int, roots: Mapping[int, tuple[str, ...]]
+    ) -> list[Frame | str]:
+        """Return the frames of a stack and what it belongs to, innermost first."""
+        frames = self.table.paths[process].frames(stack) or ("unknown stack",)
+        return [*frames, *roots.get(process, ())]
+
     def process_name(self, index: int) -> str:
         """Return the name of a process: command and PID."""
         for each in self.report.processes:
@@ -77,6 +84,11 @@ class ExportSource:
         build_id = clean(found.build_id) if found else ""
         labels = {name: clean(value) for name, value in (*run.labels, *self.labels)}
         return Origin(clean(run.host), run.id, run.version, build_id, labels)
+
+
+def commands(sources: Sequence[ExportSource]) -> str:
+    """Format the commands that were recorded, each once."""
+    return " + ".join(dict.fromkeys(clean(" ".join(each.report.command)) for each in sources))
 
 
 def frame_text(frame: Frame) -> str:

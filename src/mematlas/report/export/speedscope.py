@@ -10,7 +10,7 @@ import numpy as np
 from mematlas._version import __version__
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, titles
-from mematlas.report.export.source import Numbers
+from mematlas.report.export.source import Numbers, commands
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ _BATCH = 500
 def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
     """Render the metrics that have any bytes, the chosen one first."""
     numbers, by = Numbers(), sources[0].by
-    commands = dict.fromkeys(clean(" ".join(each.report.command)) for each in sources)
     head = {
         "$schema": SCHEMA,
         "exporter": f"mematlas@{__version__}",
-        "name": shorten(" + ".join(commands), 200),
+        "name": shorten(commands(sources), 200),
         "activeProfileIndex": 0,
     }
     yield json.dumps(head)[:-1].encode() + b', "profiles": [\n'
@@ -77,8 +76,7 @@ def _stacks(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[byt
         stacks = []
         for row in rows[start : start + _BATCH].tolist():
             process = int(table.process[row])
-            path: list[Frame | str] = [*table.paths[process].frames(int(table.stack[row]))]
-            path = [*(path or ["unknown stack"]), *roots.get(process, ())]
+            path = source.path(process, int(table.stack[row]), roots)
             stacks.append([numbers.of(frame) for frame in reversed(path)])
         yield json.dumps(stacks, separators=(",", ":"))[1:-1].encode()
 

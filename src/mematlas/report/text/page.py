@@ -12,12 +12,18 @@ from mematlas.present.printable import NAME, clean
 from mematlas.report import bad_frees as words
 from mematlas.report import frame_names
 from mematlas.report.analyse.lines import RUNTIME, owner, owning_frame, tier
+from mematlas.report.answer import answer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mematlas.recording.model import Frame
-    from mematlas.report.model.report import BadFree
+    from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.leaks import Leaks
+    from mematlas.report.model.report import BadFree, Report
+
+NUMBER = 10  # width of a byte figure
+LITTLE = 1 << 20  # bytes below which a section is not worth its lines
 
 
 def write(text: Text, console: Console) -> None:
@@ -108,3 +114,47 @@ class FramePrinter:
         for note in shown:
             text.append("\n").append_text(self.hanging(Text("  "), Text(note), 2))
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Input of all sections of one report."""
+
+    report: Report
+    by: str
+    ranked: list[LineStats]  # by metric `by`
+    frames: FramePrinter
+    leaks: Leaks | None = None
+
+    @property
+    def console(self) -> Console:
+        """The console."""
+        return self.frames.console
+
+    @property
+    def directory(self) -> str:
+        """Paths are relative to it."""
+        return self.frames.directory
+
+    @classmethod
+    def of(
+        cls,
+        report: Report,
+        by: str,
+        ranked: list[LineStats],
+        console: Console,
+        leaks: Leaks | None = None,
+    ) -> Page:
+        """Return the input of all sections; `ranked` are the lines by metric `by`."""
+        frames = FramePrinter(console, frame_names.directory_of(report, ranked))
+        return cls(report, by, ranked, frames, leaks)
+
+    def answer(self) -> Text:
+        """Return the answer: where the memory is."""
+        return Text(
+            answer(self.report, self.ranked, self.directory, self.leaks, self.frames.name_width)
+        )
+
+    def hanging(self, first: Text, body: Text, indent: int) -> Text:
+        """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
+        return self.frames.hanging(first, body, indent)

@@ -22,7 +22,8 @@ from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.window import end_of, make_window
 from mematlas.report.frame_names import directory_of
 from mematlas.report.model.report import METRICS
-from mematlas.report.text.report import Page, draw_blocks, draw_overview
+from mematlas.report.text.page import Page
+from mematlas.report.text.report import draw_blocks, draw_overview
 from mematlas.report.text.window import draw_window
 from mematlas.report.titles import METRIC_TITLES
 from mematlas.report.tui.header import (
