@@ -104,6 +104,30 @@ int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t coun
 	return error;
 }
 
+static int by_start(const void *a, const void *b)
+{
+	const struct heap_span *left = a, *right = b;
+
+	return left->start < right->start ? -1 : left->start > right->start;
+}
+
+int heap_subdivide_all(struct heap *heap, struct heap_span *spans, size_t count)
+{
+	size_t merged = 0;
+
+	if (count)
+		qsort(spans, count, sizeof *spans, by_start);
+	for (size_t i = 0; i < count; i++) {
+		if (merged && spans[i].start <= spans[merged - 1].end) {
+			if (spans[i].end > spans[merged - 1].end)
+				spans[merged - 1].end = spans[i].end;
+		} else {
+			spans[merged++] = spans[i];
+		}
+	}
+	return heap_subdivide(heap, spans, merged);
+}
+
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)
 {
 	struct heap_blocks *blocks = &heap->blocks;

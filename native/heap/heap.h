@@ -96,6 +96,8 @@ struct heap_span {
 /* Leaves out the blocks that touch one of the ascending, disjoint spans, memory that another allocator
  * subdivides, and makes each a region. Call it before the blocks of that allocator are added. */
 int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
+/* The same of spans in any order, which are sorted and merged. */
+int heap_subdivide_all(struct heap *heap, struct heap_span *spans, size_t count);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
 /* Leaves out the blocks from number `first` on that have this origin. */
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);

@@ -39,7 +39,10 @@ enum mematlas_heap_origin {
 	MEMATLAS_HEAP_PYTHON_STATIC, /* objects in .data of an interpreter or extension */
 	MEMATLAS_HEAP_MIMALLOC,
 	MEMATLAS_HEAP_TRACED, /* from a recording: exact, with the requested size */
-	MEMATLAS_HEAP_PYMALLOC_TORN /* a whole pool whose free list is broken: no slot is trusted */
+	MEMATLAS_HEAP_PYMALLOC_TORN, /* a whole pool whose free list is broken: no slot is trusted */
+	MEMATLAS_HEAP_JEMALLOC,
+	MEMATLAS_HEAP_TCMALLOC,
+	MEMATLAS_HEAP_TORN /* a whole slab or page of another allocator that contradicts itself */
 };
 enum mematlas_heap_layout {
 	MEMATLAS_HEAP_WORDS, /* conservative: every aligned word may point to a block */
@@ -99,7 +102,13 @@ enum mematlas_heap_finding_kind {
 	MEMATLAS_HEAP_OVERLAP, /* address: the block; detail: the block before */
 	MEMATLAS_HEAP_TORN_FREE_CHUNK, /* address: the chunk, whose sizes differ; detail: its size */
 	MEMATLAS_HEAP_TORN_FASTBIN, /* address: the entry that leads nowhere */
-	MEMATLAS_HEAP_TORN_POOL /* address: the pool of pymalloc; number: its arena */
+	MEMATLAS_HEAP_TORN_POOL, /* address: the pool of pymalloc; number: its arena */
+	/* Of allocators beside glibc's. number: enum mematlas_heap_origin */
+	MEMATLAS_HEAP_UNKNOWN_LAYOUT, /* address: of its structures, none of which is read */
+	MEMATLAS_HEAP_TORN_EXTENT, /* address: the memory whose description contradicts itself; detail: bytes, or 0 */
+	MEMATLAS_HEAP_TORN_SLAB, /* address: blocks of one size whose count contradicts them; detail: bytes */
+	MEMATLAS_HEAP_TORN_CACHE, /* address: the entry of a thread's cache or free list that leads to no block; detail: where */
+	MEMATLAS_HEAP_MISSING_CACHE /* address: memory of a thread's cache that was not found */
 };
 struct mematlas_heap_finding {
 	uint64_t address;
@@ -147,6 +156,28 @@ struct mematlas_heap_glibc {
 };
 /* Adds the live blocks of all arenas. */
 int mematlas_heap_read_glibc(struct mematlas_heap *heap, struct mematlas_heap_glibc *ret);
+
+/* heap/jemalloc.c and others: allocators beside glibc's, found by content. Bytes of whole blocks. Sums of all
+ * copies in the process. */
+struct mematlas_heap_allocator {
+	uint64_t copies; /* 0: the program does not use it */
+	uint64_t refused; /* copies of an unknown layout: none of their blocks is read */
+	uint64_t pages; /* slabs, spans, pages with blocks */
+	uint64_t blocks; /* live */
+	uint64_t caches; /* of threads */
+	uint64_t missing_caches; /* whose blocks count as live */
+	uint64_t cached_blocks; /* free blocks in caches of threads and lists of frees by other threads */
+	uint64_t cached; /* bytes */
+	uint64_t free; /* bytes of other free blocks beside live ones */
+	uint64_t unused; /* resident bytes of pages without live blocks */
+	uint64_t torn; /* bytes that could not be read as blocks */
+	uint64_t own_blocks; /* handed out to the allocator itself, and left out */
+	uint64_t told; /* blocks in use, those cached included, as the allocator itself counts */
+	uint64_t counted; /* the same as found */
+	uint64_t untold; /* copies whose own count was not found */
+};
+int mematlas_heap_read_jemalloc(struct mematlas_heap *heap, struct mematlas_heap_allocator *ret);
+int mematlas_heap_read_mimalloc(struct mematlas_heap *heap, struct mematlas_heap_allocator *ret);
 
 /* heap/link.c: the graph. Nodes: 0, all memory; 1 ... strong, groups of roots; then the blocks; then the
  * groups of later ranks, which are called weak here; last, the

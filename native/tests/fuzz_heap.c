@@ -1,5 +1,5 @@
 /* Damages the image of a heap in many ways and reads it: no pass may crash, hang or leave the image.
- * fuzz_heap PROGRAM_THAT_SAVES_AN_IMAGE [ROUNDS [SEED]] */
+ * fuzz_heap PROGRAM_THAT_SAVES_AN_IMAGE [ROUNDS [SEED [ALLOCATOR_TO_PRELOAD]]] */
 #include <errno.h>
 #include <spawn.h>
 
@@ -18,14 +18,16 @@ static uint64_t rnd(uint64_t below)
 	return random_next(&state) % below;
 }
 
-static void save_image(const char *program, const char *path)
+static void save_image(const char *program, const char *path, const char *allocator)
 {
 	char *const arguments[] = {(char *)(uintptr_t)program, (char *)(uintptr_t)path, NULL};
-	char *const none[] = {NULL};
+	char preload[256];
+	char *const environment[] = {allocator ? preload : NULL, NULL};
 	pid_t pid;
 	int status;
 
-	CHECK(posix_spawn(&pid, program, NULL, NULL, arguments, none) == 0);
+	snprintf(preload, sizeof preload, "LD_PRELOAD=%s", allocator ? allocator : "");
+	CHECK(posix_spawn(&pid, program, NULL, NULL, arguments, environment) == 0);
 	CHECK(waitpid(pid, &status, 0) == pid && status == 0);
 }
 
@@ -147,6 +149,7 @@ static int64_t read_all(const struct capture *image)
 	static uint8_t ranks[MOST_RANGES];
 	struct mematlas_heap_pymalloc pymalloc;
 	struct mematlas_heap_python python;
+	struct mematlas_heap_allocator other;
 	struct mematlas_heap_glibc sum;
 	struct mematlas_heap *heap;
 	const struct mematlas_heap_type *types;
@@ -156,6 +159,8 @@ static int64_t read_all(const struct capture *image)
 
 	CHECK(mematlas_heap_create(image->ranges, image->count, 4096, &heap) == 0);
 	CHECK(mematlas_heap_read_glibc(heap, &sum) == 0);
+	CHECK(mematlas_heap_read_jemalloc(heap, &other) == 0);
+	CHECK(mematlas_heap_read_mimalloc(heap, &other) == 0);
 	CHECK(mematlas_heap_pymalloc(heap, &pymalloc) >= 0);
 	count = mematlas_heap_index(heap);
 	CHECK(count >= 0);
@@ -171,38 +176,56 @@ static int64_t read_all(const struct capture *image)
 	return count;
 }
 
-int main(int count, char **arguments)
+static void load_image(const char *program, const char *allocator)
 {
-	static struct capture image;
-	struct change changes[MOST_CHANGES];
 	char path[] = "/tmp/mematlas-heap-XXXXXX";
-	int fd, rounds = count > 2 ? atoi(arguments[2]) : 25;
-	int64_t fewest, most;
+	int fd = mkstemp(path);
 
-	CHECK(count > 1);
-	fd = mkstemp(path);
 	CHECK(fd >= 0);
-	save_image(arguments[1], path);
+	save_image(program, path, allocator);
 	capture_load(&whole, path);
 	unlink(path);
 	close(fd);
+}
+
+static int64_t damage_and_read(int round)
+{
+	static struct capture image;
+	struct change changes[MOST_CHANGES];
+	uint32_t changed;
+	int64_t found;
+
+	alarm(SECONDS);
+	image = whole;
+	if (round % 4 == 3)
+		cut(&image);
+	changed = image.count ? change_words(&image, changes) : 0;
+	found = read_all(&image);
+	while (changed--)
+		*changes[changed].at = changes[changed].before;
+	return found;
+}
+
+int main(int count, char **arguments)
+{
+	const char *allocator = count > 4 ? arguments[4] : NULL;
+	int rounds = count > 2 ? atoi(arguments[2]) : 25;
+	int64_t fewest, most;
+
+	CHECK(count > 1);
+	if (allocator && access(allocator, R_OK)) {
+		printf("skipped: %s is not installed\n", allocator);
+		return 77;
+	}
+	load_image(arguments[1], allocator);
 	state += count > 3 ? strtoull(arguments[3], NULL, 0) : 0;
 	fewest = most = read_all(&whole);
 	CHECK(most > 1000);
 	for (int round = 0; round < rounds; round++) {
-		uint32_t changed;
-		int64_t found;
+		int64_t found = damage_and_read(round);
 
-		alarm(SECONDS);
-		image = whole;
-		if (round % 4 == 3)
-			cut(&image);
-		changed = image.count ? change_words(&image, changes) : 0;
-		found = read_all(&image);
 		fewest = found < fewest ? found : fewest;
 		most = found > most ? found : most;
-		while (changed--)
-			*changes[changed].at = changes[changed].before;
 	}
 	printf("%d rounds: %ld to %ld blocks\n", rounds, fewest, most);
 	for (uint64_t i = 0; i < whole.count; i++)

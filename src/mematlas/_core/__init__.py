@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         EXACT_ROOT,
         NO_BLOCK,
         ROOT_FORMAT,
+        AllocatorSums,
         AreaKind,
         BlockState,
         FindingKind,
@@ -127,6 +128,7 @@ __all__ = [
     "ROOT_FORMAT",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
+    "AllocatorSums",
     "AreaKind",
     "ArenaHandle",
     "ArenaStats",
@@ -243,8 +245,8 @@ _MODULES = {
     ),
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
-        "EXACT_ROOT NO_BLOCK ROOT_FORMAT AreaKind BlockState FindingKind GlibcSums HeapHandle Origin "
-        "Rank RawFinding RawRange TypeKind"
+        "EXACT_ROOT NO_BLOCK ROOT_FORMAT AllocatorSums AreaKind BlockState FindingKind GlibcSums "
+        "HeapHandle Origin Rank RawFinding RawRange TypeKind"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",

@@ -38,6 +38,9 @@ class Origin(IntEnum):
     MIMALLOC = 4
     TRACED = 5
     PYMALLOC_TORN = 6
+    JEMALLOC = 7
+    TCMALLOC = 8
+    TORN = 9  # a slab or page that contradicts itself
 
 
 class TypeKind(IntEnum):
@@ -88,6 +91,12 @@ class FindingKind(IntEnum):
     TORN_FREE_CHUNK = 2
     TORN_FASTBIN = 3
     TORN_POOL = 4
+    # of allocators beside glibc's; number: Origin
+    UNKNOWN_LAYOUT = 5
+    TORN_EXTENT = 6
+    TORN_SLAB = 7
+    TORN_CACHE = 8
+    MISSING_CACHE = 9
 
 
 class AreaKind(IntEnum):
@@ -126,6 +135,27 @@ class GlibcSums:
     told_mapped_chunks: int | None  # malloc's own count; None: not found
     told_mapped: int | None
     told_system: int  # malloc's own sum of all arenas
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorSums:
+    """What was read of an allocator beside glibc's: struct mematlas_heap_allocator. Bytes of whole blocks."""
+
+    copies: int
+    refused: int  # copies of an unknown layout
+    pages: int  # slabs, spans, pages with blocks
+    blocks: int
+    caches: int  # of threads
+    missing_caches: int
+    cached_blocks: int  # free blocks in caches of threads and lists of frees by other threads
+    cached: int
+    free: int  # other free blocks beside live ones
+    unused: int  # resident bytes of pages without live blocks
+    torn: int
+    own_blocks: int
+    told: int  # blocks in use, those cached included, as the allocator itself counts
+    counted: int  # the same as found
+    untold: int  # copies whose own count was not found
 
 
 _UNKNOWN = 2**64 - 1
@@ -181,6 +211,21 @@ class HeapHandle:
         values = {name: int(getattr(out, name)) for name in names}
         return GlibcSums(
             **{name: None if value == _UNKNOWN else value for name, value in values.items()}  # type: ignore[arg-type]
+        )
+
+    def read_jemalloc(self) -> AllocatorSums:
+        """Add the live blocks of jemalloc."""
+        return self._read_allocator(lib.mematlas_heap_read_jemalloc)
+
+    def read_mimalloc(self) -> AllocatorSums:
+        """Add the live blocks of mimalloc."""
+        return self._read_allocator(lib.mematlas_heap_read_mimalloc)
+
+    def _read_allocator(self, read: Any) -> AllocatorSums:
+        out = ffi.new("struct mematlas_heap_allocator *")
+        check(read(self.handle, out))
+        return AllocatorSums(
+            **{each.name: int(getattr(out, each.name)) for each in fields(AllocatorSums)}
         )
 
     def areas(self) -> list[tuple[AreaKind, int, int]]:

@@ -39,6 +39,7 @@ def sum_types(heap: Heap) -> tuple[TypeRow, ...]:
 
 def sum_up(heap: Heap) -> Totals:
     """Count the blocks of a heap by what keeps them alive."""
+    others = heap.allocators.values()
     lost, lost_size = heap.count(BlockState.LOST, BlockState.LOST_CYCLE)
     indirect, indirect_size = heap.count(BlockState.LOST_INDIRECTLY)
     return Totals(
@@ -51,10 +52,10 @@ def sum_up(heap: Heap) -> Totals:
         lost_indirectly=indirect_size,
         lost_blocks=lost,
         lost_indirectly_blocks=indirect,
-        free_in_bins=heap.glibc.binned,
-        free_in_caches=heap.glibc.cached + heap.glibc.fast,
-        top=heap.glibc.top,
-        torn=heap.glibc.torn,
+        free_in_bins=heap.glibc.binned + sum(each.free for each in others),
+        free_in_caches=heap.glibc.cached + heap.glibc.fast + sum(each.cached for each in others),
+        top=heap.glibc.top + sum(each.unused for each in others),
+        torn=heap.glibc.torn + sum(each.torn for each in others),
         forgotten=int(find_miscounted(heap)[0].sum()),
     )
 

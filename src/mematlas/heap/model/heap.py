@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from mematlas._core import BlockState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from mematlas._core import GlibcSums, HeapHandle
+    from mematlas._core import AllocatorSums, GlibcSums, HeapHandle
     from mematlas.heap.model.image import Image
     from mematlas.heap.model.python import Python
     from mematlas.heap.model.roots import RootGroup
@@ -54,6 +56,7 @@ class Heap:
     node_state: NDArray[np.uint8] = field(repr=False)
     top: Numbers = field(repr=False)
     glibc: GlibcSums
+    allocators: Mapping[str, AllocatorSums]  # those beside glibc's that are there, by name
     findings: tuple[Finding, ...]
     findings_total: int
     edges: int

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas._core import FindingKind, HeapHandle, Rank, RawRange, TypeKind
-from mematlas._core.heap.python import PythonPart, add_pymalloc, read_layout
+from mematlas._core import HeapHandle, Rank, RawRange, TypeKind
+from mematlas._core.heap.python import PythonPart, read_layout
 from mematlas.errors import UnsupportedError
 from mematlas.heap.model.heap import Finding, Heap
 from mematlas.heap.model.roots import RootTable
+from mematlas.heap.read.allocators import describe, find_doubts, name_unread, read_blocks
 from mematlas.heap.read.python import PART_NAMES, read_python
 from mematlas.heap.read.python_objects import ObjectReader
 from mematlas.heap.read.roots import read_roots
-from mematlas.linux.allocators import allocator_of_file
 from mematlas.recording.symbols import demangle
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from mematlas._core import GlibcSums, RawFinding
     from mematlas.heap.model.image import Image
     from mematlas.heap.model.python import Python
 
@@ -39,9 +36,8 @@ def read_heap(image: Image) -> Heap:
         ],
         image.page_size,
     )
-    glibc = handle.read_glibc()
-    add_pymalloc(handle)
-    others = _other_allocators(image)
+    glibc, allocators = read_blocks(handle)
+    others = name_unread(image, allocators)
     if not handle.index():
         which = f": {others[0]}" if others else ", which does not use glibc's malloc"
         raise UnsupportedError(f"no live block was found in {image.name or 'the program'}{which}")
@@ -55,8 +51,8 @@ def read_heap(image: Image) -> Heap:
     raw, total = handle.findings()
     findings = [
         *(Finding(each, 0) for each in others),
-        *_doubts(glibc),
-        *(_finding(each) for each in raw),
+        *find_doubts(glibc, allocators),
+        *(describe(each) for each in raw),
     ]
     return Heap(
         image=image,
@@ -77,6 +73,7 @@ def read_heap(image: Image) -> Heap:
         node_state=handle.node_column("state"),
         top=handle.node_column("top"),
         glibc=glibc,
+        allocators=allocators,
         findings=tuple(findings),
         findings_total=total + len(findings) - len(raw),
         edges=edges,
@@ -106,47 +103,3 @@ def _type_name(image: Image, kind: TypeKind, key: int) -> str:
     if kind is TypeKind.SIZE:
         return f"block of {key} bytes" if key <= 1024 else f"block to {format_bytes(key)}"
     return kind.name.lower()
-
-
-def _other_allocators(image: Image) -> list[str]:
-    """Return a sentence for each library behind malloc(3) whose blocks are not read."""
-    paths = {os.fsdecode(image.mappings.name(index)) for index in range(image.mappings.count)}
-    return [
-        f"{allocator} serves malloc ({Path(path).name}), and its blocks are not read"
-        for path in sorted(paths)
-        if (allocator := allocator_of_file(path))
-    ]
-
-
-_SENTENCES = {
-    FindingKind.TORN_CHUNK: "heap of arena {number}: no chunk at {address:#x}{after}",
-    FindingKind.OVERLAP: "the blocks at {detail:#x} and {address:#x} overlap",
-    FindingKind.TORN_FREE_CHUNK: (
-        "heap of arena {number}: the sizes of the free chunk at {address:#x} differ"
-    ),
-    FindingKind.TORN_FASTBIN: "free list of arena {number} broken at {address:#x}",
-    FindingKind.TORN_POOL: "pymalloc: free list of the pool at {address:#x} broken",
-}
-
-
-def _finding(raw: RawFinding) -> Finding:
-    after = f"; read on at {raw.detail:#x}" if raw.detail else ", and none behind it"
-    text = _SENTENCES[raw.kind].format(
-        number=raw.number, address=raw.address, detail=raw.detail, after=after
-    )
-    return Finding(text, raw.address)
-
-
-def _doubts(glibc: GlibcSums) -> list[Finding]:
-    """Compare what was found with what malloc itself counts."""
-    found = []
-    told = glibc.told_mapped
-    if told is not None and told != glibc.mapped:
-        found.append(
-            Finding(
-                f"malloc counts {format_bytes(told)} of mapped chunks, "
-                f"{format_bytes(glibc.mapped)} were found",
-                0,
-            )
-        )
-    return found

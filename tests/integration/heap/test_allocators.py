@@ -1,0 +1,140 @@
+"""Blocks of jemalloc and mimalloc, found from outside, against programs that know theirs."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from heap_programs import PROGRAMS, compile_program, waiting
+from interpreters import with_mimalloc
+from mematlas.heap import look
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mematlas.heap import Look
+
+LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
+THREADS, BLOCKS = 5, 3000
+STATIC = ("-Wl,--whole-archive", "-l:libjemalloc.a", "-Wl,--no-whole-archive", "-lm", "-lstdc++")
+
+
+@cache
+def _library(name: str) -> Path:
+    """Return the path of an allocator's library, or skip the test."""
+    found = sorted(LIBRARIES.glob(f"{name}.so.*"))
+    if not found:
+        pytest.skip(f"{name} is not installed")
+    return found[0]
+
+
+@contextmanager
+def _running(program: Path, known: Path, blocks: int, library: Path | None) -> Iterator[int]:
+    """Run the program until its blocks are made, and yield its PID."""
+    environment = {**os.environ, "LD_PRELOAD": str(library) if library else ""}
+    with subprocess.Popen(
+        [program, known, str(THREADS), str(blocks)], stdout=subprocess.PIPE, env=environment
+    ) as process:
+        assert process.stdout
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def _look(program: Path, known: Path, blocks: int, library: Path | None) -> tuple[Look, int]:
+    """Return the heap, and how many blocks are not the program's own. Each of those is found once."""
+    with _running(program, known, blocks, library) as pid:
+        heap = look(pid)
+    found = set()
+    pairs = list(struct.iter_unpack("<QQ", known.read_bytes()))
+    for address, size in pairs:
+        block = heap.find(address)
+        assert block is not None, hex(address)
+        start = int(heap.address[block])
+        # Of a block with an alignment, the program may know a place inside.
+        assert start + int(heap.size[block]) >= address + size
+        found.add(block)
+    assert len(found) == len(pairs)
+    return heap, len(heap) - len(found)
+
+
+@pytest.mark.parametrize("way", ["libjemalloc", "static libjemalloc", "libmimalloc"])
+def test_blocks_are_those_that_the_program_knows(way: str, tmp_path: Path) -> None:
+    """Blocks of all sizes and threads are found, and none that was freed: by its thread, another one, or before it ended."""
+    static = way.startswith("static")
+    library = None if static else _library(way)
+    if static and not (LIBRARIES / "libjemalloc.a").exists():
+        pytest.skip("libjemalloc-dev is not installed")
+    program = compile_program("known_blocks.c", tmp_path, STATIC if static else ())
+    heap, others = _look(program, tmp_path / "known", BLOCKS, library)
+    _, others_of_few = _look(program, tmp_path / "few", 1, library)
+    # The C library's own: one a thread that runs, and what libstdc++ reserves.
+    assert others == others_of_few
+    assert others <= THREADS + 3
+    (sums,) = heap.allocators.values()
+    assert sums.copies == 1
+    assert sums.refused == sums.torn == sums.missing_caches == 0
+    assert sums.told == sums.counted > THREADS * BLOCKS / 2
+    assert sums.cached_blocks > 100
+    assert heap.findings_total == 0, heap.findings
+    assert heap.glibc.chunks < 100
+
+
+def test_redis_holds_its_keys(tmp_path: Path) -> None:
+    """A real server: each value is one block of the size class, and all hang on one variable of its file."""
+    server, client = "/usr/bin/redis-server", "/usr/bin/redis-cli"
+    if not Path(server).exists():
+        pytest.skip("redis-server is not installed")
+    socket, keys = tmp_path / "redis.sock", 4000
+    with subprocess.Popen(
+        [server, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", tmp_path],
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        try:
+            script = f'for i=1,{keys} do redis.call("set","key:"..i,string.rep("v",200)..i) end'
+            for _ in range(600):
+                run = subprocess.run(
+                    [client, "-s", socket, "eval", script, "0"],
+                    capture_output=True,
+                    check=False,
+                    timeout=60,
+                )
+                if run.returncode == 0 and b"onnect" not in run.stdout + run.stderr:
+                    break
+                assert process.poll() is None
+            heap = look(process.pid)
+        finally:
+            process.kill()
+    if "jemalloc" not in heap.allocators:
+        pytest.skip("this redis-server does not use jemalloc")
+    values = int((heap.size == 224).sum())
+    assert keys <= values <= keys + 20
+    assert heap.dominators(top=3)[0].retained > keys * (224 + 32)
+    sums = heap.allocators["jemalloc"]
+    assert (sums.refused, sums.torn, sums.missing_caches) == (0, 0, 0)
+    assert sums.told == sums.counted
+
+
+@pytest.mark.parametrize("python", with_mimalloc() or [""])
+def test_python_with_mimalloc(python: str, tmp_path: Path) -> None:
+    """Objects in CPython's own mimalloc are found, and those that were freed are not."""
+    if not python:
+        pytest.skip("no CPython from 3.13 on is here")
+    command = [python, str(PROGRAMS / "heap_python.py"), str(tmp_path / "told.json")]
+    with waiting(command, {**os.environ, "PYTHONMALLOC": "mimalloc"}) as pid:
+        heap = look(pid)
+    sums = heap.allocators["mimalloc"]
+    assert sums.told == sums.counted > 1000
+    assert sums.torn == sums.refused == 0
+    assert heap.why("__main__.Order").paths[0].names[:3] == ("module __main__", "CACHE", "dict")
+    assert int(np.sum(heap.type_names.index("__main__.Order") == heap.type)) > 0
