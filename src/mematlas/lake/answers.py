@@ -179,8 +179,8 @@ def regress(  # noqa: PLR0913 - options of the command, by keyword
 
 def _grown(lake: Lake, growth: Growth, level: Level, rate: float) -> tuple[GrownLine, ...]:
     found = np.flatnonzero(growth.q_value <= rate)
-    order = found[np.lexsort((-growth.change[found], growth.q_value[found]))]
-    low, high = (np.expm1(each) for each in interval(growth))
+    order = found[np.lexsort((growth.before[found] - growth.after[found], growth.q_value[found]))]
+    low, high = interval(growth)
     code = lake.code(level, growth.line[order].tolist())
     return tuple(
         GrownLine(
@@ -188,9 +188,9 @@ def _grown(lake: Lake, growth: Growth, level: Level, rate: float) -> tuple[Grown
             before_bytes=float(growth.before[at]),
             after_bytes=float(growth.after[at]),
             change_bytes=float(growth.after[at] - growth.before[at]),
-            growth=float(np.expm1(growth.change[at])),
-            low=float(low[at]),
-            high=float(high[at]),
+            growth=_growth(growth.ratio[at]),
+            low=_growth(low[at]),
+            high=_growth(high[at]),
             host_spread=float(growth.spread[at]),
             hosts=int(growth.present[at]),
             p_value=float(growth.p_value[at]),
@@ -198,6 +198,11 @@ def _grown(lake: Lake, growth: Growth, level: Level, rate: float) -> tuple[Grown
         )
         for at in order
     )
+
+
+def _growth(ratio: float) -> float | None:
+    """Return the growth that a ratio means; None if there were no bytes before."""
+    return None if np.isnan(ratio) else float(ratio) - 1
 
 
 def _share(change: float | None) -> float | None:

@@ -6,14 +6,17 @@ where two hosts differ. Of each line the logarithm of its mean on a host is comp
 - On hosts that are in both groups: a t test of the differences within the hosts (paired).
 - On other hosts: Welch's t test of the two groups.
 
-What moves all lines of a host together, such as its load, is taken off first: the median of its lines. The null
-hypothesis is a growth of at most `over`. P values become q values by Benjamini and Hochberg: of the lines reported, the
+What moves all lines of a host together, such as its load, is taken off first: the median of its lines. Lines that
+moved are left out of it in further passes, so that many that grew do not hide each other. The null hypothesis is a growth of at most `over`. P values become q values by Benjamini and Hochberg: of the lines reported, the
 expected share of false ones is at most `rate`, if the tests are independent or depend on each other positively.
+
+How much a line grew is estimated apart from the test: as the ratio of the sums over the hosts, with the error of a
+ratio estimator. The mean of logarithms would be of another quantity, and be biased by what is added to small means.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +39,7 @@ _MOST_CELLS = 200_000_000
 _PAIRED_WORTH = 10  # differences within hosts need about a tenth of the hosts
 _POWER = 0.8
 _LEAST_ERROR = 1e-9
+_PASSES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,8 @@ class Growth:
     line: Numbers
     before: Floats  # bytes, mean of all hosts of the group
     after: Floats
-    change: Floats  # of the logarithm
-    error: Floats  # standard error of `change`
+    ratio: Floats  # of the bytes after to those before, load taken off; NaN: there were none before
+    ratio_error: Floats  # its standard error
     freedom: Floats
     spread: Floats
     present: Numbers  # hosts that have the line
@@ -79,6 +83,8 @@ class _Differences:
     present: Numbers
     service: float | None
     hosts: int
+    ratio: Floats
+    ratio_error: Floats
 
 
 def choose_test(before: Sequence[object], after: Sequence[object]) -> str:
@@ -113,13 +119,17 @@ def find_growth(
     small = int((~large).sum())
     lines, sizes = lines[large], [each[large] for each in sizes]
     means = [_matrix(each, lines) for each in groups]
+    compare = _welch
     if chosen == "paired":
         rows = _rows_of_both(before, after)
         means = [each[index] for each, index in zip(means, rows, strict=True)]
-        found = _paired(means[0], means[1], small_bytes)
-    else:
-        found = _welch(means[0], means[1], small_bytes)
-    tested = (found.present >= LEAST_HOSTS) & np.isfinite(found.error)
+        compare = _paired
+    steady = np.ones(len(lines), bool)
+    found = compare(means[0], means[1], small_bytes, steady)
+    for _ in range(_PASSES if found.service is not None else 0):
+        steady = _steady(found, rate)
+        found = compare(means[0], means[1], small_bytes, steady)
+    tested = _testable(found)
     null = float(np.log1p(over))
     p_value = _upper_tail(found, null)[tested]
     q_value = false_discovery(p_value)
@@ -130,8 +140,8 @@ def find_growth(
         line=lines[tested],
         before=sizes[0][tested],
         after=sizes[1][tested],
-        change=found.change[tested],
-        error=found.error[tested],
+        ratio=found.ratio[tested],
+        ratio_error=found.ratio_error[tested],
         freedom=found.freedom[tested],
         spread=found.spread[tested],
         present=found.present[tested],
@@ -154,11 +164,29 @@ def false_discovery(p_values: Floats) -> Floats:
 
 
 def interval(growth: Growth, share: float = 0.95) -> tuple[Floats, Floats]:
-    """Return the bounds of the intervals of the changes."""
+    """Return the bounds of the intervals of the ratios."""
     from scipy.special import stdtrit
 
-    width = stdtrit(growth.freedom, (1 + share) / 2) * growth.error
-    return growth.change - width, growth.change + width
+    width = stdtrit(growth.freedom, (1 + share) / 2) * growth.ratio_error
+    return growth.ratio - width, growth.ratio + width
+
+
+def _testable(found: _Differences) -> Flags:
+    return (found.present >= LEAST_HOSTS) & np.isfinite(found.error)
+
+
+def _steady(found: _Differences, rate: float) -> Flags:
+    """Return the lines that neither grew nor shrank; if most did, the half that moved least."""
+    steady = _testable(found)
+    tested = steady.copy()
+    for each in (found, replace(found, change=-found.change)):
+        steady[tested] &= false_discovery(_upper_tail(each, 0.0)[tested]) > rate
+    if steady.sum() >= max(LEAST_LINES, tested.sum() / 2):
+        return steady
+    order = np.argsort(np.where(tested, np.abs(found.change), np.inf), kind="stable")
+    steady[:] = False
+    steady[order[: max(LEAST_LINES, int(tested.sum()) // 2)]] = True
+    return steady
 
 
 def _sizes(group: HostMeans, lines: Numbers) -> Floats:
@@ -189,37 +217,44 @@ def _rows_of_both(before: HostMeans, after: HostMeans) -> tuple[Numbers, Numbers
     return both[:, 0], both[:, 1]
 
 
-def _paired(before: Floats, after: Floats, small: float) -> _Differences:
+def _paired(before: Floats, after: Floats, small: float, steady: Flags) -> _Differences:
     """Return the mean differences within hosts. A line counts on the hosts that have it in either group."""
     present = (before > 0) | (after > 0)
     change = np.log(after + small) - np.log(before + small)
     change[~present] = np.nan
-    medians = _medians(change)
+    medians = _medians(change[:, steady])
     service = None if medians is None else float(np.mean(medians))
     if medians is not None:
         change -= medians[:, None]
+        after = after * np.exp(-medians)[:, None]
     count = present.sum(0)
     mean = _mean(change, count)
     spread = _deviation(change, mean, count)
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.maximum(spread / np.sqrt(count), _LEAST_ERROR)
+        ratio = after.sum(0) / before.sum(0)
+        rest = ((after - ratio * before) ** 2).sum(0) * count / (count - 1)
+        ratio_error = np.sqrt(rest) / before.sum(0)
+    ratio[~np.isfinite(ratio)] = np.nan
     freedom = np.maximum(count - 1.0, 1.0)
-    return _Differences(mean, error, freedom, spread, count, service, len(before))
+    hosts = len(before)
+    return _Differences(mean, error, freedom, spread, count, service, hosts, ratio, ratio_error)
 
 
-def _welch(before: Floats, after: Floats, small: float) -> _Differences:
+def _welch(before: Floats, after: Floats, small: float, steady: Flags) -> _Differences:
     """Return the differences between the means of two groups of hosts. A line that a host lacks is 0 there."""
     groups = [before, after]
     logs = [np.log(each + small) for each in groups]
     centre = (logs[0].sum(0) + logs[1].sum(0)) / (len(before) + len(after))
     medians = [
-        _medians(np.where(each > 0, log - centre, np.nan))
+        _medians(np.where(each > 0, log - centre, np.nan)[:, steady])
         for each, log in zip(groups, logs, strict=True)
     ]
     service = None
     if medians[0] is not None and medians[1] is not None:
         logs = [log - row[:, None] for log, row in zip(logs, medians, strict=True)]  # type: ignore[index]
         service = float(np.mean(medians[1]) - np.mean(medians[0]))
+        groups[1] = after * np.exp(-service)
     counts = [len(each) for each in groups]
     parts = [log.var(0, ddof=1) / count for log, count in zip(logs, counts, strict=True)]
     squared = np.maximum(parts[0] + parts[1], _LEAST_ERROR**2)
@@ -230,7 +265,19 @@ def _welch(before: Floats, after: Floats, small: float) -> _Differences:
     spread = np.sqrt((logs[0].var(0, ddof=1) + logs[1].var(0, ddof=1)) / 2)
     present = (before > 0).sum(0) + (after > 0).sum(0)
     change = logs[1].mean(0) - logs[0].mean(0)
-    return _Differences(change, np.sqrt(squared), freedom, spread, present, service, sum(counts))
+    ratio, ratio_error = _ratio_of_groups(groups[0], groups[1])
+    error, hosts = np.sqrt(squared), sum(counts)
+    return _Differences(change, error, freedom, spread, present, service, hosts, ratio, ratio_error)
+
+
+def _ratio_of_groups(before: Floats, after: Floats) -> tuple[Floats, Floats]:
+    """Return the ratio of the means of two groups, and its standard error."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = after.mean(0) / before.mean(0)
+        relative = [each.var(0, ddof=1) / len(each) / each.mean(0) ** 2 for each in (before, after)]
+        error = ratio * np.sqrt(relative[0] + relative[1])
+    ratio[~np.isfinite(ratio)] = np.nan
+    return ratio, error
 
 
 def _medians(values: Floats) -> Floats | None:

@@ -195,16 +195,17 @@ class LakeDiff:
 class GrownLine:
     """A line that grew across hosts, beyond what differs from host to host.
 
-    Invariant: low <= growth <= high. Growth is a share: 0.2 is +20 %. It is relative to the median line of its host.
+    Growth is a share of the bytes before, 0.2 is +20 %, beyond the change of the median line of a host. It is None for
+    a line that is new. Invariant: low <= growth <= high.
     """
 
     code: CodeLine
     before_bytes: float  # mean of a host
     after_bytes: float
     change_bytes: float
-    growth: float  # geometric mean of the hosts
-    low: float  # of its interval of 95 %
-    high: float
+    growth: float | None  # of the sum of the hosts
+    low: float | None  # of its interval of 95 %
+    high: float | None
     host_spread: float  # standard deviation from host to host, of the logarithm of the ratio
     hosts: int  # that have the line
     p_value: float

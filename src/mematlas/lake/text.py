@@ -177,11 +177,12 @@ def render_regression(found: Regression, *, top: int, console: Console) -> None:
 
 def _grown_row(each: GrownLine, by: str) -> list[object]:
     signed = "{:+.1%}".format
+    known = each.growth is not None and each.low is not None and each.high is not None
     return [
         _amount(each.before_bytes, by),
         _amount(each.after_bytes, by),
-        Text(signed(each.growth), "bold"),
-        f"{signed(each.low)} to {signed(each.high)}",
+        Text(signed(each.growth) if known else "new", "bold"),
+        f"{signed(each.low)} to {signed(each.high)}" if known else "",
         f"{each.host_spread:.2f}",
         f"{each.hosts:,}",
         f"{each.q_value:.0e}" if each.q_value < 0.001 else f"{each.q_value:.3f}",

@@ -177,8 +177,13 @@ def test_engines_agree(store: Folder, engine: str) -> None:
     assert found.hosts == HOSTS
     assert grown.before_bytes == pytest.approx(100_000 * 4.5 + 1_500)
     assert grown.after_bytes == pytest.approx(2 * (100_000 * 4.5 + 3_500))
+    assert grown.low is not None
+    assert grown.growth is not None
+    assert grown.high is not None
     assert grown.low <= grown.growth <= grown.high
     assert grown.growth == pytest.approx(1.0, abs=0.05)
+    new = next(each for each in found.rows if each.code.function == "new")
+    assert (new.before_bytes, new.growth) == (0.0, None)
     diff = answers.diff(lake, *sides, by="live", level="function", most=3)
     assert [each.code.function for each in diff.rows][:2] == ["new", "grown"]
     assert diff.after.mean_bytes - diff.before.mean_bytes > 900_000
