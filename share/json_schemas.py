@@ -75,6 +75,10 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "lake-regress": ("lines that grew across hosts", ("mematlas.lake.model:Regression",)),
     "lake-compact": ("what was merged and deleted", ("mematlas.lake.model:Maintenance",)),
     "lake-expire": ("what was removed", ("mematlas.lake.model:Maintenance",)),
+    "oom": (
+        "what is known of an OOM kill; with --list, of each",
+        ("mematlas.agent.model:OomReport", "[mematlas.agent.model:OomReport]"),
+    ),
     "tune-history": ("all changes", ("[mematlas.control.tune.model:Transaction]",)),
 }
 """Command, what it prints, and the models: [X] is a list of them, {X} an object of them by name.

@@ -240,6 +240,15 @@ int64_t mematlas_collector_totals(struct mematlas_collector *collector, int proc
 /* Only stacks that have freed blocks. */
 int64_t mematlas_collector_lifetimes(struct mematlas_collector *collector, int process,
 				     struct mematlas_lifetimes *rows, uint64_t capacity);
+/* A live block. `size` is what the program asked for. */
+struct mematlas_live_block {
+	uint64_t address, size;
+	uint32_t stack, kind;
+};
+/* The live blocks as of now, in no order; exact mode only. Returns the number of all of them, which may be
+ * more than `capacity`. */
+int64_t mematlas_collector_live_blocks(struct mematlas_collector *collector, int process,
+				       struct mematlas_live_block *rows, uint64_t capacity);
 /* The matrix as of now, and the length of a cell; 0 without rows: the clock has no rate. The rows
  * stay valid until the next call for any process. */
 int64_t mematlas_collector_age_matrix(struct mematlas_collector *collector, int process,

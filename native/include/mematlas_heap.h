@@ -239,8 +239,18 @@ struct mematlas_heap_graph {
 	const uint32_t *targets; /* edges of node n: targets[offsets[n]] ... targets[offsets[n + 1] - 1] */
 };
 void mematlas_heap_graph(const struct mematlas_heap *heap, struct mematlas_heap_graph *ret);
-/* heap/type_sums.c: what the blocks of each type retain together. Arrays of as many words as types. */
-int mematlas_heap_sum_types(const struct mematlas_heap *heap, uint64_t *bytes, uint64_t *resident);
+/* heap/group_sums.c: what groups of nodes retain together, the sum over the nodes of a group that lie under no
+ * other of it. All arrays have `count` entries. */
+struct mematlas_heap_tree {
+	uint64_t count;
+	const uint32_t *dominator; /* dominator[n] < count; they lead to node 0 */
+	const uint32_t *group; /* less than the number of groups; MEMATLAS_HEAP_NONE: in no group */
+	const uint64_t *retained;
+	const uint64_t *resident;
+};
+/* `bytes` and `resident` have an entry for each group. */
+int mematlas_heap_sum_groups(const struct mematlas_heap_tree *nodes, uint32_t groups,
+			     uint64_t *bytes, uint64_t *resident);
 
 /* heap/pymalloc.c: CPython's allocator of small blocks. Replaces the blocks that hold its arenas.
  * Call it before mematlas_heap_index(). torn_pools <= pools */

@@ -49,6 +49,11 @@ _Static_assert(sizeof((struct mematlas_lifetimes){0}.counts) ==
 		       MEMATLAS_LIFETIME_CLASSES * sizeof(double),
 	       "a count for each class of lifetimes");
 
+ROW(mematlas_live_block, 24);
+COLUMN(mematlas_live_block, address, 0);
+COLUMN(mematlas_live_block, size, 8);
+COLUMN(mematlas_live_block, stack, 16);
+COLUMN(mematlas_live_block, kind, 20);
 ROW(mematlas_age_cell, 40);
 COLUMN(mematlas_age_cell, stack, 0);
 COLUMN(mematlas_age_cell, kind, 4);

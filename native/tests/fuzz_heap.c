@@ -142,6 +142,32 @@ static void check_blocks(struct mematlas_heap *heap, int64_t count)
 	CHECK(retained[0] == sum);
 }
 
+/* Types retain no more than all memory does. */
+static void check_sums(const struct mematlas_heap *heap)
+{
+	const struct mematlas_heap_type *types;
+	uint32_t count = (uint32_t)mematlas_heap_types(heap, &types);
+	uint64_t *sums = calloc(count + 1, 16);
+	struct mematlas_heap_graph graph;
+
+	mematlas_heap_graph(heap, &graph);
+	uint32_t *group = malloc(graph.nodes * sizeof *group);
+	const uint32_t *type = mematlas_heap_column(heap, MEMATLAS_HEAP_TYPE);
+	const uint64_t *retained = mematlas_heap_node_column(heap, MEMATLAS_HEAP_RETAINED);
+	for (uint64_t node = 0; node < graph.nodes; node++) {
+		uint64_t block = node - graph.strong - 1;
+		group[node] = block < graph.blocks ? type[block] : MEMATLAS_HEAP_NONE;
+	}
+	struct mematlas_heap_tree nodes = {
+		graph.nodes, mematlas_heap_node_column(heap, MEMATLAS_HEAP_DOMINATOR), group,
+		retained, mematlas_heap_node_column(heap, MEMATLAS_HEAP_RETAINED_RESIDENT)};
+	CHECK(mematlas_heap_sum_groups(&nodes, count, sums, sums + count) == 0);
+	for (uint32_t i = 0; i < count; i++)
+		CHECK(sums[i] <= retained[0]);
+	free(group);
+	free(sums);
+}
+
 static int64_t read_all(const struct capture *image)
 {
 	static struct mematlas_heap_root roots[MOST_RANGES];
@@ -152,9 +178,7 @@ static int64_t read_all(const struct capture *image)
 	struct mematlas_heap_allocator other;
 	struct mematlas_heap_glibc sum;
 	struct mematlas_heap *heap;
-	const struct mematlas_heap_type *types;
 	uint32_t groups = list_roots(image, roots, parents, ranks);
-	uint64_t *sums;
 	int64_t count;
 
 	CHECK(mematlas_heap_create(image->ranges, image->count, 4096, &heap) == 0);
@@ -168,10 +192,8 @@ static int64_t read_all(const struct capture *image)
 	CHECK(mematlas_heap_type_by_content(heap) >= 0);
 	CHECK(mematlas_heap_link(heap, roots, groups, parents, ranks, groups) >= 0);
 	CHECK(mematlas_heap_dominate(heap) == 0 && mematlas_heap_find_paths(heap) == 0);
-	sums = calloc((size_t)mematlas_heap_types(heap, &types), 16);
-	CHECK(mematlas_heap_sum_types(heap, sums, sums + mematlas_heap_types(heap, &types)) == 0);
 	check_blocks(heap, count);
-	free(sums);
+	check_sums(heap);
 	mematlas_heap_destroy(heap);
 	return count;
 }

@@ -113,8 +113,37 @@ static void test_pages_of_before_and_looks(void)
 	session_end(collector);
 }
 
+/* The blocks themselves, with their stacks; a block of before a restart is not known. */
+static void test_live_blocks(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+	struct mematlas_live_block rows[2];
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_alloc(&p, 0, 10, TRACE_MALLOC, 0x100000, 5000, 1, 0);
+	poll_all(collector);
+	CHECK(mematlas_collector_restart(collector, 0, 0) == 0);
+	put_alloc(&p, 0, 20, TRACE_MALLOC, 0x200000, 301, 1, 0);
+	put_alloc(&p, 0, 30, TRACE_PYOBJECT, 0x300000, 56, 1, 0);
+	put_alloc(&p, 0, 40, TRACE_MALLOC, 0x400000, 8, 1, 0);
+	put_alloc(&p, 0, 50, TRACE_MMAP, 0x500000, 8192, 1, 0);
+	put_free(&p, 0, 60, TRACE_MALLOC, 0x400000);
+	CHECK(mematlas_collector_live_blocks(collector, 0, NULL, 0) == 2);
+	CHECK(mematlas_collector_live_blocks(collector, 0, rows, 2) == 2);
+	const struct mematlas_live_block *first = &rows[rows[0].address != 0x200000];
+	const struct mematlas_live_block *other = &rows[rows[0].address == 0x200000];
+	CHECK(first->address == 0x200000 && first->size == 301 && first->kind == TRACE_MALLOC);
+	CHECK(other->address == 0x300000 && other->size == 56 && other->kind == TRACE_PYOBJECT);
+	CHECK(first->stack && first->stack == other->stack);
+	CHECK(mematlas_collector_live_blocks(collector, 3, rows, 2) == -ESRCH);
+	session_end(collector);
+}
+
 int main(void)
 {
+	test_live_blocks();
 	test_each_part_has_sums_of_its_own();
 	test_mappings_of_before_are_forgotten();
 	test_variance_is_of_one_part();

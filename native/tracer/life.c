@@ -79,6 +79,7 @@ static void join_as_child(void)
 
 	trace_process_file_close();
 	*trace_fork_mark = 1;
+	trace_fork_lineage = (trace_fork_lineage ^ fork_serial) * 0x9e3779b97f4a7c15ull;
 	trace_threads_reset();
 	if (trace_process_file_open(fork_serial, fork_image)) {
 		trace_publish_maps();

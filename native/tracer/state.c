@@ -15,6 +15,7 @@ _Atomic int trace_state;
 uint32_t trace_generation = 1;
 uint32_t trace_exact_generation;
 volatile char *trace_fork_mark;
+uint64_t trace_fork_lineage;
 __thread struct trace_tls trace_tls;
 uint8_t trace_filter[TRACE_FILTER_SIZE];
 

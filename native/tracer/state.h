@@ -54,6 +54,8 @@ extern _Atomic int trace_state;
 
 /* A page under MADV_WIPEONFORK: reads 0 in a child of any kind of fork. */
 extern volatile char *trace_fork_mark;
+/* Of the serials of the forks that led to this process; 0 of a program that exec started. */
+extern uint64_t trace_fork_lineage;
 
 static inline bool trace_is_joined(void)
 {

@@ -225,7 +225,8 @@ static uint64_t command_hash(void)
 	return whole;
 }
 
-/* With one seed, programs of one session draw different gaps: equal ones would add up their errors. */
+/* With one seed, programs of one session, and the forks of one, draw different gaps: equal ones would add
+ * up their errors. */
 static uint64_t first_random(int tid)
 {
 	uint64_t seed = trace_session.control->seed;
@@ -233,7 +234,7 @@ static uint64_t first_random(int tid)
 
 	if (seed)
 		x = seed * 0x94d049bb133111ebull + (uint64_t)(tid - trace_session.process->pid) +
-		    command_hash();
+		    command_hash() + trace_fork_lineage;
 	x ^= x >> 31;
 	x *= 0x9e3779b97f4a7c15ull;
 	return x ? x : 1;

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from mematlas._core.binding import PAGE
     from mematlas._core.collector import (
+        LIVE_BLOCK_FORMAT,
         Collector,
         Event,
         Faults,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         RawFinding,
         RawRange,
         TypeKind,
+        sum_groups,
     )
     from mematlas._core.proc.charged_frames import (
         ChargedFrames,
@@ -122,6 +124,7 @@ __all__ = [
     "ARRAY_STEPS",
     "EXACT_ROOT",
     "GENERAL_REGISTERS",
+    "LIVE_BLOCK_FORMAT",
     "MAPS_COLUMNS",
     "NO_BLOCK",
     "PAGE",
@@ -215,6 +218,7 @@ __all__ = [
     "set_policy",
     "stream_reader",
     "stream_vectors",
+    "sum_groups",
     "survey_process",
     "swap_handler",
     "touch_pages",
@@ -241,12 +245,13 @@ _MODULES = {
     "bench.stream": "STREAM_OPERATIONS run_pingpong run_stream stream_reader stream_vectors",
     "binding": "PAGE",
     "collector": (
-        "Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
+        "LIVE_BLOCK_FORMAT Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced "
+        "left_kind"
     ),
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
         "EXACT_ROOT NO_BLOCK ROOT_FORMAT AllocatorSums AreaKind BlockState FindingKind GlibcSums "
-        "HeapHandle Origin Rank RawFinding RawRange TypeKind"
+        "HeapHandle Origin Rank RawFinding RawRange TypeKind sum_groups"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",

@@ -27,6 +27,8 @@ def _bytes(rows: Any, count: int) -> bytes:
     return bytes(ffi.buffer(rows, count * ffi.sizeof(rows[0])))
 
 
+LIVE_BLOCK_FORMAT = [("address", "u8"), ("size", "u8"), ("stack", "u4"), ("kind", "u4")]
+"""NumPy format of struct mematlas_live_block. `stack` is a node of the trie."""
 _REFUSALS = 4096  # the collector keeps no more
 
 
@@ -360,6 +362,16 @@ class Collector:
         rows, capacity = self._allocate(process, "struct mematlas_lifetimes")
         got = check(lib.mematlas_collector_lifetimes(self._handle, process, rows, capacity))
         return _bytes(rows, got)
+
+    def live_blocks(self, process: int) -> bytes:
+        """Return the live blocks as of now, in no order (LIVE_BLOCK_FORMAT); of an exact session only."""
+        capacity = 0
+        while True:
+            rows = ffi.new("struct mematlas_live_block[]", max(capacity, 1))
+            got = check(lib.mematlas_collector_live_blocks(self._handle, process, rows, capacity))
+            if got <= capacity:
+                return _bytes(rows, got)
+            capacity = got + got // 64  # more may come meanwhile
 
     def age_matrix(self, process: int) -> tuple[float, bytes]:
         """Return the length of a cell in seconds, and bytes by cell of birth and death (AGE_MATRIX_DTYPE).

@@ -14,6 +14,7 @@ from mematlas.present.progress import step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mematlas.heap.api import Look
     from mematlas.recording import model
     from mematlas.report.export.source import ExportSource
     from mematlas.report.model.diff import Diff
@@ -180,6 +181,23 @@ class Recording:
         from mematlas.report.analyse.leaks import find_leaks
 
         return find_leaks(self._data)
+
+    def heap(self, *, pid: int | None = None, at: Literal["peak", "end"] | None = None) -> Look:
+        """Return what kept each block alive, with the line that allocated it, as `mematlas heap` shows it.
+
+        Of a recording of `run --graph`. `pid`: of this process; default the one with most live bytes. `at`: at
+        the peak of RSS or at the end; default the peak, if there is a graph of it.
+
+        Raises:
+            UsageError: the recording has no such graph.
+        """
+        from mematlas.heap.api import Look
+        from mematlas.heap.read.recorded import read_graph
+        from mematlas.report.analyse.heap_lines import choose_graph, with_lines
+
+        step("reading the heap graph")
+        graph = choose_graph(self._data, self._index_of(pid), at)
+        return Look.of(with_lines(read_graph(graph), self._data, graph.process))
 
     def diff(
         self,

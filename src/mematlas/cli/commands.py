@@ -46,6 +46,8 @@ COMMANDS: tuple[Command, ...] = (
         ("where", "show what is at one address of a process"),
         ("ps", "list all processes by memory"),
         ("top", "watch the memory of all processes"),
+        ("agent", "observe a host for Prometheus, and keep what explains an OOM kill"),
+        ("oom", "show what an OOM kill ended, and which line used the memory"),
         ("system", "explain the memory of the machine"),
         ("faults", "count page faults of a process or a command"),
         ("wss", "measure the working set of a process"),
@@ -74,7 +76,7 @@ COMMANDS: tuple[Command, ...] = (
 READERS = frozenset(
     (
         *("report", "leaks", "diff", "merge", "export", "show", "pages", "where", "ps", "system"),
-        *("wss", "heap", "cache", "probe", "doctor", "lake", "help", "docs"),
+        *("wss", "heap", "cache", "probe", "doctor", "lake", "help", "docs", "oom"),
     )
 )
 """Commands that read, then print and end. A pager shows their output, a progress line that they are busy."""

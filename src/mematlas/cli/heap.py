@@ -2,14 +2,14 @@
 
 The memory is copied while the process runs, which is then stopped for milliseconds, for what it wrote
 meanwhile. Nothing of it is called. A core file is read as well. Blocks of glibc's malloc are
-found without symbols or a recording.
+found without symbols or a recording. A recording of `run --graph` adds the line that allocated each block.
 """
 
 from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mematlas.cli.arguments import add_json, positive
 from mematlas.errors import UsageError
@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 
     from mematlas.heap.model.answers import Summary
     from mematlas.heap.model.heap import Heap
-    from mematlas.heap.model.image import Image
 
 DEFAULT_TOP = 12
-EXAMPLES = ("heap 4242 --why Order", "heap 4242 --diff before.json")
+EXAMPLES = ("heap 4242 --why Order", "heap app.atlas --why cache.py:31")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `mematlas heap`."""
     parser.add_argument(
-        "target", metavar="PID|CORE|FILE", help="a process, a core file, or a look saved with -o"
+        "target",
+        metavar="PID|CORE|FILE",
+        help="a process, a core file, a recording of `run --graph`, or a look saved with -o",
     )
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
         "--why",
-        metavar="TYPE|ADDRESS",
-        help="show the shortest paths from the roots to the blocks of a type, or to one (0x...)",
+        metavar="TYPE|LINE|ADDRESS",
+        help="show the shortest paths from the roots to the blocks of a type, to one (0x...), or, of a recording,"
+        " to those that a function or line (file:line) allocated",
     )
     asked.add_argument(
         "--unreachable", action="store_true", help="list blocks that nothing points to: leaks"
@@ -78,19 +80,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write blocks and dominators to FILE: .parquet, .arrow, or .dot for the tree",
     )
+    parser.add_argument(
+        "--at",
+        metavar="MOMENT",
+        choices=("peak", "end"),
+        help="of a recording, the graph at the peak of RSS or at the end (default peak, if it has that)",
+    )
+    parser.add_argument(
+        "--pid",
+        metavar="PID",
+        type=positive,
+        help="of a recording, the process (default the one with most live bytes)",
+    )
     add_json(parser, "heap")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the heap and print the answer."""
-    image = _read_image(arguments)
-    if image is None:
+    heap = _read_heap(arguments)
+    if heap is None:
         return _run_saved(arguments)
     from mematlas._core import BlockState
     from mematlas.heap.analyse.summary import summarise
-    from mematlas.heap.read.heap import read_heap
 
-    heap = read_heap(image)
     summary = cache(lambda top: summarise(heap, top=top))
     if arguments.output or arguments.export:
         _write_files(arguments, heap, summary(arguments.top))
@@ -100,17 +112,32 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read_image(arguments: argparse.Namespace) -> Image | None:
-    """Copy a process or read a core file; None: the target is a saved look."""
-    if arguments.target.isdigit():
+def _read_heap(arguments: argparse.Namespace) -> Heap | None:
+    """Read the heap of a process, a core file or a recording; None: the target is a saved look."""
+    from mematlas.recording.reader import is_recording
+
+    path = arguments.target
+    if is_recording(path):
+        return _read_recorded(path, arguments.at, arguments.pid)
+    if arguments.at or arguments.pid:
+        raise UsageError("--at and --pid choose a graph of a recording: give one of `run --graph`")
+    from mematlas.heap.read.heap import read_heap
+
+    if path.isdigit():
         from mematlas.heap.read.capture import capture
 
         stop_s = arguments.stop / 1000 if arguments.stop else None
-        return capture(int(arguments.target), stop_s=stop_s, no_stop=arguments.no_stop)
+        return read_heap(capture(int(path), stop_s=stop_s, no_stop=arguments.no_stop))
     from mematlas.heap.read.core import read_core
     from mematlas.heap.read.core_headers import is_core
 
-    return read_core(arguments.target) if is_core(arguments.target) else None
+    return read_heap(read_core(path)) if is_core(path) else None
+
+
+def _read_recorded(path: str, moment: Literal["peak", "end"] | None, pid: int | None) -> Heap:
+    from mematlas.cli.recordings import open_recording
+
+    return open_recording(path).heap(pid=pid, at=moment)
 
 
 def _run_saved(arguments: argparse.Namespace) -> int:
@@ -162,10 +189,9 @@ def _answer(arguments: argparse.Namespace, heap: Heap, summary: Callable[[int], 
         if not _print_json(arguments, "heap-lost", lost):
             render_lost(lost, top=arguments.top, console=_console())
     elif arguments.waste:
-        from mematlas.heap.analyse.waste import find_waste
         from mematlas.heap.text.answers import render_waste
 
-        waste = find_waste(heap, top=arguments.top)
+        waste = heap.content.waste(arguments.top)
         if not _print_json(arguments, "heap-waste", waste):
             render_waste(waste, top=arguments.top, console=_console())
     elif arguments.diff:

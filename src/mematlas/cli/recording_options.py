@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
+    from mematlas.tracing.settings import GraphMoment
+
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -51,6 +53,27 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     add_label(parser, "label the recording, for the rows of `mematlas export`; repeatable")
 
 
+_GRAPHS: dict[str, tuple[GraphMoment, ...]] = {
+    "--graph": ("peak", "exit"),
+    "--graph=peak": ("peak",),
+    "--graph=exit": ("exit",),
+}
+"""Options with a value of their own: argparse would take the program's name for an optional one."""
+
+
+def add_graph(parser: argparse.ArgumentParser) -> None:
+    """Declare --graph."""
+    helps = (
+        "record what keeps each block alive, at the peak and at the exit, for `heap`; implies --exact",
+        "the same at the peak alone",
+        "the same at the exit alone: for leaks",
+    )
+    for (name, moments), text in zip(_GRAPHS.items(), helps, strict=True):
+        parser.add_argument(
+            name, dest="graph", action="store_const", const=moments, default=(), help=text
+        )
+
+
 def add_label(parser: argparse.ArgumentParser, text: str) -> None:
     """Declare --label with its help."""
     parser.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help=text)
@@ -77,14 +100,16 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         raise UsageError(
             "--sample-bytes must be at least 1; use --exact to record every allocation"
         )
+    graphs = getattr(arguments, "graph", ())  # `run` has it alone
     return TraceSettings(
-        exact=arguments.exact,
+        exact=arguments.exact or bool(graphs),
         sample_bytes=arguments.sample_bytes,
         interval_s=arguments.interval,
         fault_period=fault_period,
         seed=arguments.seed,
         idle_s=arguments.idle,
         labels=parse_labels(arguments.label),
+        graphs=graphs,
     )
 
 
@@ -94,4 +119,5 @@ def to_options(settings: TraceSettings, path: str) -> list[str]:
     words += ["--interval", f"{settings.interval_s}s"] + ["--exact"] * settings.exact
     words += ["--idle", f"{settings.idle_s}s"] if settings.idle_s else []
     words += ["--seed", str(settings.seed)] if settings.seed else []
+    words += [name for name, moments in _GRAPHS.items() if settings.graphs == moments]
     return [*words, *(f"--label={name}={value}" for name, value in settings.labels)]

@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING
 from mematlas.cli.arguments import positive
 from mematlas.cli.listening import add_listening, check_listening, options_of, served
 from mematlas.cli.missing_packages import NEEDS_NUMPY
-from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
-from mematlas.errors import MematlasError
+from mematlas.cli.recording_options import (
+    add_graph,
+    add_recording_options,
+    settings_of,
+    to_options,
+)
+from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.present.printable import clean
 from mematlas.present.progress import progress_line
 from mematlas.tracing import run as trace
@@ -36,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `mematlas run`."""
     parser.usage = "mematlas run [options] [--] COMMAND ..."
     add_recording_options(parser)
+    add_graph(parser)
     parser.add_argument(
         "--faults",
         type=_fault_period,
@@ -75,7 +81,7 @@ def _default_path(command: list[str]) -> str:
 def _run(arguments: argparse.Namespace, command: list[str]) -> int:
     from mematlas.report.analyse.owner_patterns import patterns
 
-    settings = settings_of(arguments, arguments.faults)
+    settings = _settings(arguments)
     if arguments.follow:
         return _run_and_follow(arguments.output, settings, command)
     written: list[tuple[str, Writer]] = []
@@ -114,6 +120,13 @@ def _run(arguments: argparse.Namespace, command: list[str]) -> int:
     ) as error:  # the recording is written, and the program's status counts
         _print_failure(f"cannot print the summary of {written[0][0]}", error)
     return outcome.status
+
+
+def _settings(arguments: argparse.Namespace) -> TraceSettings:
+    settings = settings_of(arguments, arguments.faults)
+    if settings.graphs and util.find_spec("numpy") is None:
+        raise UnsupportedError("--graph needs NumPy: pip install numpy")
+    return settings
 
 
 def _print_failure(what: str, error: Exception) -> None:

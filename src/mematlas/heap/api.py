@@ -9,7 +9,6 @@ from mematlas.heap.analyse.holders import find_holders
 from mematlas.heap.analyse.lost import find_lost
 from mematlas.heap.analyse.paths import find_why
 from mematlas.heap.analyse.summary import summarise
-from mematlas.heap.analyse.waste import find_waste
 from mematlas.heap.model.heap import Heap
 from mematlas.heap.read.capture import capture
 from mematlas.heap.read.heap import read_heap
@@ -22,6 +21,11 @@ if TYPE_CHECKING:
 class Look(Heap):
     """The live blocks of a process at one time, as columns, and the answers about them."""
 
+    @classmethod
+    def of(cls, heap: Heap) -> Look:
+        """Return a heap with its answers."""
+        return cls(**{each.name: getattr(heap, each.name) for each in fields(heap)})
+
     def summary(self, *, top: int = 12) -> Summary:
         """Return totals, holders and types: what `mematlas heap` prints."""
         return summarise(self, top=top)
@@ -31,7 +35,7 @@ class Look(Heap):
         return find_holders(self, top=top, least=least)
 
     def why(self, question: str, *, top: int = 10) -> Why:
-        """Return the shortest paths from roots to the blocks of a type, or at an address ("0x...").
+        """Return the shortest paths from roots to the blocks of a type, of a line, or at an address ("0x...").
 
         Raises:
             UsageError: there is no such block.
@@ -44,7 +48,7 @@ class Look(Heap):
 
     def waste(self, *, top: int = 12) -> Waste:
         """Return what a Python program could save, the largest rows of each kind."""
-        return find_waste(self, top=top)
+        return self.content.waste(top)
 
 
 def look(pid: int) -> Look:
@@ -55,5 +59,4 @@ def look(pid: int) -> Look:
         AccessError: the kernel refuses.
         MematlasError: a thread did not stop, or there is not enough memory for the copy.
     """
-    heap = read_heap(capture(pid))
-    return Look(**{each.name: getattr(heap, each.name) for each in fields(heap)})
+    return Look.of(read_heap(capture(pid)))

@@ -81,11 +81,15 @@ def read(
     while True:
         directory = f"{top}{path}".rstrip("/")
         if os.path.isdir(f"{root}/{directory}"):  # noqa: PTH112
-            read_level = _read_v1 if version == 1 else _read_v2
-            levels.append(read_level(path or "/", f"{root.rstrip('/')}/{directory}"))
+            levels.append(read_level(path or "/", f"{root.rstrip('/')}/{directory}", version))
         if path in {"", "/"}:
             return tuple(levels)
         path = path.rpartition("/")[0]
+
+
+def read_level(path: str, directory: str, version: int) -> CgroupLevel:
+    """Read one group: its path in the hierarchy, its directory, the version of the hierarchy."""
+    return _read_v1(path, directory) if version == 1 else _read_v2(path, directory)
 
 
 def _find(text: str) -> tuple[int, str]:
@@ -194,9 +198,15 @@ def read_usage(level: CgroupLevel) -> int | None:
 
 def find_hierarchy(root: str = "/") -> str | None:
     """Return the directory where the memory controller is mounted; None without one."""
+    found = find_mount(root)
+    return found[1] if found else None
+
+
+def find_mount(root: str = "/") -> tuple[int, str] | None:
+    """Return the version of the hierarchy with the memory controller, and the directory where it is mounted."""
     try:
         version, _ = _find(Path(root, "proc/self/cgroup").read_text())
         mounts = Path(root, "proc/self/mountinfo").read_text("utf-8", "replace")
     except OSError:
         return None
-    return f"{root.rstrip('/')}/{_mount_point(mounts, version)}" if version else None
+    return (version, f"{root.rstrip('/')}/{_mount_point(mounts, version)}") if version else None

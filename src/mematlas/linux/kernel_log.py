@@ -25,13 +25,16 @@ class OomKill:
 class KernelLog:
     """The records since it was opened. There are none where the log may not be read."""
 
-    def __init__(self, root: str = "/") -> None:
-        """Open the log at its end. The log has the PIDs of the first namespace, so elsewhere it is not read."""
+    def __init__(self, root: str = "/", *, whole: bool = False) -> None:
+        """Open the log at its end, or at its oldest record.
+
+        The log has the PIDs of the first namespace, so elsewhere it is not read.
+        """
         self._fd = -1
         with suppress(OSError):
             if str(Path(root, "proc/self/ns/pid").readlink()) == _FIRST_NAMESPACE:
                 self._fd = os.open(Path(root, "dev/kmsg"), os.O_RDONLY | os.O_NONBLOCK)
-                os.lseek(self._fd, 0, os.SEEK_END)
+                os.lseek(self._fd, 0, os.SEEK_SET if whole else os.SEEK_END)
         self._kills: dict[int, OomKill] = {}
 
     def __del__(self) -> None:
@@ -41,12 +44,18 @@ class KernelLog:
 
     def find_oom_kill(self, pid: int) -> OomKill | None:
         """Return the last kill of a process by the OOM killer; None: none is in the log."""
-        for record in self._read():
+        for record in self.read():
             if kill := parse_oom_kill(record):
                 self._kills[kill.pid] = kill
         return self._kills.get(pid)
 
-    def _read(self) -> list[str]:
+    @property
+    def is_readable(self) -> bool:
+        """Whether the log may be read here."""
+        return self._fd >= 0
+
+    def read(self) -> list[str]:
+        """Read the lines of the records since the last reading: "priority,number,microseconds,flags;text"."""
         records: list[str] = []
         while self._fd >= 0 and len(records) < _MOST_RECORDS:
             try:

@@ -319,6 +319,18 @@ def _read_mark(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> No
     )
 
 
+def _read_graph(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
+    process, moment = int(metadata["process"]), text_of(metadata["moment"])
+    amount_of(metadata["facts"]["size"])
+    pieces.graphs[process, moment] = model.HeapGraph(
+        process=process,
+        moment=moment,
+        time_s=number_of(metadata["time_s"]),
+        facts=dict(metadata["facts"]),
+        rows=stack_rows(stack_count(pieces, process), data.rows(model.GRAPH_DTYPE)),
+    )
+
+
 def _read_notes(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     pieces.notes.extend(texts_of(metadata["notes"]))
     pieces.lossy = pieces.lossy or metadata.get("lossy") is True
@@ -346,6 +358,7 @@ DECODERS: dict[bytes, Callable[[PartialRecording, Metadata, ChunkData], None]] =
     atlas.FAULT_SITES: _read_fault_sites,
     atlas.FRAMES: _read_frames,
     atlas.MARK: _read_mark,
+    atlas.GRAPH: _read_graph,
     atlas.NOTES: _read_notes,
     atlas.END: _read_end,
 }

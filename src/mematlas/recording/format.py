@@ -50,6 +50,7 @@ FAULT_SITES = b"FALT"
 FRAMES = b"FRAM"
 NOTES = b"NOTE"
 MARK = b"MARK"
+GRAPH = b"GRPH"
 END = b"END "
 
 RENAMED_TYPES = {b"PINS": FRAGMENTATION, b"COLD": IDLE, b"TOUC": FAULT_SITES}
@@ -74,6 +75,7 @@ _COLUMNS_OF = {
     OBJECTS: "OBJECTS_DTYPE",
     TIMELINE: "TIMELINE_DTYPE",
     FAULT_SITES: "FAULT_SITES_DTYPE",
+    GRAPH: "GRAPH_DTYPE",
 }
 _BY_STACK = (SNAPSHOT, TOTALS, LIFETIMES, AGE_MATRIX, FRAGMENTATION, SHARING, IDLE)
 """Chunks whose rows are sorted by (stack, kind): they pack best, and readers can join without a sort."""

@@ -98,6 +98,19 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("bytes", "<f8"),
         ("bytes_variance", "<f8"),
     ],
+    "GRAPH_DTYPE": [
+        ("gap", "<f8"),
+        ("size", "<f8"),
+        ("resident", "<f8"),
+        ("held_bytes", "<f8"),
+        ("held_resident", "<f8"),
+        ("held_count", "<u4"),
+        ("type", "<u4"),
+        ("stack", "<u4"),
+        ("dominator", "<u4"),
+        ("path", "<u4"),
+        ("state", "<u4"),
+    ],
     "TIMELINE_DTYPE": [
         ("time_s", "<f8"),
         ("rss_bytes", "<f8"),
@@ -144,6 +157,12 @@ if TYPE_CHECKING:
     and `kind` its kind; with kind 0, `owner` indexes `parts`. `faults` includes major faults. `bytes`
     became resident in private memory. Both variances are sampling variances.
     """
+    GRAPH_DTYPE: np.dtype[np.void]
+    """One node of a heap graph, in the order of `struct mematlas_heap_graph`: all memory, groups of roots, blocks by
+    address, weak groups, what is lost. `gap`, from the address of the block before, `size`, `resident`, `type` and
+    `stack` are of blocks. `held_*` is what the node retains beside
+    itself. `state` has `enum mematlas_heap_state` in bits 0 to 7; GRAPH_FORGOTTEN and GRAPH_COLLECTABLE.
+    """
     TIMELINE_DTYPE: np.dtype[np.void]
     """Samples of one process, one row per change. NaN where the kernel gave no figure."""
 
@@ -158,6 +177,10 @@ def __getattr__(name: str) -> np.dtype[np.void]:
     dtype = np.dtype(COLUMNS[name])
     globals()[name] = dtype
     return dtype
+
+
+GRAPH_FORGOTTEN, GRAPH_COLLECTABLE = 1 << 8, 1 << 9
+"""Flags of the state of a lost Python object: it counts more references than there are; it counts no more."""
 
 
 class Kind(StrEnum):
@@ -440,6 +463,20 @@ class FaultSites:
 
 
 @dataclass(frozen=True, slots=True)
+class HeapGraph:
+    """What kept the blocks of one process alive at one moment, with --graph.
+
+    `facts` are as docs/recording/format.md says; who shows the graph checks them and the rows.
+    """
+
+    process: int
+    moment: str  # "peak" | "exit"
+    time_s: float
+    facts: dict[str, Any] = field(repr=False)
+    rows: Rows = field(repr=False)  # GRAPH_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """Sampling settings of the run."""
 
@@ -528,5 +565,8 @@ class RecordingData:
     sharing: dict[tuple[int, float], Sharing] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; not of recordings before version 4
+    graphs: dict[tuple[int, str], HeapGraph] = field(
+        default_factory=dict
+    )  # by process and moment, with --graph
     lossy: bool = False  # events of the program were not recorded; the notes say which
     runs: tuple[Run, ...] = ()  # of the processes, one at least in what was read from a file

@@ -97,6 +97,7 @@ class PartialRecording:
     marks: list[model.Mark] = field(default_factory=list)
     packed_sharing: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     sharing: dict[tuple[int, float], model.Sharing] = field(default_factory=dict)
+    graphs: dict[tuple[int, str], model.HeapGraph] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = False
@@ -130,6 +131,7 @@ class PartialRecording:
             marks=sorted(self.marks, key=lambda each: each.time_s),
             rooms=self.rooms,
             bad_frees=self.bad_frees,
+            graphs=self.graphs,
             notes=self.notes,
             allocators=self.allocators,
             complete=self.complete and not self.lossy,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
+from mematlas.linux.regular_file import open_regular
 from mematlas.recording import format as atlas
 from mematlas.recording import model
 from mematlas.recording.columns import ChunkData
@@ -46,6 +47,15 @@ _REPLACING = (
     atlas.AGE_MATRIX,
     atlas.IDLE,
 )  # chunk types of which the last one per process holds
+
+
+def is_recording(path: str | PathLike[str]) -> bool:
+    """Return whether a file begins as a recording; False if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read(len(atlas.MAGIC)) == atlas.MAGIC
+    except OSError:
+        return False
 
 
 def read(path: str | PathLike[str]) -> model.RecordingData:

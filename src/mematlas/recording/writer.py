@@ -279,6 +279,19 @@ class Writer:
         }
         self._chunk(atlas.FAULT_SITES, metadata, rows)
 
+    def graph(
+        self,
+        process: int,
+        *,
+        moment: str,
+        time_s: float,
+        facts: Mapping[str, Any],
+        rows: bytes | memoryview,
+    ) -> None:
+        """Write the heap graph of a process at "peak" or "exit" (GRAPH_DTYPE). It replaces the one written before."""
+        metadata = {"process": process, "moment": moment, "time_s": time_s, "facts": dict(facts)}
+        self._chunk(atlas.GRAPH, metadata, rows)
+
     def frames(self, process: int, frames: Mapping[int, tuple[Frame, ...]]) -> None:
         """Append resolved frames by trie word, leaf (inlined) first."""
         numbers: dict[Frame, int] = {}

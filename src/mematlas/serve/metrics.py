@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import resource
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.exposition import choose_encoder
 
 from mematlas._version import __version__
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, run_facts
 from mematlas.report.analyse.lines import lines
+from mematlas.serve.series import LONGEST, OTHER, TopNames, answer_format, encode, own_rss
 from mematlas.serve.state import OncePerReading
 
 if TYPE_CHECKING:
@@ -25,34 +24,6 @@ if TYPE_CHECKING:
     from mematlas.serve.state import ServedRecording, State
 
 LINES = 50  # with a series of their own
-_LONGEST = 200  # letters of a label
-_OTHER = "other"
-_OPENMETRICS = "application/openmetrics-text"
-
-
-class TopLines:
-    """Chooses the lines that have a series of their own.
-
-    A line enters when it is among the first half, and leaves when it is below twice the number: series that come
-    and go would be kept by Prometheus for each of their names.
-    """
-
-    def __init__(self, most: int = LINES) -> None:
-        """Choose at most `most` lines."""
-        self._most = most
-        self._chosen: set[tuple[str, str, str]] = set()
-
-    def choose(self, ranked: list[tuple[str, str, str]]) -> set[tuple[str, str, str]]:
-        """Return the chosen ones of lines in the order of their bytes."""
-        kept = self._chosen & set(ranked[: 2 * self._most])
-        for at, name in enumerate(ranked[: self._most]):
-            if len(kept) < self._most:
-                kept.add(name)
-            elif at < self._most // 2 and name not in kept:
-                kept.discard(max(kept, key=ranked.index))
-                kept.add(name)
-        self._chosen = kept
-        return kept
 
 
 class Metrics:
@@ -61,18 +32,15 @@ class Metrics:
     def __init__(self, recording: ServedRecording) -> None:
         """Render the metrics of a served recording."""
         self._recording = recording
-        self._top = TopLines()
+        self._top: TopNames[tuple[str, str, str]] = TopNames(LINES)
         self._families = OncePerReading(recording, self._make)
         self._kept: dict[str, OncePerReading[bytes]] = {}  # by content type
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """Return the metrics in the format that a scraper accepts, and its content type.
-
-        prometheus_client repeats the version that a client names in the content type: only the format is passed on.
-        """
-        encoder, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
-        body = OncePerReading(self._recording, lambda _: encoder(_Families(self._families.get())))
-        return self._kept.setdefault(content_type, body).get(), content_type
+        """Return the metrics in the format that a scraper accepts, and its content type."""
+        kind = answer_format(accept)
+        body = OncePerReading(self._recording, lambda _: encode(self._families.get(), kind))
+        return self._kept.setdefault(kind, body).get(), kind
 
     def _make(self, state: State) -> list[Metric]:
         found = lines(state.report.stacks, "live")
@@ -101,26 +69,15 @@ class Metrics:
                 size.add_metric(name, found[name][0])
                 blocks.add_metric(name, found[name][1])
         rest = [found[name] for name in ranked if name not in chosen]
-        size.add_metric((_OTHER, "", ""), sum(each[0] for each in rest))
-        blocks.add_metric((_OTHER, "", ""), sum(each[1] for each in rest))
+        size.add_metric((OTHER, "", ""), sum(each[0] for each in rest))
+        blocks.add_metric((OTHER, "", ""), sum(each[1] for each in rest))
         yield size
         yield blocks
 
 
-class _Families:
-    """What an encoder of prometheus_client asks of a registry."""
-
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Metric]:
-        """Return the families."""
-        return self._families
-
-
 def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
     report = state.report
-    info = {"version": __version__, "command": shorten(clean(" ".join(report.command)), _LONGEST)}
+    info = {"version": __version__, "command": shorten(clean(" ".join(report.command)), LONGEST)}
     yield InfoMetricFamily("mematlas", "The recorded command", value=info)
     yield _gauge("recording_complete", "1: the recording has its end", float(report.complete))
     yield _gauge(
@@ -159,7 +116,7 @@ def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "mematlas_serve_cpu_seconds", "CPU time of this server", value=own.ru_utime + own.ru_stime
     )
-    yield _gauge("serve_resident_bytes", "RSS of this server", _own_rss())
+    yield _gauge("serve_resident_bytes", "RSS of this server", own_rss())
 
 
 def _allocated(report: Report, live: list[LineStats]) -> Iterator[Metric]:
@@ -202,9 +159,4 @@ def _label(line: LineStats) -> tuple[str, str, str]:
         return ("unknown stack", "", "")
     where = clean(frame.file or frame.module or "")
     number = str(frame.line) if frame.file and frame.line is not None else ""
-    return shorten(frame_names.function_name(frame), _LONGEST), shorten(where, _LONGEST), number
-
-
-def _own_rss() -> int:
-    with open("/proc/self/statm", "rb", buffering=0) as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return shorten(frame_names.function_name(frame), LONGEST), shorten(where, LONGEST), number

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError, TargetError
 from mematlas.tracing.attach import detach_all, enter_process
 from mematlas.tracing.attachment import Attachment
-from mematlas.tracing.entries import Entries
+from mematlas.tracing.entries import POLL_S, Entries
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.output import open_recording, published
 from mematlas.tracing.target import Target
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from mematlas.tracing.members import Members
     from mematlas.tracing.settings import TraceSettings
 
-_END_S = 1.0  # without a process, after which a tree or cgroup is over
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Seconds between two looks for processes that come, and without a process until a tree or cgroup is over."""
+
+    poll_s: float = POLL_S
+    alone_s: float = 1.0
 
 
 def attach_group(
@@ -34,10 +41,12 @@ def attach_group(
     *,
     duration_s: float | None = None,
     on_attached: Callable[[Entries], None] = lambda _: None,
+    waits: Waits | None = None,
 ) -> Writer:
     """Trace the processes of a set until none is left, `duration_s` is over, or a signal asks for the end.
 
-    Arguments, result and OSError as of attach(). A process that cannot be entered is named in the notes.
+    Arguments, result and OSError as of attach(). A process that cannot be entered is named in the notes. `waits`:
+    how often is looked for processes that come, and how long without one the recording goes on.
 
     Raises:
         TargetError: the set has no process.
@@ -48,13 +57,15 @@ def attach_group(
     collector = open_collector(settings)
     try:
         entries = Entries(members, lambda pid: _enter(collector, pid))
+        waits = waits or Waits()
+        entries.poll_s = waits.poll_s
         with published(path) as pending:
             writer = open_recording(pending, (members.name,), settings)
             follower = Follower(collector, writer, None, idle_s=settings.idle_s)
             entries.enter_all()
             _check_any(entries)
         on_attached(entries)
-        hooked = _record(follower, entries, stop, duration_s)
+        hooked = _record(follower, entries, stop, duration_s, waits.alone_s)
         refused = entries.describe()
         writer.notes([*refused, *hooked], lossy=bool(refused))
     finally:
@@ -77,7 +88,11 @@ def _check_any(entries: Entries) -> None:
 
 
 def _record(
-    follower: Follower, entries: Entries, stop: StopSignals, duration_s: float | None
+    follower: Follower,
+    entries: Entries,
+    stop: StopSignals,
+    duration_s: float | None,
+    alone_s: float,
 ) -> list[str]:
     """Follow all processes, then detach; return a note per process that stays hooked."""
     end = float("inf") if duration_s is None else time.monotonic() + duration_s
@@ -89,7 +104,7 @@ def _record(
         if not entries.empty:
             last = time.monotonic()
         now = time.monotonic()
-        return stop.received or now >= end or now >= last + _END_S
+        return stop.received or now >= end or now >= last + alone_s
 
     with ExitStack() as announced:
         for pid in entries.entered.values():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mematlas.tracing.members import Members
 
-_POLL_S = 0.2
+POLL_S = 0.2
 _FLAGS, _KERNEL_THREAD = 6, 0x00200000  # of /proc/PID/stat; PF_KTHREAD
 _TRIES = 3  # of a process that a busy thread kept from being entered
 
@@ -53,6 +53,7 @@ class Entries:
     entered: dict[_Key, int] = field(default_factory=dict)
     refusals: dict[_Key, _Refusal] = field(default_factory=dict)
     empty: bool = False  # no process of the set is left
+    poll_s: float = POLL_S  # between two looks for processes that come
     _stop: threading.Event = field(default_factory=threading.Event)
     _seen: set[_Key] = field(default_factory=set)
     _thread: threading.Thread | None = None
@@ -86,7 +87,7 @@ class Entries:
         return notes
 
     def _watch(self) -> None:
-        while not self._stop.wait(_POLL_S):
+        while not self._stop.wait(self.poll_s):
             self._round(at_once=False)
 
     def _round(self, *, at_once: bool) -> None:

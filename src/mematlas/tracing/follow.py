@@ -11,6 +11,7 @@ from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
 from mematlas.present.printable import clean
 from mematlas.tracing.child import library
+from mematlas.tracing.graphs import GraphTaker
 from mematlas.tracing.oom import OomWatch
 from mematlas.tracing.private_allocators import (
     describe_private_allocators,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mematlas.recording import Writer
-    from mematlas.tracing.settings import TraceSettings
+    from mematlas.tracing.settings import GraphMoment, TraceSettings
     from mematlas.tracing.untraced import UntracedWatch
 
 _POLL_S = 0.1
@@ -71,10 +72,11 @@ class Follower:
         *,
         idle_s: float = 0.0,
         untraced: UntracedWatch | None = None,
+        graphs: tuple[GraphMoment, ...] = (),
     ) -> None:
         """Watch the process for its end.
 
-        `idle_s`: seconds after which pages count as idle; 0: not sampled. `untraced`: the watch of programs
+        `graphs`: moments at which heap graphs are taken. `idle_s`: seconds after which pages count as idle; 0: not sampled. `untraced`: the watch of programs
         that do not join, begun before the process.
         """
         self._collector = collector
@@ -93,6 +95,7 @@ class Follower:
         self._next_flush = 0.0
         self._idle_s = idle_s
         self._idle_method, self._notes = _choose_idle_method() if idle_s else ("", [])
+        self._graphs = GraphTaker(collector, graphs) if graphs else None
         if pid is not None:
             collector.watch(pid)
 
@@ -117,6 +120,8 @@ class Follower:
         moment_s = self._collector.now_s()
         for index, recorder in self._recorders.items():
             if not recorder.ended and not self._collector.process(index).disabled:
+                if self._graphs:
+                    self._graphs.before_snapshot(index, "exit", is_named=True)
                 recorder.snapshot("exit", moment_s)
 
     def finish(self, returncode: int | None, peak_rss_bytes: int | None = None) -> None:
@@ -132,6 +137,10 @@ class Follower:
             next(iter(self._recorders.values())).ended_at(peak_rss_bytes)
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
+        if self._graphs:
+            self._notes += self._graphs.write(
+                self._writer, lambda index: self._recorders[index].peak_rss_bytes
+            )
         losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
         refusals = self._collector.refusals()
         losses += self._finish_untraced({pid for pid, _ in refusals})
@@ -211,6 +220,9 @@ class Follower:
         A process that exits comes last. It waits meanwhile, so that its part of the shared memory is still its
         own. At a peak it comes first, since it waits for a short time only.
         """
+        if self._graphs:
+            is_named = self._pid in {None, self._recorders[index].pid}
+            self._graphs.before_snapshot(index, trigger, is_named=is_named)
         companions = self._companions(index, trigger)
         moment_s = self._collector.now_s() if companions else None
         if trigger != "exit":

@@ -65,6 +65,7 @@ def run(
                 process.pid,
                 idle_s=settings.idle_s,
                 untraced=untraced,
+                graphs=settings.graphs,
             )
             reaped = _Reaped(process)
             follower.follow(lambda: _is_stopped(signals), reaped.wait)

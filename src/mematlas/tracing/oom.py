@@ -105,7 +105,7 @@ def _cause(
         return ""
     limited = [(was, now) for was, now in pairs if now.limit is not None]
     for was, now in limited:  # the innermost first
-        if _reached_limit(was, now):
+        if reached_limit(was, now):
             # Version 1 counts reclaim at the limit as well, and not where memory ran out.
             doubt = "probably " if now.version == 1 else ""
             return f"{doubt}cgroup {now.path} reached its limit of {format_bytes(now.limit or 0)}"
@@ -114,7 +114,7 @@ def _cause(
     return "the OOM killer killed a process of its cgroup"
 
 
-def _reached_limit(before: CgroupLevel, after: CgroupLevel) -> bool:
+def reached_limit(before: CgroupLevel, after: CgroupLevel) -> bool:
     """Return whether memory ran out there. Reclaim counts as `max` of version 2, and as a failure of version 1."""
     if after.version == 1:
         full = after.peak is None or (after.limit is not None and after.peak >= after.limit)

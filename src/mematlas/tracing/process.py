@@ -268,6 +268,11 @@ class ProcessRecorder:
             self._process = replace(self._process, peak_rss_bytes=peak_rss_bytes)
             self._writer.process(self._process)
 
+    @property
+    def peak_rss_bytes(self) -> int | None:
+        """The highest RSS of the process, as far as it is known."""
+        return self._process.peak_rss_bytes
+
     def close_without_pages(self) -> None:
         """Write what was allocated until now, and the ending of a recording whose pages are not read."""
         self._write_totals()

@@ -25,6 +25,7 @@ def main(request: str) -> int:
     asked = json.loads(request)
     pid, path = int(asked["pid"]), str(asked["output"])
     labels = tuple((name, value) for name, value in asked["settings"].pop("labels"))
+    asked["settings"]["graphs"] = tuple(asked["settings"].get("graphs", ()))
     settings = TraceSettings(**asked["settings"], labels=labels)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the program
     collector = open_collector(settings)
@@ -33,7 +34,7 @@ def main(request: str) -> int:
             writer = open_recording(path, command_of(pid), settings)
         except OSError as error:
             sys.exit(error.strerror)
-        follower = Follower(collector, writer, pid)
+        follower = Follower(collector, writer, pid, graphs=settings.graphs)
         _reply(f"session {collector.session}")
         follower.follow(lambda: _handle_commands(follower), lambda: None)
         follower.finish(None)

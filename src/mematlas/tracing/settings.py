@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+GraphMoment: TypeAlias = Literal["peak", "exit"]
 
 SAMPLE_BYTES = 512 << 10
 INTERVAL_S = 1.0
@@ -44,6 +46,7 @@ class TraceSettings:
         seed: seed of the sampler; 0: a different one each time.
         budget: share of one CPU that residency snapshots may take.
         labels: names and values that the user gives the recording, by name.
+        graphs: moments at which the heap graph is taken, "peak" and "exit"; of an exact recording only.
     """
 
     exact: bool = False
@@ -54,6 +57,7 @@ class TraceSettings:
     seed: int = 0
     budget: float = 0.02
     labels: tuple[tuple[str, str], ...] = ()
+    graphs: tuple[GraphMoment, ...] = ()
 
     @property
     def ring_bytes(self) -> int:

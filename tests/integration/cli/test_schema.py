@@ -148,7 +148,7 @@ def test_benchmarks_follow_their_schemas(folder: Path) -> None:
 def test_all_schemas_are_listed(folder: Path) -> None:
     """Without a name the schemas are listed; an unknown name is answered with those that exist."""
     tested = {name for name, _ in (*OBSERVED, *CHANGED, *MEASURED)} | set(RECORDED)
-    rooms = ("heap", "lake")  # their schemas are tested in tests/integration/heap and lake
+    rooms = ("heap", "lake", "oom")  # tests/integration/heap, lake and agent
     others = {name for name in schema_names() if name.startswith(rooms)}
     assert set(schema_names()) - others == tested
     listed = [line.split()[0] for line in run_mematlas(folder, "schema").stdout.splitlines()]

@@ -17,6 +17,7 @@ from mematlas.errors import MematlasError, UsageError
 from mematlas.heap.analyse.summary import sum_up
 from mematlas.heap.model.image import RangeKind
 from mematlas.heap.read.capture import capture
+from mematlas.heap.read.content import CopiedContent
 from mematlas.heap.read.core import read_core
 from mematlas.heap.read.core_headers import is_core
 from mematlas.heap.read.heap import read_heap
@@ -96,7 +97,8 @@ def test_cores_equal_the_running_process(cores: tuple[Path, Path, Image, int]) -
         assert heaps == [each.start for each in image.ranges if each.kind is RangeKind.BRK]
         heap = read_heap(core)
         assert sum_up(heap).resident is None
-        assert heap.python is not None
+        assert isinstance(heap.content, CopiedContent)
+        assert heap.content.python is not None
         orders = list(heap.type_names).index("__main__.Order")
         assert (heap.type == orders).sum() == 1000
         assert abs(len(heap.address) - len(live.address)) < 500

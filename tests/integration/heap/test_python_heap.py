@@ -15,7 +15,7 @@ from interpreters import interpreters, version
 from mematlas._core.heap import python
 from mematlas.cli.main import main
 from mematlas.heap import look
-from mematlas.heap.read.python_objects import ObjectReader
+from mematlas.heap.read.content import CopiedContent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,11 @@ def victim(
         yield Victim(pid, look(pid), json.loads(told.read_text()))
 
 
+def _content(victim: Victim) -> CopiedContent:
+    assert isinstance(victim.heap.content, CopiedContent)
+    return victim.heap.content
+
+
 def _row(holders: tuple[Holder, ...], *names: str) -> Holder:
     """Return the row of a tree under these names."""
     for each in holders:
@@ -57,10 +62,10 @@ def _row(holders: tuple[Holder, ...], *names: str) -> Holder:
 
 def test_types_have_as_many_objects_as_the_collector_knows(victim: Victim) -> None:
     """Each type that gc.get_objects() lists has as many objects."""
-    heap = victim.heap
-    reader = ObjectReader(heap.image, python.read_layout(heap.handle))
-    addresses = python.object_addresses(heap.handle)
-    counts, _ = python.reference_counts(heap.handle)
+    content = _content(victim)
+    reader = content.reader()
+    addresses = python.object_addresses(content.handle)
+    counts, _ = python.reference_counts(content.handle)
     found: dict[int, int] = {}
     for block in np.flatnonzero(addresses).tolist():
         address = int(addresses[block])
@@ -84,7 +89,7 @@ def test_types_have_as_many_objects_as_the_collector_knows(victim: Victim) -> No
 def test_a_global_retains_what_it_owns(victim: Victim) -> None:
     """The cache retains what it owns, block for block."""
     row = _row(victim.heap.dominators(top=400, least=0), "module __main__", "CACHE")
-    layout = python.read_layout(victim.heap.handle)
+    layout = python.read_layout(_content(victim).handle)
     assert layout is not None
     # The program cannot tell the storage of attributes, nor what its allocator adds to a block.
     storage = row.retained - victim.told["cache"]
@@ -136,7 +141,7 @@ def test_lost_objects_are_cycles_or_miscounted(victim: Victim) -> None:
 
 def test_references_are_counted_as_the_interpreter_counts(victim: Victim) -> None:
     """Nearly all counts of objects equal the references found."""
-    counts, found = python.reference_counts(victim.heap.handle)
+    counts, found = python.reference_counts(_content(victim).handle)
     counted = counts != np.uint32(2**32 - 1)
     assert (counts == found)[counted].mean() > 0.9
 

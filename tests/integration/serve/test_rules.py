@@ -12,7 +12,12 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "prometheus"
 
 
 @pytest.mark.parametrize(
-    "words", [("check", "config", "prometheus.yml"), ("test", "rules", "mematlas.rules.test.yml")]
+    "words",
+    [
+        ("check", "config", "prometheus.yml"),
+        ("test", "rules", "mematlas.rules.test.yml"),
+        ("test", "rules", "agent.rules.test.yml"),
+    ],
 )
 def test_promtool_accepts_the_examples(words: tuple[str, ...]) -> None:
     """The configuration is valid, and the rules fire on growth and not on what stays."""

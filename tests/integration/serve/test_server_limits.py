@@ -13,7 +13,7 @@ pytest.importorskip("prometheus_client", reason="prometheus-client is not instal
 
 from mematlas.cli.listening import _first_message
 from mematlas.recording.format import MAGIC
-from mematlas.serve import server as module
+from mematlas.serve import listener as module
 from serving import port_of, serving, status_of
 from waiting import WAIT_S, wait_until
 
@@ -121,7 +121,7 @@ def _is_served(server: Server) -> bool:
 
 def test_a_cut_answer_has_no_second_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a client that does not read in time, the rest of the recording is missing, and nothing stands in its place."""
-    monkeypatch.setattr(module._Handler, "timeout", 0.3)
+    monkeypatch.setattr(module.PageHandler, "timeout", 0.3)
     path = tmp_path / "large.atlas"
     with path.open("wb") as file:
         file.write(MAGIC)

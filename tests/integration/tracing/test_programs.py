@@ -158,6 +158,22 @@ int main() { return use1("a") + use2("b") + use3("c") + use4("d"); }
 
 
 @pytest.mark.slow
+def test_forked_workers_draw_samples_of_their_own(traced: Run) -> None:
+    """With one seed, workers that do the same differ in what is sampled."""
+    script = """
+import os
+for worker in range(4):
+    if os.fork() == 0:
+        kept = [bytes(1000) for _ in range(4000)]
+        os._exit(0)
+    os.wait()
+"""
+    run = traced(sys.executable, "-c", script, options=("--sample-bytes", "64K", "--seed", "3"))
+    totals = read(run.file).totals
+    assert len(totals) == 5
+    assert len({float(totals[each].rows["allocated_bytes"].sum()) for each in range(1, 5)}) > 1
+
+
 @both_modes
 def test_a_cpp_compile(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
     """g++ produces the same assembly, and its children cc1plus and as are processes of their own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -74,8 +74,10 @@ def cache(rng: np.random.Generator, total: float, block: float) -> Blocks:
     return Blocks(np.full(len(born), block), born, np.where(died >= CELLS, ALIVE, died))
 
 
-def recording(owners: list[Blocks], rng: np.random.Generator | None) -> RecordingData:
-    """Return what a run would record of these owners; exact without a generator."""
+def columns_of(
+    owners: list[Blocks], rng: np.random.Generator | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the age matrix and the totals of one process with these owners; exact without a generator."""
     cells, rows = [], []
     for stack, blocks in enumerate(owners, 1):
         chance = 1 - np.exp(-blocks.size / MEAN) if rng else np.ones(len(blocks.size))
@@ -95,30 +97,40 @@ def recording(owners: list[Blocks], rng: np.random.Generator | None) -> Recordin
         row["live_bytes"], row["live_count"] = total[live].sum(), weight[live].sum()
         row["live_variance"] = variance[live].sum()
         rows.append(row)
-    nodes = np.zeros(len(owners) + 1, NODE_DTYPE)
-    nodes["word"] = np.arange(len(owners) + 1)
+    return np.concatenate(cells), np.concatenate(rows)
+
+
+def recording(rng: np.random.Generator | None, *processes: list[Blocks]) -> RecordingData:
+    """Return what a run would record of the owners of each process; exact without a generator."""
+    columns = [columns_of(owners, rng) for owners in processes]
+    most = max(map(len, processes))
+    nodes = np.zeros(most + 1, NODE_DTYPE)
+    nodes["word"] = np.arange(most + 1)
+    frames: dict[int, tuple[Frame, ...]] = {
+        stack: (Frame(f"f{stack}", f"/srv/{stack}.c", 1, "/srv/app", "native"),)
+        for stack in range(1, most + 1)
+    }
     mode = Sampling("sampled", MEAN, 1.0) if rng else Sampling("exact", 0, 1.0)
+    first = replace(synthetic_recording.PARENT, end_s=RUN_S)
+    every = range(len(processes))
     return RecordingData(
         command=("service",),
         started="now",
         machine={},
         sampling=mode,
-        processes=[replace(synthetic_recording.PARENT, end_s=RUN_S)],
-        nodes={0: nodes},
+        processes=[replace(first, index=each, pid=first.pid + each) for each in every],
+        nodes=dict.fromkeys(every, nodes),
         modules={},
         codes={},
-        frames={
-            0: {
-                stack: (Frame(f"f{stack}", f"/srv/{stack}.c", 1, "/srv/app", "native"),)
-                for stack in range(1, len(owners) + 1)
-            }
-        },
+        frames=dict.fromkeys(every, frames),
         snapshots=[],
-        totals={0: Totals(0, RUN_S, RUN_S, 1.0, np.concatenate(rows))},
+        totals={each: Totals(each, RUN_S, RUN_S, 1.0, columns[each][1]) for each in every},
         timeline={},
         notes=[],
         complete=True,
-        age_matrix={0: AgeMatrix(0, RUN_S, RUN_S / CELLS, np.concatenate(cells))},
+        age_matrix={
+            each: AgeMatrix(each, RUN_S, RUN_S / CELLS, columns[each][0]) for each in every
+        },
     )
 
 
@@ -128,7 +140,7 @@ def answers(make: list[tuple[object, ...]], limit: float, seed: int) -> dict[boo
     found = []
     for _ in range(RUNS):
         owners = [which(rng, *sizes) for which, *sizes in make]  # type: ignore[operator]
-        found.append(exceeds(find_leaks(recording(owners, rng)), round(limit)))
+        found.append(exceeds(find_leaks(recording(rng, owners)), round(limit)))
     return {answer: found.count(answer) / RUNS for answer in (True, False, None)}
 
 
@@ -186,8 +198,50 @@ def test_an_exact_run_always_tells() -> None:
     """Without sampling each verdict is that of the program."""
     rng = np.random.default_rng(2)
     owners = [even_leak(rng, 4e6, 1000.0, 0.0), start_up(rng, 9e6, 1000.0), cache(rng, 9e6, 1000.0)]
-    leaks = find_leaks(recording(owners, None))
+    leaks = find_leaks(recording(None, owners))
     assert [each.verdict for each in leaks.leaks[:1]] == [LeakVerdict.GROWING]
     assert {each.verdict for each in leaks.leaks[1:]} == {LeakVerdict.SETUP, LeakVerdict.STEADY}
     assert exceeds(leaks, 3_900_000) is True
     assert exceeds(leaks, 4_100_000) is False
+
+
+WORKERS = 8
+
+
+def verdicts(make: object, *sizes: float, seed: int, workers: int = WORKERS) -> list[LeakVerdict]:
+    """Return the verdict on most bytes of each of RUNS runs of workers with one owner each."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(RUNS):
+        owners = [[make(rng, *sizes)] for _ in range(workers)]  # type: ignore[operator]
+        sums = find_leaks(recording(rng, *owners)).sums
+        found.append(max(sums, key=lambda each: sums[each].live_bytes, default=LeakVerdict.UNCLEAR))
+    return found
+
+
+@pytest.mark.parametrize("freed", [0.0, 0.5])
+def test_a_leak_of_all_workers_is_found_where_none_alone_tells(freed: float) -> None:
+    """Eight workers with four samples each tell what thirty-two of one process tell."""
+    found = verdicts(even_leak, 4 * MEAN, 3000.0, freed, seed=1)
+    assert found.count(LeakVerdict.GROWING) >= 0.8 * RUNS, found
+    alone = verdicts(even_leak, 4 * MEAN, 3000.0, freed, seed=1, workers=1)
+    assert alone.count(LeakVerdict.GROWING) <= 0.4 * RUNS, alone
+
+
+@pytest.mark.parametrize("size", [0.5, 2, 5, 12])
+@pytest.mark.parametrize("kind", [start_up, cache])
+def test_start_up_and_caches_of_workers_do_not_grow(kind: object, size: float) -> None:
+    """What each worker allocates once, or turns over, is no leak of all of them together."""
+    found = verdicts(kind, size * MEAN, 3000.0, seed=round(size))
+    assert found.count(LeakVerdict.GROWING) <= WRONG * RUNS, found
+
+
+def test_a_leak_of_several_processes_is_one_finding() -> None:
+    """The leak of eight workers is one row that names them, with the sum of their bytes."""
+    rng = np.random.default_rng(3)
+    found = recording(rng, *([even_leak(rng, 3 * MEAN, 3000.0, 0.5)] for _ in range(WORKERS)))
+    (leak,) = find_leaks(found).leaks
+    assert leak.processes == tuple(range(WORKERS))
+    assert leak.evidence.endswith("in 8 processes together")
+    live = sum(float(each.rows["live_bytes"].sum()) for each in found.totals.values())
+    assert leak.live_bytes == round(live)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
 
-from mematlas.serve.metrics import TopLines
+from mematlas.serve.series import TopNames
 
 
 def names(*numbers: int) -> list[tuple[str, str, str]]:
@@ -18,7 +18,7 @@ def names(*numbers: int) -> list[tuple[str, str, str]]:
 
 def test_a_line_on_the_edge_does_not_come_and_go() -> None:
     """A line that swaps places with its neighbour at the end keeps its series."""
-    top = TopLines(4)
+    top: TopNames[tuple[str, str, str]] = TopNames(4)
     assert top.choose(names(1, 2, 3, 4, 5)) == set(names(1, 2, 3, 4))
     assert top.choose(names(1, 2, 3, 5, 4)) == set(names(1, 2, 3, 4))
     assert top.choose(names(5, 1, 2, 3, 4)) == set(names(5, 1, 2, 3))  # among the first half
@@ -27,7 +27,7 @@ def test_a_line_on_the_edge_does_not_come_and_go() -> None:
 @given(st.lists(st.permutations(range(30)), min_size=1, max_size=8))
 def test_the_number_is_bounded_and_the_largest_are_in(orders: list[list[int]]) -> None:
     """Whatever the order does, there are at most N, all below 2N, with the first half of the largest."""
-    top = TopLines(10)
+    top: TopNames[tuple[str, str, str]] = TopNames(10)
     for order in orders:
         chosen = top.choose(names(*order))
         assert len(chosen) == 10

@@ -238,6 +238,18 @@ class HeapHandle:
         """Add memory that is no block."""
         check(lib.mematlas_heap_add_area(self.handle, start, end, kind))
 
+    def add(self, addresses: NDArray[np.uint64], sizes: NDArray[np.uint64], origin: Origin) -> None:
+        """Add blocks, before index() is called again."""
+        check(
+            lib.mematlas_heap_add(
+                self.handle,
+                ffi.from_buffer("uint64_t[]", addresses),
+                ffi.from_buffer("uint64_t[]", sizes),
+                len(addresses),
+                origin,
+            )
+        )
+
     def index(self) -> int:
         """Sort the blocks, build the index of addresses and return the number of blocks."""
         self._count = check(lib.mematlas_heap_index(self.handle))
@@ -295,19 +307,6 @@ class HeapHandle:
         """Compute the column `path`."""
         check(lib.mematlas_heap_find_paths(self.handle))
 
-    def sum_types(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Return bytes and resident bytes that the blocks of each type retain together."""
-        import numpy as np
-
-        count = len(self.types())
-        both = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
-        check(
-            lib.mematlas_heap_sum_types(
-                self.handle, *(ffi.from_buffer("uint64_t[]", each) for each in both)
-            )
-        )
-        return both
-
     def node_column(self, name: str) -> NDArray[Any]:
         """Return a column of the nodes without a copy."""
         number = tuple(NODE_COLUMNS).index(name)
@@ -342,3 +341,35 @@ class HeapHandle:
         ], int(total[0])
 
     _count = 0
+
+
+def sum_groups(
+    dominator: NDArray[np.uint32],
+    group: NDArray[np.uint32],
+    retained: NDArray[np.uint64],
+    resident: NDArray[np.uint64],
+    groups: int,
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return bytes and resident bytes that the nodes of each group retain together.
+
+    `group` of a node may be NO_BLOCK: in no group. The dominators must be a tree under node 0.
+    """
+    import numpy as np
+
+    columns = [
+        np.ascontiguousarray(column, kind)
+        for column, kind in (
+            (dominator, np.uint32),
+            (group, np.uint32),
+            (retained, np.uint64),
+            (resident, np.uint64),
+        )
+    ]
+    both = np.zeros(groups, np.uint64), np.zeros(groups, np.uint64)
+    pointers = [
+        ffi.from_buffer(f"uint{8 * each.itemsize}_t[]", each) if len(each) else ffi.NULL
+        for each in (*columns, *both)
+    ]
+    nodes = ffi.new("struct mematlas_heap_tree *", [len(dominator), *pointers[:4]])
+    check(lib.mematlas_heap_sum_groups(nodes, groups, *pointers[4:]))
+    return both

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mematlas._core import NO_BLOCK
-from mematlas._core.heap import python
-from mematlas.heap.model.answers import PATH_MARK, Holder, HolderKind
-from mematlas.heap.read.python_objects import ObjectReader
+from mematlas.heap.analyse.root_names import LOST, root_name
+from mematlas.heap.model.answers import Holder, HolderKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +36,6 @@ class _Tree:
     size: NDArray[np.float64]
     least: int  # retained bytes of a row that is listed
     most: int  # rows below one row
-    reader: ObjectReader | None = None  # of Python objects
-    objects: NDArray[np.uint64] | None = None  # their addresses by block
 
 
 def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Holder, ...]:
@@ -59,9 +56,6 @@ def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Hol
         most=max(3, top // 3),
     )
     tree.is_top[0] = False
-    if heap.python is not None:
-        tree.reader = ObjectReader(heap.image, python.read_layout(heap.handle))
-        tree.objects = python.object_addresses(heap.handle)
     return _first_level(tree, top)
 
 
@@ -100,7 +94,7 @@ def _group(tree: _Tree, node: int, depth: int) -> Holder:
     group = heap.group_of(node)
     kind: HolderKind
     if node == heap.lost_node or group is None:
-        name, kind = "nothing (lost)", "lost"
+        name, kind = LOST, "lost"
     else:
         name, kind = group.name, "weak root" if group.weak else "root"
     members = np.array([node])
@@ -153,11 +147,6 @@ def _by_type(tree: _Tree, children: NDArray[np.intp], depth: int) -> _Rows:
     return rows, total - sum(each.retained for each in rows), len(types) - len(rows)
 
 
-def _items(tree: _Tree, block: int) -> int | None:
-    address = int(tree.objects[block]) if tree.objects is not None else 0
-    return tree.reader.count(address) if tree.reader and address else None
-
-
 def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
     heap, node = tree.heap, int(members[0])
     block = heap.block_of(node)
@@ -169,7 +158,7 @@ def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
         count=count,
         size=int(tree.size[members].sum()),
         address=int(heap.address[block]) if count == 1 else None,
-        items=_items(tree, block) if count == 1 else None,
+        items=heap.content.items(block) if count == 1 else None,
         nearest="" if depth else _nearest_root(heap, members),
     )
 
@@ -178,8 +167,7 @@ def _nearest_root(heap: Heap, members: NDArray[np.intp]) -> str:
     """Return the root from which most shortest paths lead to the nodes, by the bytes that these retain."""
     import numpy as np
 
-    heap.handle.find_paths()
-    path, top = heap.handle.node_column("path"), heap.handle.node_column("path_top")
+    path, top = heap.content.find_paths()
     sample = members[:: max(1, len(members) // _SAMPLE)]
     at = sample.astype(np.uint32)
     for _ in range(_LONGEST):
@@ -190,13 +178,4 @@ def _nearest_root(heap: Heap, members: NDArray[np.intp]) -> str:
         at = np.where(inside & (before != NO_BLOCK), before, at)
     roots, which = np.unique(at, return_inverse=True)
     weights = np.bincount(which, weights=heap.retained[sample].astype(float))
-    return _root_name(heap, int(roots[int(np.argmax(weights))]))
-
-
-def _root_name(heap: Heap, node: int) -> str:
-    names: list[str] = []
-    group = heap.group_of(node)
-    while group is not None:
-        names.insert(0, group.name)
-        group = heap.groups[group.parent - 1] if group.parent else None
-    return PATH_MARK.join(names)
+    return root_name(heap, int(roots[int(np.argmax(weights))]))

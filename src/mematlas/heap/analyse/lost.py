@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas._core import BlockState
-from mematlas._core.heap.python import reference_counts
+from mematlas.heap.analyse.line_rows import frame_label
 from mematlas.heap.model.answers import Lost, LostRow
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -21,19 +23,13 @@ def find_lost(heap: Heap) -> Lost:
     """Return lost blocks by type: those that no block points to, each cycle by one of it, and what hangs on them."""
     import numpy as np
 
-    forgotten, collectable = find_miscounted(heap)
+    forgotten, collectable = heap.content.miscounted()
     rows = []
     for state in (BlockState.LOST, BlockState.LOST_CYCLE):
         blocks = np.flatnonzero(heap.state == state)
         rows += [
-            _row(
-                heap,
-                blocks[heap.type[blocks] == kind],
-                state is BlockState.LOST_CYCLE,
-                forgotten,
-                collectable,
-            )
-            for kind in np.unique(heap.type[blocks]).tolist()
+            _row(heap, each, state is BlockState.LOST_CYCLE, forgotten, collectable)
+            for each in _alike(heap, blocks)
         ]
     direct, direct_size = heap.count(BlockState.LOST, BlockState.LOST_CYCLE)
     indirect, indirect_size = heap.count(BlockState.LOST_INDIRECTLY)
@@ -51,19 +47,22 @@ def find_lost(heap: Heap) -> Lost:
     )
 
 
-def find_miscounted(heap: Heap) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which blocks are lost Python objects that count more references than there are, and which count no more.
-
-    The collector of Python frees the latter.
-    """
+def _alike(heap: Heap, blocks: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """Yield the blocks of each type, and where lines are known, of each line and type."""
     import numpy as np
 
-    lost = heap.state >= BlockState.LOST
-    if heap.python is None or not lost.any():
-        return np.zeros(len(heap), bool), np.zeros(len(heap), bool)
-    counts, found = reference_counts(heap.handle)
-    counted = lost & (counts != np.uint32(2**32 - 1))
-    return counted & (counts > found), counted & (counts <= found)
+    key = heap.type[blocks].astype(np.int64)
+    if heap.lines is not None:
+        key = key * len(heap.lines.frames) + heap.lines.of_block[blocks]
+    _, group = np.unique(key, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    yield from (blocks[each] for each in np.split(order, starts[1:]) if len(each))
+
+
+def _allocated(heap: Heap, block: int) -> str:
+    frame = heap.lines.frames[int(heap.lines.of_block[block])] if heap.lines else None
+    return frame_label(frame) if frame else ""
 
 
 def _row(
@@ -85,4 +84,5 @@ def _row(
         addresses=tuple(int(each) for each in heap.address[blocks[:_ADDRESSES]]),
         forgotten=int(forgotten[blocks].sum()),
         collectable=int(collectable[blocks].sum()),
+        allocated=_allocated(heap, int(blocks[0])),
     )

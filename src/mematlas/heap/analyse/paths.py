@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import NO_BLOCK, BlockState
 from mematlas.errors import UsageError
+from mematlas.heap.analyse.line_rows import find_allocated
 from mematlas.heap.model.answers import PathRow, Why
 
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ _LONGEST = 100  # changes of type on a path
 
 
 def find_blocks(heap: Heap, question: str) -> NDArray[np.intp]:
-    """Return the blocks that a question means: an address (0x...), or a type by its name or a part of it.
+    """Return the blocks that a question means: an address (0x...), a type, a line or function, or a part of a type.
 
     Raises:
-        UsageError: no block lies there, or no type has the name.
+        UsageError: no block lies there, and nothing has the name.
     """
     import numpy as np
 
@@ -32,16 +33,21 @@ def find_blocks(heap: Heap, question: str) -> NDArray[np.intp]:
         if block is None:
             raise UsageError(f"no live block holds the address {question}")
         return np.array([block])
-    exact = [index for index, name in enumerate(heap.type_names) if name == question]
-    found = exact or [
+    named = [index for index, name in enumerate(heap.type_names) if name == question]
+    parts = [
         index for index, name in enumerate(heap.type_names) if question.lower() in name.lower()
     ]
-    blocks = np.flatnonzero(np.isin(heap.type, np.array(found, np.uint32)))
-    if not len(blocks):
-        raise UsageError(
-            f"no live block has a type named {question!r}; see the types of `mematlas heap`"
-        )
-    return blocks
+    for found in (
+        np.flatnonzero(np.isin(heap.type, np.array(named, np.uint32))),
+        find_allocated(heap, question),
+        np.flatnonzero(np.isin(heap.type, np.array(parts, np.uint32))),
+    ):
+        if len(found):
+            return found
+    also = " or was allocated by a line or function" if heap.lines else ""
+    raise UsageError(
+        f"no live block has a type{also} named {question!r}; see the types of `mematlas heap`"
+    )
 
 
 def find_why(heap: Heap, question: str, *, top: int = 10) -> Why:
@@ -65,8 +71,7 @@ def _group(heap: Heap, blocks: NDArray[np.intp]) -> list[tuple[tuple[str, ...], 
     """Follow all paths at once, a type at a step, and count those that are the same."""
     import numpy as np
 
-    heap.handle.find_paths()
-    path, top = heap.handle.node_column("path"), heap.handle.node_column("path_top")
+    path, top = heap.content.find_paths()
     types = heap.node_types()
     at = (blocks + heap.first_block).astype(np.uint32)
     group = np.zeros(len(at), np.intp)  # paths that were the same so far

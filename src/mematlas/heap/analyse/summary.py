@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import BlockState
 from mematlas.heap.analyse.holders import find_holders
-from mematlas.heap.analyse.lost import find_miscounted
+from mematlas.heap.analyse.line_rows import find_line_rows
 from mematlas.heap.model.answers import Summary, Totals, TypeRow
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def sum_types(heap: Heap) -> tuple[TypeRow, ...]:
     """Return the types of all blocks, by retained bytes."""
     import numpy as np
 
-    retained, retained_resident = heap.handle.sum_types()
+    retained, retained_resident = heap.sum_groups(heap.type, len(heap.type_names))
     kinds, known = len(heap.type_names), heap.resident_is_known
     count = np.bincount(heap.type, minlength=kinds)
     size = np.bincount(heap.type, weights=heap.size.astype(float), minlength=kinds)
@@ -56,25 +56,26 @@ def sum_up(heap: Heap) -> Totals:
         free_in_caches=heap.glibc.cached + heap.glibc.fast + sum(each.cached for each in others),
         top=heap.glibc.top + sum(each.unused for each in others),
         torn=heap.glibc.torn + sum(each.torn for each in others),
-        forgotten=int(find_miscounted(heap)[0].sum()),
+        forgotten=int(heap.content.miscounted()[0].sum()),
     )
 
 
 def summarise(heap: Heap, *, top: int = 12, least: float = 0.01) -> Summary:
     """Return the answer to "what holds the memory"."""
-    image = heap.image
+    source = heap.source
     return Summary(
-        pid=image.pid,
-        name=image.name,
-        moment=image.moment,
-        way=image.way,
-        pause_s=image.pause_s,
+        pid=source.pid,
+        name=source.name,
+        moment=source.moment,
+        way=source.way,
+        pause_s=source.pause_s,
         seconds=heap.seconds,
-        page_size=image.page_size,
+        page_size=source.page_size,
         totals=sum_up(heap),
         holders=find_holders(heap, top=top, least=least),
         types=sum_types(heap),
         findings=tuple(each.text for each in heap.findings),
         findings_total=heap.findings_total,
-        notes=image.notes,
+        notes=source.notes,
+        lines=find_line_rows(heap, top=top),
     )

@@ -46,6 +46,35 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class LinePart:
+    """The blocks of one line that have one type and one holder. Sizes in bytes."""
+
+    type: str
+    holder: str  # the root that holds them alone, or the nearest of several
+    alone: bool  # False: several roots hold them
+    lost: bool
+    count: int
+    size: int
+    retained: int  # what would be free without them
+
+
+@dataclass(frozen=True, slots=True)
+class LineRow:
+    """The live blocks that one line of code allocated, with what they are and who holds them. Sizes in bytes."""
+
+    function: str | None  # None: the stack is unknown
+    file: str | None
+    line: int | None
+    module: str | None
+    count: int
+    size: int
+    resident: int | None  # None: unknown
+    retained: int
+    parts: tuple[LinePart, ...]  # the largest
+    rest: int  # bytes of the others
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Bytes of a heap. Free bytes are those of chunks, their headers included."""
 
@@ -82,6 +111,7 @@ class Summary:
     findings: tuple[str, ...]
     findings_total: int
     notes: tuple[str, ...] = ()
+    lines: tuple[LineRow, ...] = ()  # of a recording
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +150,7 @@ class LostRow:
         0  # Python objects that count more references than there are: Py_DECREF() was forgotten
     )
     collectable: int = 0  # Python objects that Python's collector frees when it runs
+    allocated: str = ""  # the line that allocated them, of a recording
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from mematlas._core import BlockState
+from mematlas._core import NO_BLOCK, BlockState, sum_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from mematlas._core import AllocatorSums, GlibcSums, HeapHandle
-    from mematlas.heap.model.image import Image
-    from mematlas.heap.model.python import Python
+    from mematlas._core import AllocatorSums, GlibcSums
+    from mematlas.heap.model.answers import Waste
     from mematlas.heap.model.roots import RootGroup
+    from mematlas.recording.model import Frame
 
     Words = NDArray[np.uint64]
     Numbers = NDArray[np.uint32]
@@ -32,6 +32,46 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Which process a heap is of, and how it was read."""
+
+    pid: int | None  # None: from a core file that does not tell
+    name: str
+    moment: float  # seconds since the epoch
+    way: str  # "stop", "copy-first", "core", "no-stop"
+    pause_s: float | None  # how long the process was stopped; None: not at all, or unknown
+    page_size: int
+    notes: tuple[str, ...]  # what could not be copied, and why; a sentence each
+    knows_resident: bool  # False: resident bytes are all bytes
+
+
+class Content(Protocol):
+    """What is asked of a heap beyond its columns: from the copied memory, or as a recording has it."""
+
+    def find_paths(self) -> tuple[Numbers, Numbers]:
+        """Return for each node the one before on a shortest path from node 0, and the first of its type on that path."""
+
+    def items(self, block: int) -> int | None:
+        """Return the items of a Python container; None: the block is none, or their number is unknown."""
+
+    def miscounted(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which lost Python objects count more references than there are, and which count no more."""
+
+    def waste(self, top: int) -> Waste:
+        """Return what a Python program could save, the `top` largest rows of each kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The lines of code that allocated the blocks of a heap."""
+
+    of_block: Numbers = field(repr=False)  # index of `frames`
+    frames: tuple[Frame | None, ...]  # owners of stacks; None: the stack is unknown
+    holding: Callable[[Callable[[Frame], bool]], NDArray[np.bool_]] = field(repr=False)
+    """Return for each block whether a frame of its stack passes a test."""
+
+
+@dataclass(frozen=True, slots=True)
 class Heap:
     """The live blocks of a process at one time, and what keeps them alive.
 
@@ -39,8 +79,8 @@ class Heap:
     group of roots, each block, each weak group, and last for the blocks that nothing keeps alive.
     """
 
-    image: Image = field(repr=False)
-    handle: HeapHandle = field(repr=False)
+    source: Source
+    content: Content = field(repr=False)
     address: Words = field(repr=False)
     size: Words = field(repr=False)
     resident: Words = field(repr=False)
@@ -61,7 +101,9 @@ class Heap:
     findings_total: int
     edges: int
     seconds: float  # to read and analyse, the pause not included
-    python: Python | None = None
+    stack: Numbers | None = field(default=None, repr=False)
+    """Of each block the stack that allocated it, a node of a recording's trie; 0: unknown. None: not traced."""
+    lines: Lines | None = field(default=None, repr=False)  # where the names of stacks are known
 
     def __len__(self) -> int:
         return len(self.address)
@@ -83,8 +125,8 @@ class Heap:
 
     @property
     def resident_is_known(self) -> bool:
-        """Whether the image tells which pages were resident. Else resident bytes are all bytes."""
-        return any(each.pages is not None for each in self.image.ranges)
+        """Whether the pages that were resident are known. Else resident bytes are all bytes."""
+        return self.source.knows_resident
 
     @property
     def state(self) -> NDArray[np.uint8]:
@@ -110,7 +152,11 @@ class Heap:
 
     def find(self, address: int) -> int | None:
         """Return the number of the block that holds an address."""
-        return self.handle.find(address)
+        import numpy as np
+
+        block = int(np.searchsorted(self.address, np.uint64(address), "right")) - 1
+        inside = block >= 0 and address - int(self.address[block]) < int(self.size[block])
+        return block if inside else None
 
     def type_name(self, block: int) -> str:
         """Return the name of a block's type."""
@@ -131,10 +177,21 @@ class Heap:
         found = np.isin(self.state, np.array(states, np.uint8))
         return int(found.sum()), int(self.size[found].sum())
 
+    def sum_groups(self, group: Numbers, groups: int) -> tuple[Words, Words]:
+        """Return bytes and resident bytes that the blocks of each group retain together.
+
+        `group`: of each block, a number less than `groups`, or NO_BLOCK for none.
+        """
+        import numpy as np
+
+        nodes = np.full(len(self.dominator), NO_BLOCK, np.uint32)
+        nodes[self.block_nodes] = group
+        return sum_groups(self.dominator, nodes, self.retained, self.retained_resident, groups)
+
     def arrow(self) -> Any:
         """Return the blocks as a pyarrow table: address, size, resident, type, state, retained, dominator.
 
-        Resident bytes are null where they are unknown.
+        With function, file and line of the allocation where they are known. Resident bytes are null where they are unknown.
         """
         import numpy as np
 
@@ -162,5 +219,22 @@ class Heap:
                 ),
                 "retained_count": pa.array(self.retained_count[nodes]),
                 "dominator": pa.array(above),
+                **self._arrow_lines(pa),
             }
         )
+
+    def _arrow_lines(self, pa: Any) -> dict[str, Any]:
+        """Return the lines that allocated the blocks as columns; none where they are not known."""
+        if self.lines is None:
+            return {}
+        numbers = pa.array(self.lines.of_block.astype("int32"))
+        return {
+            name: pa.DictionaryArray.from_arrays(
+                numbers, pa.array([getattr(each, name, None) for each in self.lines.frames])
+            )
+            for name in ("function", "file")
+        } | {
+            "line": pa.array([getattr(each, "line", None) for each in self.lines.frames]).take(
+                numbers
+            )
+        }

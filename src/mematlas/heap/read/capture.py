@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas import _core
@@ -16,11 +15,11 @@ from mematlas.heap.read.bss import cut_bss
 from mematlas.heap.read.file_memory import fill_unwritten, find_code, read_code
 from mematlas.heap.read.threads import find_stack, register_range
 from mematlas.linux import smaps
-from mematlas.linux.machine import parse_meminfo
 from mematlas.linux.mappings import Permission
 from mematlas.linux.process import open_process
 from mematlas.linux.program import read_libraries, read_program
 from mematlas.linux.status import read_status
+from mematlas.memory.headroom import read_headroom
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -35,7 +34,9 @@ _MOST_BYTES = 1 << 38  # of a mapping that is copied
 _MOST_OF_FILES = 2 << 30  # that are read for the image, of constants and of unwritten data each
 
 
-def capture(pid: int, *, stop_s: float | None = None, no_stop: bool = False) -> Image:
+def capture(
+    pid: int, *, stop_s: float | None = None, no_stop: bool = False, waits: bool = False
+) -> Image:
     """Copy the private memory, threads and mappings of a running process.
 
     The way with the shortest pause is taken: the memory is copied while the process runs, which is then
@@ -45,6 +46,7 @@ def capture(pid: int, *, stop_s: float | None = None, no_stop: bool = False) -> 
         pid: the process.
         stop_s: the longest pause allowed; None: half a second.
         no_stop: do not stop the process: the pages of the image are of different moments.
+        waits: the process waits for the copy anyway, as at its exit, so it is stopped while all is read.
 
     Raises:
         TargetError: there is no such process, it ended, or it has no memory.
@@ -61,7 +63,7 @@ def capture(pid: int, *, stop_s: float | None = None, no_stop: bool = False) -> 
         try:
             _check_room(pid, _core.survey_process(pid).bytes)
             moment = time.time()
-            copied, way = _copy(pid, stop_s or _STOP_S, no_stop=no_stop)
+            copied, way = _copy(pid, stop_s or _STOP_S, no_stop=no_stop, waits=waits)
         except OSError as error:
             raise _refusal(process, error) from None
         except _core.PauseTooLongError as error:
@@ -69,32 +71,40 @@ def capture(pid: int, *, stop_s: float | None = None, no_stop: bool = False) -> 
         return _build(process, copied, way, moment, status.lines.get("Name", ""))
 
 
-def _copy(pid: int, stop_s: float, *, no_stop: bool) -> tuple[Capture, str]:
+def _copy(pid: int, stop_s: float, *, no_stop: bool, waits: bool) -> tuple[Capture, str]:
     """Copy a process by the first way that it allows, and return the copy and the way's name."""
     if no_stop:
         return _core.capture_process(pid, CaptureWay.NO_STOP, timeout_s=_TIMEOUT_S), "no-stop"
-    try:
-        copied = _core.capture_process(
-            pid, CaptureWay.COPY_FIRST, timeout_s=_TIMEOUT_S, limit_s=stop_s
-        )
-    except OSError as error:
-        if error.errno in {errno.ESRCH, errno.ENOMEM, errno.ETIME}:
-            raise
-    else:
-        return copied, "copy-first"
+    if not waits and (found := _copy_first(pid, stop_s)):
+        return found, "copy-first"
     return (
         _core.capture_process(pid, CaptureWay.STOP, timeout_s=_TIMEOUT_S, limit_s=stop_s),
         "stop",
     )
 
 
+def _copy_first(pid: int, stop_s: float) -> Capture | None:
+    """Copy a process while it runs, then stop it for what it wrote; None: this process does not allow that."""
+    try:
+        return _core.capture_process(
+            pid, CaptureWay.COPY_FIRST, timeout_s=_TIMEOUT_S, limit_s=stop_s
+        )
+    except OSError as error:
+        if error.errno in {errno.ESRCH, errno.ENOMEM, errno.ETIME}:
+            raise
+        return None
+
+
 def _check_room(pid: int, size: int) -> None:
-    """Raise MematlasError if a copy of `size` bytes would leave other programs too little memory."""
-    free = parse_meminfo(Path("/proc/meminfo").read_text()).get("MemAvailable")
-    if free is not None and size + _SPARE_BYTES > free:
+    """Raise MematlasError if a copy of `size` bytes would leave other programs too little memory.
+
+    The limits of cgroups count, too: the copied program may be in the same one as this process.
+    """
+    room = read_headroom(swap=False)
+    if room is not None and size + _SPARE_BYTES > room.size:
         raise MematlasError(
-            f"process {pid}: a copy takes {format_bytes(size)}, and {format_bytes(free)} of memory are"
-            " available; free some, or write a core file and read that"
+            f"process {pid}: a copy takes {format_bytes(size)} and leaves too little of the"
+            f" {format_bytes(room.size)} that {room.limit}; free some, or write a core file and read that"
         )
 
 

@@ -8,22 +8,27 @@ from typing import TYPE_CHECKING
 from mematlas._core import HeapHandle, Rank, RawRange, TypeKind
 from mematlas._core.heap.python import PythonPart, read_layout
 from mematlas.errors import UnsupportedError
-from mematlas.heap.model.heap import Finding, Heap
+from mematlas.heap.model.heap import Finding, Heap, Source
 from mematlas.heap.model.roots import RootTable
 from mematlas.heap.read.allocators import describe, find_doubts, name_unread, read_blocks
+from mematlas.heap.read.content import CopiedContent
 from mematlas.heap.read.python import PART_NAMES, read_python
 from mematlas.heap.read.python_objects import ObjectReader
 from mematlas.heap.read.roots import read_roots
+from mematlas.heap.read.traced import add_traced
 from mematlas.recording.symbols import demangle
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from mematlas.heap.model.image import Image
     from mematlas.heap.model.python import Python
+    from mematlas.heap.read.traced import Traced
 
 
-def read_heap(image: Image) -> Heap:
+def read_heap(image: Image, traced: Traced | None = None) -> Heap:
     """Read the live blocks of an image and what keeps them alive.
+
+    `traced`: the live blocks that a tracer knows, with their stacks.
 
     Raises:
         UnsupportedError: no block of a known allocator is there.
@@ -38,7 +43,9 @@ def read_heap(image: Image) -> Heap:
     )
     glibc, allocators = read_blocks(handle)
     others = name_unread(image, allocators)
-    if not handle.index():
+    handle.index()
+    stacks = add_traced(handle, image, traced) if traced is not None else None
+    if not len(handle.column("address")):
         which = f": {others[0]}" if others else ", which does not use glibc's malloc"
         raise UnsupportedError(f"no live block was found in {image.name or 'the program'}{which}")
     roots = RootTable()
@@ -54,18 +61,19 @@ def read_heap(image: Image) -> Heap:
         *find_doubts(glibc, allocators),
         *(describe(each) for each in raw),
     ]
+    names, strong = _type_names(image, handle, python), int((ranks == Rank.STRONG).sum())
+    nodes = slice(strong + 1, strong + 1 + len(handle.column("address")))
     return Heap(
-        image=image,
-        handle=handle,
+        source=_source(image),
+        content=CopiedContent(image, handle, python, names, nodes),
         address=handle.column("address"),
         size=handle.column("size"),
         resident=handle.column("resident"),
         type=handle.column("type"),
         origin=handle.column("origin"),
-        type_names=_type_names(image, handle, python),
-        python=python,
+        type_names=names,
         groups=groups,
-        strong=int((ranks == Rank.STRONG).sum()),
+        strong=strong,
         dominator=handle.node_column("dominator"),
         retained=handle.node_column("retained"),
         retained_resident=handle.node_column("retained_resident"),
@@ -78,6 +86,20 @@ def read_heap(image: Image) -> Heap:
         findings_total=total + len(findings) - len(raw),
         edges=edges,
         seconds=time.monotonic() - start,
+        stack=stacks,
+    )
+
+
+def _source(image: Image) -> Source:
+    return Source(
+        pid=image.pid,
+        name=image.name,
+        moment=image.moment,
+        way=image.way,
+        pause_s=image.pause_s,
+        page_size=image.page_size,
+        notes=image.notes,
+        knows_resident=any(each.pages is not None for each in image.ranges),
     )
 
 

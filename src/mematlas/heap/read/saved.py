@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mematlas.errors import UsageError
-from mematlas.heap.model.answers import Holder, Summary, Totals, TypeRow
+from mematlas.heap.model.answers import Holder, LinePart, LineRow, Summary, Totals, TypeRow
 from mematlas.linux.regular_file import open_regular
 
 if TYPE_CHECKING:
@@ -45,8 +45,13 @@ def _summary(document: dict[str, Any]) -> Summary:
             "types": tuple(TypeRow(**each) for each in data["types"]),
             "findings": tuple(data["findings"]),
             "notes": tuple(data["notes"]),
+            "lines": tuple(_line(each) for each in data.get("lines", ())),
         }
     )
+
+
+def _line(data: dict[str, Any]) -> LineRow:
+    return LineRow(**{**data, "parts": tuple(LinePart(**each) for each in data["parts"])})
 
 
 def _holder(data: dict[str, Any], depth: int) -> Holder:

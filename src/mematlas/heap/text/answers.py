@@ -67,7 +67,7 @@ def render_lost(lost: Lost, *, top: int, console: Console) -> None:
                     f"{each.indirect_count:,}" if each.indirect_count else "-",
                     amount(each.indirect_size),
                     f"{each.addresses[0]:#x}" if each.addresses else "",
-                    clean(each.name) + _lost_remark(each),
+                    clean(each.name) + _lost_remark(each) + clean(_allocated(each)),
                 ]
                 for each in lost.rows[:top]
             ],
@@ -81,6 +81,10 @@ def render_lost(lost: Lost, *, top: int, console: Console) -> None:
     for text in lost.findings[:5]:
         note(console, clean(text))
     note(console, "pointers that only the kernel holds (io_uring, epoll, timers) are not seen")
+
+
+def _allocated(row: LostRow) -> str:
+    return f"  allocated by {row.allocated}" if row.allocated else ""
 
 
 def _lost_remark(row: LostRow) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from mematlas.heap.analyse.line_rows import line_label
 from mematlas.heap.model.answers import TIMES
 from mematlas.present import drawing
 from mematlas.present.printable import clean
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mematlas.heap.model.answers import Holder, Summary, Totals
+    from mematlas.heap.model.answers import Holder, LineRow, Summary, Totals
 
 _FINDINGS = 5
 
@@ -49,7 +50,40 @@ def render_summary(summary: Summary, *, top: int, console: Console) -> None:
             for each in summary.types[:top]
         ],
     )
+    _lines(summary.lines, console)
     render_doubts(summary.findings, summary.findings_total, summary.notes, console)
+
+
+def _lines(lines: tuple[LineRow, ...], console: Console) -> None:
+    """Render the lines that allocated the blocks, each with what they are and who holds them."""
+    if not lines:
+        return
+    title(console, "by the line that allocated it", "with what it is, and who holds it")
+    fork, last_fork = ("|- ", "`- ") if drawing.plain(console) else ("├─ ", "└─ ")
+    rows: list[list[object]] = []
+    for each in lines:
+        name = clean(line_label(each.function, each.file, each.line, each.module))
+        rows.append(
+            [amount(each.retained), amount(each.size), f"{each.count:,}", Text(name, "bold")]
+        )
+        for number, part in enumerate(each.parts):
+            mark = last_fork if number == len(each.parts) - 1 and not each.rest else fork
+            held = (
+                "lost"
+                if part.lost
+                else f"held by {'' if part.alone else 'several, nearest '}{part.holder}"
+            )
+            rows.append(
+                [
+                    amount(part.retained),
+                    amount(part.size),
+                    f"{part.count:,}",
+                    clean(f"{mark}{part.type}, {held}"),
+                ]
+            )
+        if each.rest:
+            rows.append(["", amount(each.rest), "", f"{last_fork}in other ways"])
+    show(console, (">retained", ">bytes", ">count", "~line"), rows)
 
 
 def _heading(summary: Summary, console: Console) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.report.analyse.committed_heap import GrowingHeap
+    from mematlas.report.analyse.live_history import History
     from mematlas.report.analyse.stacks import Stacks
     from mematlas.report.analyse.trend import Trend
 
@@ -67,6 +68,8 @@ _PHRASES = {
     Reason.UNRESOLVED: "{freed}; too few samples to tell growth",
     Reason.UP_AND_DOWN: "growth stopped or fluctuates; {freed}",
 }
+AMBIGUOUS = (Reason.FEW_SAMPLES, Reason.FEW_SNAPSHOTS_UNFREED, Reason.UNRESOLVED)
+"""Reasons that tell neither growth nor its absence: more samples can."""
 VERDICT_NUMBERS = np.array(
     [list(LeakVerdict).index(_VERDICTS[reason]) for reason in Reason], np.int64
 )
@@ -88,6 +91,7 @@ class GroupRows:
     burst: NDArray[np.bool_]  # allocated after the start-up, and nothing happened since
     duration_s: float
     stacks: Stacks
+    history: History
 
     def never_freed(self) -> NDArray[np.bool_]:
         """Return the groups of which no block, or too few to count, was freed."""

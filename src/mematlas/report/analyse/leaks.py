@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +18,9 @@ from mematlas.report.analyse.committed_heap import (
     torn_down,
 )
 from mematlas.report.analyse.inherited import forked, inherited_bytes, less_inherited
-from mematlas.report.analyse.leak_rows import VERDICT_NUMBERS, GroupRows, classify, make_leak
-from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable
+from mematlas.report.analyse.leak_pool import Judged, pool
+from mematlas.report.analyse.leak_rows import GroupRows, classify
+from mematlas.report.analyse.leak_table import LeakTable
 from mematlas.report.analyse.live_history import (
     Groups,
     Span,
@@ -63,12 +63,12 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
     `paths` are stacks already loaded, by process index.
     """
     known, children = dict(paths or {}), forked(recording.processes)
-    classified = [
+    judged = [
         each
         for process in recording.processes
         for each in _of(process, recording, known, forked=process.index in children)
     ]
-    found = LeakTable.ranked(classified)
+    found = LeakTable.ranked(pool(judged))
     by_verdict = found.add_up()
     likely = [by_verdict[each] for each in LIKELY if each in by_verdict]
     totals = recording.totals.values()
@@ -118,7 +118,7 @@ def exceeds(leaks: Leaks, limit: int) -> bool | None:
 
 def _of(
     process: Process, recording: RecordingData, paths: dict[int, Stacks], *, forked: bool
-) -> Iterator[ClassifiedRows]:
+) -> Iterator[Judged]:
     index = process.index
     totals, end = recording.totals.get(index), account.exit_of(recording, index)
     if totals is None or end is None:
@@ -150,13 +150,7 @@ def _of(
     keys, groups = keys[of_kept], numbers[groups[of_kept]].astype(np.int64)
     columns = {name: column[of_kept] for name, column in columns.items()}
     rows = _grouped(process, recording, end_s, keys, columns, groups, stacks)
-    reasons = classify(rows)
-    yield ClassifiedRows(
-        VERDICT_NUMBERS[reasons],
-        sums.rounded(rows.columns["live_bytes"]),
-        np.maximum(rows.columns["live_variance"], 0),
-        partial(make_leak, rows, reasons),
-    )
+    yield Judged(rows, classify(rows))
 
 
 def _grouped(
@@ -207,6 +201,7 @@ def _grouped(
         late & (not now.busy),
         float(times[-1] - times[0]),
         stacks,
+        history,
     )
 
 

@@ -32,7 +32,8 @@ LIKELY = (LeakVerdict.GROWING, LeakVerdict.UNFREED)
 class Leak:
     """Memory that was live at the end, of the stacks with one owner and callers, with the evidence of a verdict.
 
-    What is unclear caller by caller is one leak for each owner.
+    What is unclear caller by caller is one leak for each owner, and what is unclear process by process is one leak of
+    several processes if they tell more together.
     """
 
     frames: tuple[Frame, ...]  # of the stack with most of it
@@ -48,6 +49,9 @@ class Leak:
     bytes_per_s: float | None  # growth rate over the run; None: too few snapshots
     stacks: int = 1
     count_error: int = 0  # one standard error of live_count
+    processes: tuple[
+        int, ...
+    ] = ()  # that are judged together, `process` among them; none: it alone
 
 
 PAGE_TABLES = "page tables"

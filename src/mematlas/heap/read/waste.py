@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from mematlas._core.heap import python
 from mematlas._core.heap.python import PythonWaste
 from mematlas.heap.model.answers import Waste, WasteRow
-from mematlas.heap.read.python_objects import ObjectReader
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mematlas.heap.model.heap import Heap
+    from mematlas.heap.read.content import CopiedContent
 
 KINDS = {
     PythonWaste.EMPTY: "empty",
@@ -22,26 +21,27 @@ KINDS = {
 }
 
 
-def find_waste(heap: Heap, *, top: int = 12) -> Waste:
+def find_waste(heap: CopiedContent, *, top: int) -> Waste:
     """Return what could be saved, the `top` largest rows of each kind."""
+    size = int(heap.handle.column("size").sum())
     if heap.python is None:
-        return Waste((), {}, int(heap.size.sum()))
+        return Waste((), {}, size)
     wasted, kinds, hashes = python.find_waste(heap.handle)
     rows, totals = _duplicates(heap, hashes, top)
     for kind, name in KINDS.items():
         found, total = _by_type(heap, wasted, kinds == kind, name)
         rows += found[:top]
         totals[name] = total
-    return Waste(tuple(rows), totals, int(heap.size.sum()))
+    return Waste(tuple(rows), totals, size)
 
 
 def _by_type(
-    heap: Heap, wasted: NDArray[np.uint32], chosen: NDArray[np.bool_], kind: str
+    heap: CopiedContent, wasted: NDArray[np.uint32], chosen: NDArray[np.bool_], kind: str
 ) -> tuple[list[WasteRow], int]:
     import numpy as np
 
     blocks = np.flatnonzero(chosen)
-    types, row = np.unique(heap.type[blocks], return_inverse=True)
+    types, row = np.unique(heap.handle.column("type")[blocks], return_inverse=True)
     sums = np.bincount(row, weights=wasted[blocks].astype(float), minlength=len(types))
     counts = np.bincount(row, minlength=len(types))
     order = np.argsort(-sums, kind="stable")
@@ -52,7 +52,7 @@ def _by_type(
 
 
 def _duplicates(
-    heap: Heap, hashes: NDArray[np.uint64], top: int
+    heap: CopiedContent, hashes: NDArray[np.uint64], top: int
 ) -> tuple[list[WasteRow], dict[str, int]]:
     """Group strings by content: all but one of a group could be saved."""
     import numpy as np
@@ -61,16 +61,20 @@ def _duplicates(
     _, first, row, counts = np.unique(
         hashes[blocks], return_index=True, return_inverse=True, return_counts=True
     )
-    sizes = np.bincount(row, weights=heap.size[blocks].astype(float), minlength=len(counts))
+    sizes = np.bincount(
+        row, weights=heap.handle.column("size")[blocks].astype(float), minlength=len(counts)
+    )
     saved = sizes - sizes / np.maximum(counts, 1)
     order = np.argsort(-saved, kind="stable")[:top]
-    reader = ObjectReader(heap.image, python.read_layout(heap.handle))
-    addresses = python.object_addresses(heap.handle)
+    reader, addresses = heap.reader(), python.object_addresses(heap.handle)
     rows = []
     for index in order.tolist():
         if counts[index] < 2:
             break
         block = int(blocks[first[index]])
-        text = reader.label(int(addresses[block])) or heap.type_name(block)
+        text = (
+            reader.label(int(addresses[block]))
+            or heap.type_names[int(heap.handle.column("type")[block])]
+        )
         rows.append(WasteRow("duplicate", text, int(counts[index]), int(saved[index])))
     return rows, {"duplicate": int(saved.sum())}

@@ -1,0 +1,226 @@
+"""Memory cgroups as the agent sees them: usage each second where a limit is near, accounts in turn."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas.agent.forecast import Forecast, Growth
+from mematlas.linux import cgroup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mematlas.linux.cgroup import CgroupLevel
+
+MOST = 512  # groups that are watched
+_DEEPEST = 12  # folders inside each other that are looked at
+_NEAR = 0.7  # of the limit, from which reclaimable memory is read with the usage
+_SOON_S = 120.0  # until the limit, likewise
+_FIRST_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO
+_ROOT = 1  # st_ino of the root of a hierarchy: the machine
+_CONTAINER = re.compile(r"(?:^|[-:/])([0-9a-f]{64})(?:\.scope)?(?=$|/)")
+_USAGE = {1: "memory.usage_in_bytes", 2: "memory.current"}
+
+
+class Group:
+    """One memory cgroup. Sizes in bytes; `level` is the last whole reading, which is older than `usage`."""
+
+    __slots__ = (
+        "_file",
+        "directory",
+        "growth",
+        "level",
+        "path",
+        "read_at",
+        "reclaimable",
+        "usage",
+        "usage_at",
+    )
+
+    def __init__(self, path: str, directory: str, level: CgroupLevel, now: float) -> None:
+        """Begin with a whole reading. Raises OSError if the group is gone."""
+        self.path, self.directory = path, directory
+        self.growth = Growth()
+        self._file = os.open(f"{directory}/{_USAGE[level.version]}", os.O_RDONLY | os.O_CLOEXEC)
+        self.set_level(level, now)
+
+    def set_level(self, level: CgroupLevel, now: float) -> None:
+        """Take a whole reading."""
+        self.level, self.read_at = level, now
+        self.usage, self.usage_at = level.current or 0, now
+        self.reclaimable = level.reclaimable or 0
+
+    def close(self) -> None:
+        """Close its file."""
+        os.close(self._file)
+
+    @property
+    def limit(self) -> int | None:
+        """Its own limit; None: it has none."""
+        return self.level.limit
+
+    @property
+    def room(self) -> int | None:
+        """Bytes until its limit, of which reclaim frees what it can; None without a limit."""
+        if self.limit is None:
+            return None
+        return self.limit - max(0, self.usage - self.reclaimable)
+
+    @property
+    def container(self) -> str:
+        """The ID of the container that the group is of; empty if it is of none."""
+        found = _CONTAINER.findall(self.path)
+        return found[-1] if found else ""
+
+    def forecast(self) -> Forecast | None:
+        """Return when its limit is reached; None if it has none, or does not grow."""
+        room = self.room
+        return None if room is None else self.growth.forecast(room)
+
+    def is_near(self) -> bool:
+        """Return whether its limit is near, in bytes or in time."""
+        if self.limit is None:
+            return False
+        if self.usage > _NEAR * self.limit:
+            return True
+        forecast = self.forecast()
+        return forecast is not None and forecast.seconds < _SOON_S
+
+    def read_usage(self, now: float) -> bool:
+        """Read its usage; False if it is gone."""
+        try:
+            self.usage = int(os.pread(self._file, 32, 0))
+        except (OSError, ValueError):
+            return False
+        self.usage_at = now
+        return True
+
+    def read_reclaimable(self) -> None:
+        """Read what reclaim can free: cached files that nobody uses come before the OOM killer."""
+        with suppress(OSError):
+            level = cgroup.read_level(self.path, self.directory, self.level.version)
+            self.reclaimable = level.reclaimable or 0
+
+
+def _is_in_namespace() -> bool:
+    try:
+        return os.readlink("/proc/self/ns/cgroup") != _FIRST_NAMESPACE  # noqa: PTH115  a link to no path
+    except OSError:
+        return False
+
+
+class Groups:
+    """All memory cgroups that have a charge, some hundred at most."""
+
+    def __init__(self, mount: tuple[int, str] | None = None) -> None:
+        """Find the hierarchy; without one there are no groups."""
+        found = mount or cgroup.find_mount()
+        self.version, self.top = found or (0, "")
+        self.by_path: dict[str, Group] = {}
+        self.left_out = 0  # beyond the most
+        self._queue: list[str] = []  # to be read whole, next last
+        self._own = self._find_own() if _is_in_namespace() else ""
+
+    def __iter__(self) -> Iterator[Group]:
+        """Iterate over the groups."""
+        return iter(self.by_path.values())
+
+    def absolute(self, path: str) -> str:
+        """Return the path below the mounted hierarchy of a group as /proc/PID/cgroup names it.
+
+        In a cgroup namespace the kernel names groups from our own: "/../../system.slice".
+        """
+        if not self._own:
+            return path
+        return os.path.normpath(f"{self._own}{path}")
+
+    def _find_own(self) -> str:
+        """Return the path of the group that this process is in; "" if it is not below the mounted hierarchy."""
+        own = str(os.getpid())
+        for path in self._walk():
+            with suppress(OSError):
+                if own in Path(f"{self.top}{path}", "cgroup.procs").read_text().split():
+                    return path.rstrip("/")
+        return ""
+
+    def find(self, now: float) -> None:
+        """Take up new groups and forget those that are gone."""
+        if not self.version:
+            return
+        paths = list(self._walk())
+        self.left_out = max(0, len(paths) - MOST)
+        seen = set(paths[:MOST])
+        for path in [each for each in self.by_path if each not in seen]:
+            self._forget(path)
+        for path in paths[:MOST]:
+            if path not in self.by_path:
+                directory = f"{self.top}{path}"
+                level = cgroup.read_level(path, directory, self.version)
+                if level.current is not None and level.stat:
+                    with suppress(OSError):
+                        self.by_path[path] = Group(path, directory, level, now)
+
+    def _walk(self) -> Iterator[str]:
+        """Yield the paths of groups, those nearer to the root first. The machine itself is none."""
+        level = [self.top]
+        with suppress(OSError):
+            if os.stat(self.top).st_ino != _ROOT:  # noqa: PTH116  a container's own group
+                yield "/"
+        for _ in range(_DEEPEST):
+            below: list[str] = []
+            for folder in level:
+                with suppress(OSError), os.scandir(folder) as entries:
+                    below += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
+            yield from (each[len(self.top) :] for each in sorted(below))
+            level = below
+
+    def _forget(self, path: str) -> None:
+        self.by_path.pop(path).close()
+
+    def read_usages(self, now: float, *, every: bool) -> None:
+        """Read the usage of groups with a limit, or of every one, and take note of their growth."""
+        for group in list(self.by_path.values()):
+            if not every and group.limit is None:
+                continue
+            if not group.read_usage(now):
+                self._forget(group.path)
+            elif group.limit is not None:
+                if group.is_near():
+                    group.read_reclaimable()
+                group.growth.add(now, max(0, group.usage - group.reclaimable))
+
+    def read_next(self, now: float) -> bool:
+        """Read one group whole, each in turn; return whether there are more of this turn."""
+        while self._queue:
+            group = self.by_path.get(self._queue.pop())
+            if group is not None:
+                level = cgroup.read_level(group.path, group.directory, self.version)
+                if level.current is None:
+                    self._forget(group.path)
+                else:
+                    group.set_level(level, now)
+                break
+        return bool(self._queue)
+
+    def begin_turn(self) -> None:
+        """Begin another turn of whole readings, unless one goes on."""
+        if not self._queue:
+            self._queue = sorted(self.by_path, key=lambda path: self.by_path[path].usage)
+
+    def above(self, path: str) -> Iterator[Group]:
+        """Yield a group and those above it, the innermost first."""
+        while True:
+            if path in self.by_path:
+                yield self.by_path[path]
+            if path in {"", "/"}:
+                return
+            path = path.rpartition("/")[0] or "/"
+
+    def close(self) -> None:
+        """Close all files."""
+        for path in list(self.by_path):
+            self._forget(path)

@@ -1,0 +1,134 @@
+"""Heap graphs of a run: copies taken while a process waits, read when the run has ended."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mematlas.errors import MematlasError
+from mematlas.present.printable import clean
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mematlas._core import Collector
+    from mematlas.heap.model.image import Image
+    from mematlas.heap.read.traced import Traced
+    from mematlas.recording import Writer
+    from mematlas.tracing.settings import GraphMoment
+
+_LEAST_LIVE = 1 << 20  # bytes of a process that the run did not name; smaller ones hold little
+_GROWTH = 1.2  # of RSS since the last copy at a peak
+_BUDGET = 0.2  # share of the time that copies at peaks may take,
+_FREE_S = 0.5  # after these seconds
+_PEAK_STOP_S = 0.25  # other threads of the program are stopped for less
+_EXIT_STOP_S = 6.0  # the program waits for ten at its exit
+_SHORT = 0.95  # part of the highest RSS; a graph at less is told
+_SMALL_BYTES = 16 << 20  # RSS of a process whose peak is not worth a note
+_NAMED = 3  # refusals with a note of their own
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """The memory of a process at one moment, and the live blocks that the tracer knew then."""
+
+    pid: int
+    image: Image
+    traced: Traced
+    time_s: float
+    rss_bytes: int
+
+
+class GraphTaker:
+    """The heap graphs of a session. Nothing here raises: what is not possible becomes a note."""
+
+    def __init__(self, collector: Collector, moments: tuple[GraphMoment, ...]) -> None:
+        """Take graphs at these moments."""
+        self._collector = collector
+        self._moments = moments
+        self._copies: dict[tuple[int, GraphMoment], _Copy] = {}
+        self._refusals: dict[tuple[int, GraphMoment], str] = {}
+        self._spent_s = 0.0
+        self._small = 0
+        self._began_s = time.monotonic()
+
+    def before_snapshot(self, index: int, trigger: str, *, is_named: bool) -> None:
+        """Copy the process if its graph is wanted at this snapshot. It waits at an exit, and for a peak a second."""
+        moment: GraphMoment = "peak" if trigger == "peak" else "exit"
+        if moment not in self._moments or trigger not in {"peak", "exit"}:
+            return
+        info = self._collector.process(index)
+        if not is_named and info.live_bytes < _LEAST_LIVE:
+            self._small += moment == "exit"
+        elif moment == "exit" or self._is_worth(index, info.rss_bytes):
+            self._copy(index, info.pid, moment, info.rss_bytes)
+
+    def _is_worth(self, index: int, rss_bytes: int) -> bool:
+        """Return whether the process grew since its last copy, and copies at peaks did not take too long."""
+        last = self._copies.get((index, "peak"))
+        if last is not None and rss_bytes < last.rss_bytes * _GROWTH:
+            return False
+        return self._spent_s <= _FREE_S + _BUDGET * (time.monotonic() - self._began_s)
+
+    def _copy(self, index: int, pid: int, moment: GraphMoment, rss_bytes: int) -> None:
+        import numpy as np
+
+        from mematlas._core import LIVE_BLOCK_FORMAT
+        from mematlas.heap.read.capture import capture
+        from mematlas.heap.read.traced import Traced
+
+        began = time.monotonic()
+        at_exit = moment == "exit"
+        try:
+            before = self._collector.live_blocks(index)
+            image = capture(pid, stop_s=_EXIT_STOP_S if at_exit else _PEAK_STOP_S, waits=at_exit)
+            after = self._collector.live_blocks(index)
+        except (MematlasError, OSError, ValueError, MemoryError) as error:
+            self._refusals[index, moment] = f"PID {pid}: {error}"
+            return
+        finally:
+            self._spent_s += time.monotonic() - began
+        traced = Traced(*(np.frombuffer(each, LIVE_BLOCK_FORMAT) for each in (before, after)))
+        self._copies[index, moment] = _Copy(pid, image, traced, self._collector.now_s(), rss_bytes)
+        self._refusals.pop((index, moment), None)
+
+    def write(self, writer: Writer, highest_rss: Callable[[int], int | None]) -> list[str]:
+        """Read all copies into graphs, write these, and return notes. The processes' nodes must be written."""
+        notes = list(self._refused())
+        for (index, moment), each in list(self._copies.items()):
+            del self._copies[index, moment]  # the copy of a process is as large as the process
+            notes += _write(writer, index, moment, each)
+            most = highest_rss(index)
+            if moment == "peak" and most and _SMALL_BYTES < each.rss_bytes < most * _SHORT:
+                notes.append(
+                    f"the heap graph of PID {each.pid} is of {format_bytes(each.rss_bytes)} of RSS; "
+                    f"the highest was {format_bytes(most)}"
+                )
+        if self._small:
+            notes.append(
+                f"no heap graph of {self._small:,} processes with less than "
+                f"{format_bytes(_LEAST_LIVE)} of live blocks"
+            )
+        return notes
+
+    def _refused(self) -> Iterator[str]:
+        texts = list(self._refusals.values())
+        for text in texts[:_NAMED]:
+            yield f"no heap graph of {clean(text)}"
+        if len(texts) > _NAMED:
+            yield f"no heap graph of {len(texts) - _NAMED:,} more processes"
+
+
+def _write(writer: Writer, index: int, moment: GraphMoment, copied: _Copy) -> list[str]:
+    from mematlas.heap.read.heap import read_heap
+    from mematlas.heap.read.recorded import pack_graph
+
+    try:
+        heap = read_heap(copied.image, copied.traced)
+        facts, rows = pack_graph(heap, copied.rss_bytes)
+    except (MematlasError, MemoryError, ValueError) as error:
+        return [f"no heap graph of PID {copied.pid}: {clean(str(error))}"]
+    writer.graph(index, moment=moment, time_s=copied.time_s, facts=facts, rows=rows)
+    return []
