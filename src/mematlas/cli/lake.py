@@ -75,6 +75,12 @@ def _part(parts: Any, name: str, text: str) -> argparse.ArgumentParser:
     part: argparse.ArgumentParser = parts.add_parser(name, help=text, description=_sentence(text))
     part.add_argument("lake", metavar="LAKE", help="a folder, or s3://BUCKET/PREFIX")
     add_json(part, f"lake-{name}")
+    part.add_argument(  # the parser of `lake` has the option, too, before ACTION
+        "--no-pager",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print long output to the terminal as a whole",
+    )
     part.epilog = "examples:\n" + "\n".join(f"  mematlas {each}" for each in _EXAMPLES[name])
     return part
 
@@ -103,7 +109,7 @@ _EXAMPLES = {
     ),
     "regress": (
         "lake regress /srv/lake --from v1.4 --to v1.5",
-        "lake regress /srv/lake --service web --from day=2026-11-01..2026-11-07 --to day=2026-11-08 --fail-on growth",
+        "lake regress /srv/lake --from day=2026-11-01 --to day=2026-11-08 --fail-on growth",
     ),
     "compact": ("lake compact /srv/lake", "lake compact /srv/lake --grace 10m"),
     "expire": (

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _BAR = 10
 _SPARK = 30
 _MOST_VERSIONS = 4
+_WIDE = 100  # columns
 
 
 def code_text(code: CodeLine) -> str:
@@ -89,7 +90,7 @@ def render_summary(found: LakeSummary, *, console: Console) -> None:
 
 def render_top(found: Top, *, console: Console) -> None:
     """Render the lines with most memory."""
-    rows = [
+    rows: list[list[object]] = [
         [
             _amount(each.fleet_bytes, found.by),
             format_percent(each.fleet_bytes, found.fleet_bytes),
@@ -101,10 +102,21 @@ def render_top(found: Top, *, console: Console) -> None:
         ]
         for each in found.rows
     ]
-    show(console, (">fleet", ">%", "=", ">hosts", ">mean", ">largest", f"~{found.level}"), rows)
+    heads = [">fleet", ">%", "=", ">hosts", ">mean", ">largest", f"~{found.level}"]
+    if not drawing.is_wide(console, _WIDE):
+        heads, rows = _without(heads, rows, {2})
+    show(console, heads, rows)
     title(console, f"{_amount(found.fleet_bytes, found.by)} {found.by}", clean(found.selection))
     words = f"the means of {_plural(found.hosts, 'host')}, from {_plural(found.recordings, 'recording')}, added up"
     write(console, Text(words))
+
+
+def _without(
+    heads: list[str], rows: list[list[object]], columns: set[int]
+) -> tuple[list[str], list[list[object]]]:
+    """Return a table without some columns, which leaves names their room on a narrow screen."""
+    kept = [at for at in range(len(heads)) if at not in columns]
+    return [heads[at] for at in kept], [[row[at] for at in kept] for row in rows]
 
 
 def render_trend(found: Trend, *, console: Console) -> None:
@@ -164,7 +176,9 @@ def render_regression(found: Regression, *, top: int, console: Console) -> None:
     """Render the lines that grew, and the test."""
     rows = [_grown_row(each, found.by) for each in found.rows[:top]]
     if rows:
-        heads = (">from", ">to", ">grew", "=95 %", ">spread", ">hosts", ">q", f"~{found.level}")
+        heads = [">from", ">to", ">grew", "=95 %", ">spread", ">hosts", ">q", f"~{found.level}"]
+        if not drawing.is_wide(console, _WIDE):
+            heads, rows = _without(heads, rows, {3, 4})
         show(console, heads, rows)
     _sides(found.by, found.before, found.after, console)
     count = _plural(len(found.rows), found.level) if found.rows else f"no {found.level}"
