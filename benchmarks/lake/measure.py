@@ -96,7 +96,7 @@ def find_planted(lake: Lake, planted: dict[str, dict[str, float]]) -> None:
 
 
 def main() -> None:
-    """Ask each engine."""
+    """Print times and answers of each engine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lake")
     parser.add_argument("--engine", action="append", default=[])
