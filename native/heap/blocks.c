@@ -128,6 +128,33 @@ int heap_subdivide_all(struct heap *heap, struct heap_span *spans, size_t count)
 	return heap_subdivide(heap, spans, merged);
 }
 
+bool heap_spans_are_disjoint(struct heap_span *spans, size_t count)
+{
+	size_t i = 1;
+
+	if (count)
+		qsort(spans, count, sizeof *spans, by_start);
+	while (i < count && spans[i].start >= spans[i - 1].end)
+		i++;
+	return i >= count;
+}
+
+uint32_t heap_find_added(const struct heap *heap, uint32_t first, uint64_t address)
+{
+	const struct heap_blocks *blocks = &heap->blocks;
+	uint32_t low = first, high = blocks->count;
+
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (blocks->address[middle] < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < blocks->count && blocks->address[low] == address ? low : HEAP_NONE;
+}
+
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)
 {
 	struct heap_blocks *blocks = &heap->blocks;

@@ -98,6 +98,10 @@ struct heap_span {
 int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
 /* The same of spans in any order, which are sorted and merged. */
 int heap_subdivide_all(struct heap *heap, struct heap_span *spans, size_t count);
+bool heap_spans_are_disjoint(struct heap_span *spans, size_t count);
+/* The block that begins at an address among those from number `first` on, which ascend but are not
+ * indexed yet; HEAP_NONE: there is none. */
+uint32_t heap_find_added(const struct heap *heap, uint32_t first, uint64_t address);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
 /* Leaves out the blocks from number `first` on that have this origin. */
 void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);

@@ -66,21 +66,9 @@ struct cached {
 	uint32_t caches;
 };
 
-/* The copy's block that begins at an address. */
 static uint32_t find_block(const struct jemalloc *jemalloc, uint64_t address)
 {
-	const struct heap_blocks *blocks = &jemalloc->heap->blocks;
-	uint32_t low = jemalloc->first_block, high = blocks->count;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (blocks->address[middle] < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < blocks->count && blocks->address[low] == address ? low : HEAP_NONE;
+	return heap_find_added(jemalloc->heap, jemalloc->first_block, address);
 }
 
 /* Bins of a cache from the `count` words on; 0: too few for a cache. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../array.h"
+#include "../cleanup.h"
 #include "jemalloc.h"
 
 #define MOST_PROBED (1ULL << 28) /* words of leaves that were no leaves, of a whole image */
@@ -50,27 +51,18 @@ static uint64_t place_of_leaf(const struct jemalloc *jemalloc, const uint8_t *le
 	return JEMALLOC_NODE;
 }
 
-static int by_place(const void *a, const void *b)
-{
-	const uint64_t *left = a, *right = b;
-
-	return left[0] < right[0] ? -1 : left[0] > right[0];
-}
-
 /* Leaves of one tree do not overlap: else a made-up tree could name the same words without end. */
 static bool are_disjoint(const struct jemalloc *jemalloc)
 {
-	uint64_t (*places)[1] = malloc((jemalloc->leaf_count + 1ULL) * sizeof *places);
-	bool disjoint = places != NULL;
+	CLEANUP_FREE struct heap_span *spans =
+		malloc((jemalloc->leaf_count + 1ULL) * sizeof *spans);
 
-	for (uint32_t i = 0; places && i < jemalloc->leaf_count; i++)
-		places[i][0] = jemalloc->leaves[i].address;
-	if (places)
-		qsort(places, jemalloc->leaf_count, sizeof *places, by_place);
-	for (uint32_t i = 1; disjoint && i < jemalloc->leaf_count; i++)
-		disjoint = places[i][0] - places[i - 1][0] >= JEMALLOC_NODE_BYTES;
-	free(places);
-	return disjoint;
+	if (!spans)
+		return false;
+	for (uint32_t i = 0; i < jemalloc->leaf_count; i++)
+		spans[i] = (struct heap_span){jemalloc->leaves[i].address,
+					      jemalloc->leaves[i].address + JEMALLOC_NODE_BYTES};
+	return heap_spans_are_disjoint(spans, jemalloc->leaf_count);
 }
 
 /* Lists the leaves of a root. Returns how many entries lead to no memory of the size of a leaf. */

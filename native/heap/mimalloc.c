@@ -37,6 +37,7 @@ static int add_page(struct mimalloc *mimalloc, const struct mimalloc_segment *se
 		    const struct mimalloc_page *page)
 {
 	uint64_t live = page->used - page->thread_freed;
+	int origin = page->objects ? MEMATLAS_HEAP_MIMALLOC_OBJECTS : MEMATLAS_HEAP_MIMALLOC;
 	int error = 0;
 
 	mimalloc->sum->pages++;
@@ -52,7 +53,7 @@ static int add_page(struct mimalloc *mimalloc, const struct mimalloc_segment *se
 	for (uint32_t i = 0; i < page->capacity && !error; i++)
 		if (mimalloc->live[i])
 			error = heap_add_block(mimalloc->heap, page->start + i * page->size,
-					       page->size, MEMATLAS_HEAP_MIMALLOC);
+					       page->size, origin);
 	if (error)
 		return error;
 	return note_owner(mimalloc, (struct mimalloc_owner){

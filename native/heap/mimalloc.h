@@ -18,6 +18,7 @@ struct mimalloc_layout {
 	uint8_t start; /* of the first block; 0: computed */
 	uint8_t local_free, thread_free, heap;
 	uint8_t keys; /* of its lists of free blocks, whose words are encoded; 0: they are not */
+	bool tagged; /* of CPython without the GIL: pages tell whether they hold objects */
 	uint8_t shift; /* how far the first block is behind the start of a page: enum mimalloc_shift */
 };
 enum mimalloc_shift { MIMALLOC_FIXED_SHIFT, MIMALLOC_BLOCK_SHIFT };
@@ -40,6 +41,7 @@ struct mimalloc_page {
 	uint32_t capacity, used;
 	uint32_t listed; /* blocks in its free lists: those of other threads are counted in used */
 	uint32_t thread_freed;
+	bool objects; /* of CPython */
 };
 
 struct mimalloc_owner {
@@ -69,6 +71,19 @@ uint32_t mimalloc_slice_count(const struct mimalloc *mimalloc,
 /* The word of a list of free blocks at an address; `end` stands for the end of the list. */
 bool mimalloc_next(const struct heap_image *image, uint64_t at, const uint64_t *keys, uint64_t end,
 		   uint64_t *ret);
+/* How the lists of a page are encoded. */
+struct mimalloc_list {
+	uint64_t keys[2];
+	bool encoded;
+	uint64_t end; /* stands for the end of an encoded list: the page's description */
+};
+/* Marks the blocks of a list as free. False: the list leaves the page, or has a block twice. */
+bool mimalloc_read_list(struct mimalloc *mimalloc, const struct mimalloc_page *page,
+			const struct mimalloc_list *list, uint64_t at, uint32_t *count);
+/* mimalloc_map.c. Adds the blocks of mimalloc 3, which has no segments but a map of pages. */
+int mimalloc_read_maps(struct mimalloc *mimalloc);
+/* mimalloc.c. Adds the live blocks of a page. */
+int mimalloc_add_page(struct mimalloc *mimalloc, const struct mimalloc_page *page);
 /* mimalloc_delayed.c. Leaves out what other threads freed to the heaps of the pages' owners. */
 int mimalloc_drop_delayed(struct mimalloc *mimalloc);
 

@@ -19,22 +19,6 @@ static uint64_t find_list(const struct mimalloc *mimalloc, uint64_t heap, uint64
 	return 0;
 }
 
-static uint32_t find_block(const struct mimalloc *mimalloc, uint64_t address)
-{
-	const struct heap_blocks *blocks = &mimalloc->heap->blocks;
-	uint32_t low = mimalloc->first_block, high = blocks->count;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (blocks->address[middle] < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < blocks->count && blocks->address[low] == address ? low : HEAP_NONE;
-}
-
 /* Each block is met once, so a ring ends. */
 static void drop_list(struct mimalloc *mimalloc, const struct mimalloc_owner *owner, uint64_t list)
 {
@@ -46,7 +30,7 @@ static void drop_list(struct mimalloc *mimalloc, const struct mimalloc_owner *ow
 	if (!heap_word(&mimalloc->heap->image, list, &at))
 		return;
 	while (at) {
-		uint32_t block = find_block(mimalloc, at);
+		uint32_t block = heap_find_added(mimalloc->heap, mimalloc->first_block, at);
 
 		if (block == HEAP_NONE || blocks->origin[block] == FREED) {
 			heap_finding(mimalloc->heap, MEMATLAS_HEAP_TORN_CACHE, list, at,

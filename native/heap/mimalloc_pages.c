@@ -6,6 +6,8 @@
 #define CAPACITY_AT 10U
 #define RESERVED_AT 12U
 #define FREE_AT 16U
+#define TAG_AT 8U
+#define TAG_SHIFT 3 /* 0: memory without heads; above: objects */
 #define FLAG_BITS 3ULL /* of the list of other threads */
 
 #define EARLY .used = 24, .used_bytes = 4, .size = 28, .size_bytes = 4, .local_free = 32
@@ -30,9 +32,15 @@ const struct mimalloc_layout mimalloc_layouts[MIMALLOC_LAYOUTS] = {
 	 .heap = 64,
 	 .shift = MIMALLOC_BLOCK_SHIFT},
 	/* CPython without the GIL */
-	{.entry = 96, EARLY, .thread_free = 40, .heap = 48, .shift = MIMALLOC_BLOCK_SHIFT},
+	{.entry = 96,
+	 EARLY,
+	 .tagged = true,
+	 .thread_free = 40,
+	 .heap = 48,
+	 .shift = MIMALLOC_BLOCK_SHIFT},
 	{.entry = 112,
 	 EARLY,
+	 .tagged = true,
 	 .keys = 40,
 	 .thread_free = 56,
 	 .heap = 64,
@@ -105,15 +113,8 @@ bool mimalloc_next(const struct heap_image *image, uint64_t at, const uint64_t *
 	return true;
 }
 
-struct list {
-	uint64_t keys[2];
-	bool encoded;
-	uint64_t end; /* stands for the end of an encoded list: the page's description */
-};
-
-/* Marks the blocks of a list as free. False: the list leaves the page, or has a block twice. */
-static bool read_list(struct mimalloc *mimalloc, const struct mimalloc_page *page,
-		      const struct list *list, uint64_t at, uint32_t *count)
+bool mimalloc_read_list(struct mimalloc *mimalloc, const struct mimalloc_page *page,
+			const struct mimalloc_list *list, uint64_t at, uint32_t *count)
 {
 	*count = 0;
 	while (at) {
@@ -133,20 +134,26 @@ static bool read_list(struct mimalloc *mimalloc, const struct mimalloc_page *pag
 static bool read_lists(struct mimalloc *mimalloc, const uint8_t *entry, uint64_t address,
 		       const struct mimalloc_layout *layout, struct mimalloc_page *page)
 {
-	struct list list = {.encoded = layout->keys, .end = address};
+	struct mimalloc_list list = {.encoded = layout->keys, .end = address};
 	uint32_t free, local, thread;
 
 	if (layout->keys)
 		memcpy(list.keys, entry + layout->keys, sizeof list.keys);
 	memset(mimalloc->live, 1, page->capacity);
-	if (!read_list(mimalloc, page, &list, field(entry, FREE_AT, 8), &free) ||
-	    !read_list(mimalloc, page, &list, field(entry, layout->local_free, 8), &local) ||
-	    !read_list(mimalloc, page, &list, field(entry, layout->thread_free, 8) & ~FLAG_BITS,
-		       &thread))
+	if (!mimalloc_read_list(mimalloc, page, &list, field(entry, FREE_AT, 8), &free) ||
+	    !mimalloc_read_list(mimalloc, page, &list, field(entry, layout->local_free, 8),
+				&local) ||
+	    !mimalloc_read_list(mimalloc, page, &list,
+				field(entry, layout->thread_free, 8) & ~FLAG_BITS, &thread))
 		return false;
 	page->listed = free + local + thread;
 	page->thread_freed = thread;
 	return page->used == page->capacity - free - local && thread <= page->used;
+}
+
+static bool holds_objects(const struct mimalloc_layout *layout, const uint8_t *entry)
+{
+	return layout->tagged && field(entry, TAG_AT, 1) >> TAG_SHIFT & 15;
 }
 
 /* Does the page lie in its slices, and are its counts possible? */
@@ -174,6 +181,7 @@ bool mimalloc_read_page(struct mimalloc *mimalloc, const struct mimalloc_segment
 		.size = field(entry, layout->size, layout->size_bytes),
 		.heap = field(entry, layout->heap, 8),
 		.capacity = (uint32_t)field(entry, CAPACITY_AT, 2),
+		.objects = holds_objects(layout, entry),
 		.used = (uint32_t)field(entry, layout->used, layout->used_bytes),
 	};
 	if (!ret->size || !room || !ret->capacity)

@@ -6,6 +6,7 @@
 #include "heap.h"
 
 #define PYTHON_HEAD 16U /* count and type */
+#define PYTHON_NO_GIL_SHIFT 16U /* how much longer an object's head is without the GIL */
 #define PYTHON_DEBUG 16U /* before a block of PYTHONMALLOC=debug: size, domain, 7 bytes 0xFD */
 
 /* Bits of tp_flags */
@@ -107,6 +108,9 @@ struct heap_python {
 	uint32_t *by_number; /* index + 1 by the number of a heap's type; 0: no Python type */
 	uint32_t count, capacity, mask, numbers;
 	uint64_t *not_types; /* direct-mapped cache of addresses that hold no type */
+	/* PYTHON_NO_GIL_SHIFT: an interpreter without the GIL, whose objects have types and are read
+	 * by words alone; else 0 */
+	uint32_t shift;
 };
 
 /* The word at an address; 0: it is not in the image. */
@@ -116,6 +120,12 @@ static inline uint64_t python_word(const struct heap *heap, uint64_t address)
 
 	heap_word(&heap->image, address, &word);
 	return word;
+}
+
+/* The word of an object at an offset of builds with the GIL. */
+static inline uint64_t python_field(const struct heap *heap, uint64_t object, uint64_t offset)
+{
+	return python_word(heap, object + heap->python->shift + offset);
 }
 
 /* python_types.c. The type at an address; NULL: no type is there. */

@@ -47,6 +47,41 @@ struct head {
 	bool kept;
 };
 
+/* Without the GIL, the owner's count has 32 bits behind the thread and some flags; that of other threads
+ * follows, above two bits of state. Objects kept for reuse have neither. */
+static bool is_counted(const uint8_t *head)
+{
+	uint32_t local;
+	int64_t shared;
+
+	memcpy(&local, head + 12, sizeof local);
+	memcpy(&shared, head + 16, sizeof shared);
+	return local || shared >> 2;
+}
+
+static struct head read_long_head(struct heap *heap, uint32_t block)
+{
+	const uint32_t bytes = PYTHON_HEAD + PYTHON_NO_GIL_SHIFT;
+	uint64_t start = heap->blocks.address[block], size = heap->blocks.size[block];
+	uint64_t skip = python_debug_header(heap, block);
+
+	if (heap->blocks.origin[block] != MEMATLAS_HEAP_MIMALLOC_OBJECTS)
+		return (struct head){NULL, false};
+	for (uint64_t depth = 0; depth <= 16 && skip + depth + bytes <= size; depth += 16) {
+		const uint8_t *head = heap_at(&heap->image, start + skip + depth, bytes);
+		struct python_type *type;
+		uint64_t word;
+
+		if (!head)
+			break;
+		memcpy(&word, head + PYTHON_NO_GIL_SHIFT + 8, sizeof word);
+		type = python_type_at(heap, word);
+		if (type && type->depth == depth)
+			return (struct head){type, !is_counted(head)};
+	}
+	return (struct head){NULL, false};
+}
+
 /* The shallowest head is tried first: at 32, a tuple of one class looks like an instance of it. */
 static struct head read_head(struct heap *heap, uint32_t block)
 {
@@ -84,6 +119,9 @@ static int remember(struct heap *heap, struct python_type *type)
 
 	if (number < 0)
 		return (int)number;
+	type->number = (uint32_t)number;
+	if (python->shift) /* nothing but its name is known */
+		return 0;
 	if (number >= python->numbers) {
 		wanted = (uint32_t)number * 2 + 256;
 		grown = realloc(python->by_number, wanted * sizeof *grown);
@@ -94,7 +132,6 @@ static int remember(struct heap *heap, struct python_type *type)
 		python->numbers = wanted;
 	}
 	python->by_number[number] = (uint32_t)(type - python->types) + 1;
-	type->number = (uint32_t)number;
 	return 0;
 }
 
@@ -106,10 +143,10 @@ static int set_type(struct heap *heap, uint32_t block, struct python_type *type)
 	if (error < 0)
 		return error;
 	heap->blocks.type[block] = type->number;
-	heap->blocks.layout[block] =
-		type->kind == PYTHON_OPAQUE && !(type->flags & PYTHON_HEAP_TYPE)
-			? MEMATLAS_HEAP_OPAQUE
-			: MEMATLAS_HEAP_PYTHON;
+	if (type->kind == PYTHON_OPAQUE && !(type->flags & PYTHON_HEAP_TYPE))
+		heap->blocks.layout[block] = MEMATLAS_HEAP_OPAQUE;
+	else if (!heap->python->shift)
+		heap->blocks.layout[block] = MEMATLAS_HEAP_PYTHON;
 	return 0;
 }
 
@@ -120,7 +157,8 @@ static int set_kept(struct heap *heap, uint32_t block)
 	if (number < 0)
 		return (int)number;
 	heap->blocks.type[block] = (uint32_t)number;
-	heap->blocks.layout[block] = MEMATLAS_HEAP_PYTHON_KEPT;
+	if (!heap->python->shift)
+		heap->blocks.layout[block] = MEMATLAS_HEAP_PYTHON_KEPT;
 	return 0;
 }
 
@@ -146,6 +184,12 @@ static void choose_layout(struct heap *heap)
 			python->layout = &python_layouts[i];
 }
 
+static bool is_torn(const struct heap *heap, uint32_t block)
+{
+	return heap->blocks.origin[block] == MEMATLAS_HEAP_PYMALLOC_TORN ||
+	       heap->blocks.origin[block] == MEMATLAS_HEAP_TORN;
+}
+
 static int classify(struct heap *heap, struct mematlas_heap_python *ret)
 {
 	int error = 0;
@@ -153,9 +197,9 @@ static int classify(struct heap *heap, struct mematlas_heap_python *ret)
 	for (uint32_t i = 0; i < heap->blocks.count && !error; i++) {
 		struct head head;
 
-		if (heap->blocks.type[i] || heap->blocks.origin[i] == MEMATLAS_HEAP_PYMALLOC_TORN)
+		if (heap->blocks.type[i] || is_torn(heap, i))
 			continue;
-		head = read_head(heap, i);
+		head = heap->python->shift ? read_long_head(heap, i) : read_head(heap, i);
 		if (!head.type)
 			continue;
 		error = head.kept ? set_kept(heap, i) : set_type(heap, i, head.type);
@@ -163,6 +207,26 @@ static int classify(struct heap *heap, struct mematlas_heap_python *ret)
 		ret->kept += head.kept;
 	}
 	return error;
+}
+
+static bool has_long_heads(const struct heap *heap)
+{
+	for (uint32_t i = 0; i < heap->blocks.count; i++)
+		if (heap->blocks.origin[i] == MEMATLAS_HEAP_MIMALLOC_OBJECTS)
+			return true;
+	return false;
+}
+
+static int classify_all(struct heap *heap, struct mematlas_heap_python *ret)
+{
+	struct heap_python *python = heap->python;
+	int error = classify(heap, ret);
+
+	if (error || ret->objects || !has_long_heads(heap))
+		return error;
+	memset(python->not_types, 0, CACHE_ENTRIES * sizeof *python->not_types);
+	python->shift = PYTHON_NO_GIL_SHIFT;
+	return classify(heap, ret);
 }
 
 int64_t mematlas_heap_python(struct mematlas_heap *handle, struct mematlas_heap_python *ret)
@@ -181,12 +245,15 @@ int64_t mematlas_heap_python(struct mematlas_heap *handle, struct mematlas_heap_
 	python->not_types = calloc(CACHE_ENTRIES, sizeof *python->not_types);
 	if (!python->not_types)
 		return -ENOMEM;
-	error = classify(heap, ret);
+	error = classify_all(heap, ret);
 	if (error < 0)
 		return error;
+	ret->head = PYTHON_HEAD + python->shift;
+	ret->types = python->count;
+	if (python->shift)
+		return (int64_t)ret->objects;
 	choose_layout(heap);
 	ret->version = python->layout ? python->layout->version : 0;
-	ret->types = python->count;
 	error = python_mark_parts(heap);
 	if (error < 0)
 		return error;

@@ -15,7 +15,8 @@ static void mark(struct marker *marker, uint64_t address, int part)
 	uint32_t block = address ? heap_find(marker->heap, address) : HEAP_NONE;
 
 	if (block == HEAP_NONE || blocks->type[block] ||
-	    blocks->origin[block] == MEMATLAS_HEAP_PYMALLOC_TORN)
+	    blocks->origin[block] == MEMATLAS_HEAP_PYMALLOC_TORN ||
+	    blocks->origin[block] == MEMATLAS_HEAP_TORN)
 		return;
 	blocks->type[block] = marker->numbers[part];
 	blocks->layout[block] = MEMATLAS_HEAP_OPAQUE;

@@ -20,7 +20,7 @@ static bool is_plausible(uint64_t address)
 bool python_name_is(const struct heap *heap, uint64_t type, const char *name)
 {
 	size_t size = strlen(name) + 1;
-	const void *found = heap_at(&heap->image, python_word(heap, type + TYPE_NAME), size);
+	const void *found = heap_at(&heap->image, python_field(heap, type, TYPE_NAME), size);
 
 	return found && memcmp(found, name, size) == 0;
 }
@@ -31,10 +31,11 @@ static bool is_metatype(const struct heap *heap, uint64_t address)
 	for (int i = 0; i < MOST_METATYPES; i++) {
 		uint64_t type;
 
-		if (!is_plausible(address) || !heap_at(&heap->image, address, TYPE_END) ||
-		    !(python_word(heap, address + TYPE_FLAGS) & PYTHON_IS_TYPE))
+		if (!is_plausible(address) ||
+		    !heap_at(&heap->image, address, TYPE_END + heap->python->shift) ||
+		    !(python_field(heap, address, TYPE_FLAGS) & PYTHON_IS_TYPE))
 			return false;
-		type = python_word(heap, address + 8);
+		type = python_field(heap, address, 8);
 		if (type == address)
 			return python_name_is(heap, address, "type");
 		address = type;
@@ -119,41 +120,47 @@ static void read_kind(const struct heap *heap, struct python_type *type)
 	type->kind = PYTHON_OBJECT;
 	type->base_size = PYTHON_HEAD;
 	for (int i = 0; i < MOST_BASES && is_plausible(base); i++) {
-		bool of_module = !(python_word(heap, base + TYPE_FLAGS) & PYTHON_HEAP_TYPE) ||
+		bool of_module = !(python_field(heap, base, TYPE_FLAGS) & PYTHON_HEAP_TYPE) ||
 				 python_name_is(heap, base, "collections.deque") ||
 				 python_name_is(heap, base, "array.array");
 
 		if (of_module && own_kind(heap, base, &type->kind)) {
-			type->base_size = python_word(heap, base + TYPE_BASIC_SIZE);
+			type->base_size = python_field(heap, base, TYPE_BASIC_SIZE);
 			break;
 		}
-		base = python_word(heap, base + TYPE_BASE);
+		base = python_field(heap, base, TYPE_BASE);
 	}
 	if (type->base_size > type->basic_size)
 		type->base_size = type->basic_size;
 }
 
+/* Bytes before an object. Without the GIL, the collector finds its objects in the allocator. */
+static uint8_t depth_of(const struct heap *heap, uint64_t flags)
+{
+	uint8_t depth = flags & PYTHON_COLLECTED && !heap->python->shift ? 16 : 0;
+
+	return flags & (PYTHON_MANAGED_DICT | PYTHON_MANAGED_WEAKREF) ? depth + 16 : depth;
+}
+
 static bool read_type(const struct heap *heap, uint64_t address, struct python_type *type)
 {
-	if (!is_plausible(address) || !heap_at(&heap->image, address, TYPE_END) ||
-	    !is_metatype(heap, python_word(heap, address + 8)) ||
-	    !is_name(heap, python_word(heap, address + TYPE_NAME)))
+	if (!is_plausible(address) ||
+	    !heap_at(&heap->image, address, TYPE_END + heap->python->shift) ||
+	    !is_metatype(heap, python_field(heap, address, 8)) ||
+	    !is_name(heap, python_field(heap, address, TYPE_NAME)))
 		return false;
 	*type = (struct python_type){
 		.address = address,
-		.flags = python_word(heap, address + TYPE_FLAGS),
-		.basic_size = python_word(heap, address + TYPE_BASIC_SIZE),
-		.item_size = python_word(heap, address + TYPE_ITEM_SIZE),
-		.weak_list = python_word(heap, address + TYPE_WEAK_LIST_OFFSET),
-		.dict_offset = (int64_t)python_word(heap, address + TYPE_DICT_OFFSET),
+		.flags = python_field(heap, address, TYPE_FLAGS),
+		.basic_size = python_field(heap, address, TYPE_BASIC_SIZE),
+		.item_size = python_field(heap, address, TYPE_ITEM_SIZE),
+		.weak_list = python_field(heap, address, TYPE_WEAK_LIST_OFFSET),
+		.dict_offset = (int64_t)python_field(heap, address, TYPE_DICT_OFFSET),
 	};
 	if (type->basic_size < PYTHON_HEAD || type->basic_size > MOST_SIZE ||
 	    type->item_size > MOST_SIZE)
 		return false;
-	if (type->flags & PYTHON_COLLECTED)
-		type->depth = 16;
-	if (type->flags & (PYTHON_MANAGED_DICT | PYTHON_MANAGED_WEAKREF))
-		type->depth += 16;
+	type->depth = depth_of(heap, type->flags);
 	read_kind(heap, type);
 	return true;
 }

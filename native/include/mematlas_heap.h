@@ -42,7 +42,8 @@ enum mematlas_heap_origin {
 	MEMATLAS_HEAP_PYMALLOC_TORN, /* a whole pool whose free list is broken: no slot is trusted */
 	MEMATLAS_HEAP_JEMALLOC,
 	MEMATLAS_HEAP_TCMALLOC,
-	MEMATLAS_HEAP_TORN /* a whole slab or page of another allocator that contradicts itself */
+	MEMATLAS_HEAP_TORN, /* a whole slab or page of another allocator that contradicts itself */
+	MEMATLAS_HEAP_MIMALLOC_OBJECTS /* in CPython without the GIL, which keeps objects in pages of their own */
 };
 enum mematlas_heap_layout {
 	MEMATLAS_HEAP_WORDS, /* conservative: every aligned word may point to a block */
@@ -178,6 +179,7 @@ struct mematlas_heap_allocator {
 };
 int mematlas_heap_read_jemalloc(struct mematlas_heap *heap, struct mematlas_heap_allocator *ret);
 int mematlas_heap_read_mimalloc(struct mematlas_heap *heap, struct mematlas_heap_allocator *ret);
+int mematlas_heap_read_tcmalloc(struct mematlas_heap *heap, struct mematlas_heap_allocator *ret);
 
 /* heap/link.c: the graph. Nodes: 0, all memory; 1 ... strong, groups of roots; then the blocks; then the
  * groups of later ranks, which are called weak here; last, the
@@ -281,7 +283,7 @@ struct mematlas_heap_python {
 	uint64_t kept; /* in free lists */
 	uint64_t types;
 	uint32_t version; /* minor; 0: no version with a known layout */
-	uint32_t padding;
+	uint32_t head; /* bytes of an object's head: 16; 32 without the GIL, where objects are read by words */
 };
 /* Returns the number of objects. -EEXIST: called before. */
 int64_t mematlas_heap_python(struct mematlas_heap *heap, struct mematlas_heap_python *ret);

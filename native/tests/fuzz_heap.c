@@ -185,6 +185,7 @@ static int64_t read_all(const struct capture *image)
 	CHECK(mematlas_heap_read_glibc(heap, &sum) == 0);
 	CHECK(mematlas_heap_read_jemalloc(heap, &other) == 0);
 	CHECK(mematlas_heap_read_mimalloc(heap, &other) == 0);
+	CHECK(mematlas_heap_read_tcmalloc(heap, &other) == 0);
 	CHECK(mematlas_heap_pymalloc(heap, &pymalloc) >= 0);
 	count = mematlas_heap_index(heap);
 	CHECK(count >= 0);

@@ -156,12 +156,19 @@ static bool is_own_process(void)
 	       trace_session.process->pid == getpid();
 }
 
+/* The first thread asks for the snapshot. Others that end the program wait for it too: what they free
+ * meanwhile would be missing in it, and with the last of them the process is gone. */
 void trace_exit(void)
 {
-	static _Atomic bool done;
+	static _Atomic bool asked, over;
 
-	if (is_own_process() && !atomic_exchange(&done, true))
+	if (atomic_load_explicit(&over, memory_order_relaxed) || !is_own_process())
+		return;
+	if (!atomic_exchange(&asked, true))
 		wait_for_snapshot();
+	else
+		wait_until_released(trace_session.process);
+	atomic_store(&over, true);
 }
 
 static void look_before_exec(void)

@@ -179,11 +179,9 @@ static void record_pair(struct trace_thread *thread, uint64_t type, enum trace_k
 
 TRACE_SLOW void trace_exit_snapshot(void)
 {
-	static _Atomic bool noticed;
 	int saved = errno;
 
-	if (!atomic_exchange(&noticed, true))
-		trace_exit();
+	trace_exit();
 	errno = saved;
 }
 

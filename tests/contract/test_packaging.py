@@ -155,7 +155,7 @@ def test_zsh_completes_commands_options_and_files(
         os.waitpid(process, 0)
 
 
-def read_until(terminal: int, text: str, limit_s: float = 30) -> bool:
+def read_until(terminal: int, text: str, limit_s: float = 60) -> bool:
     """Read what a terminal shows until it shows a text; False if it does not in time."""
     seen, end = "", time.monotonic() + limit_s
     while text not in seen and time.monotonic() < end:

@@ -37,6 +37,18 @@ def with_mimalloc() -> list[str]:
     return [each for each in interpreters() if _starts(each, "env", "PYTHONMALLOC=mimalloc")]
 
 
+@cache
+def without_gil() -> list[str]:
+    """Return those without the GIL."""
+    code = "import sys, sysconfig; sys.exit(not sysconfig.get_config_var('Py_GIL_DISABLED'))"
+    return [
+        each
+        for each in with_mimalloc()
+        if subprocess.run([each, "-c", code], check=False, timeout=60).returncode == 0
+    ]
+
+
+@cache
 def version(python: str) -> str:
     """Return the minor version of an interpreter, as in 3.12."""
     code = "import sys; print('{}.{}'.format(*sys.version_info))"

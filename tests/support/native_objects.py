@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,15 +52,27 @@ def versions_needed(library: str) -> dict[str, str]:
     return {match[2]: match[1] for match in found if match}
 
 
+@cache
+def _symbols(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    """Return the letter and name of each global symbol, by object file; nm reads all of a folder at once."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in _run("nm", "-g", "-A", *sorted(folder.glob("*.o"))).splitlines():
+        path, _, symbol = line.rpartition(":")
+        *_, letter, name = symbol.split()
+        found.setdefault(Path(path).name, []).append((letter, name))
+    return found
+
+
 def defined(path: Path) -> set[str]:
     """Return the global symbols that an object file defines, weak ones apart."""
-    rows = [line.split() for line in _run("nm", "-g", "--defined-only", path).splitlines()]
-    return {row[-1] for row in rows if row[-2] not in "wWvV"}
+    rows = _symbols(path.parent).get(path.name, [])
+    return {name for letter, name in rows if letter not in "UwWvV"}
 
 
 def undefined(path: Path) -> set[str]:
     """Return the symbols that an object file needs from others."""
-    return {line.split()[-1] for line in _run("nm", "-u", path).splitlines()}
+    rows = _symbols(path.parent).get(path.name, [])
+    return {name for letter, name in rows if letter in "Uwv"}
 
 
 def references(path: Path) -> list[Reference]:

@@ -116,7 +116,7 @@ def memory_cgroup() -> Iterator[Cgroup]:
 
 
 def _remove(path: Path) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     for pid in (path / "cgroup.procs").read_text().split():
         with suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)

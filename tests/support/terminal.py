@@ -1,25 +1,27 @@
-"""Commands in a terminal: output to a file or pipe is not cut to a width."""
+"""Commands in a terminal: what they print in one, and how they end when it is gone."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import termios
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _LINES = 24
+_PATIENCE_S = 60.0
 
 
 def print_in_terminal(command: Sequence[str | os.PathLike[str]], columns: int = 80) -> str:
     """Return what a command prints in a terminal of some columns, without colours. It must succeed."""
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
+    ours, its = _open(columns)
     known = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     with subprocess.Popen(
         command,
@@ -38,3 +40,37 @@ def print_in_terminal(command: Sequence[str | os.PathLike[str]], columns: int = 
         os.close(ours)
     assert process.returncode == 0
     return text.decode().replace("\r\n", "\n")
+
+
+def end_with_terminal(
+    command: Sequence[str | os.PathLike[str]],
+    drawn: bytes,
+    *,
+    more: Callable[[], bool] = lambda: True,
+) -> int:
+    """Return the status of a command whose terminal is gone once it has drawn some text and `more` is true.
+
+    The command gets no SIGHUP, since it does not lead the session of the terminal.
+    """
+    ours, its = _open(80)
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its) as process:
+        os.close(its)
+        try:
+            text, end = b"", time.monotonic() + _PATIENCE_S
+            while not (drawn in text and more()) and time.monotonic() < end:
+                if select.select([ours], [], [], 0.1)[0]:
+                    text += os.read(ours, 1 << 16)
+            assert drawn in text
+        finally:
+            os.close(ours)
+        try:
+            return process.wait(_PATIENCE_S)
+        finally:
+            process.kill()
+
+
+def _open(columns: int) -> tuple[int, int]:
+    """Open a terminal of some columns: our side and that of the program."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, columns, 0, 0))
+    return ours, its

@@ -67,7 +67,7 @@ class OomReport:
     """One OOM kill, from the kernel's log or from counters, and from what was kept before.
 
     `group` is the memory cgroup that ran out, "" where that was the machine or is unknown. `parts` are of the group,
-    `parts_age_s` seconds before the kill. `lines` are read from recordings when the report is shown.
+    `parts_age_s` seconds before the kill; 0: as the kernel wrote them then. `lines` are read from recordings when the report is shown.
     """
 
     id: str

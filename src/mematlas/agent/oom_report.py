@@ -14,8 +14,9 @@ from mematlas.agent.model import (
     OomReport,
     OomUsage,
 )
+from mematlas.linux.cgroup import CgroupLevel
 from mematlas.observe.cgroup_account.analyse import analyse_cgroup
-from mematlas.observe.cgroup_account.model import CgroupReading
+from mematlas.observe.cgroup_account.model import UNACCOUNTED, CgroupReading
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from mematlas.agent.groups import Group, Groups
     from mematlas.agent.kills import Kill
     from mematlas.agent.processes import Process
-    from mematlas.linux.cgroup import CgroupLevel
     from mematlas.linux.oom_records import OomRecord, OomTask
 
 _MOST_PROCESSES = 100
+_STALE = 0.05  # of the usage, unaccounted: the counters were not up to date
 _BATCH_PAGES = 64  # that a CPU charges ahead
 _CAUSES = {
     "CONSTRAINT_NONE": "the machine ran out of memory",
@@ -66,7 +67,10 @@ def make_report(kill: Kill, kept: Kept, name: str) -> OomReport:
     group = _group_of(kill)
     watched = kept.groups.by_path.get(group)
     processes = _told(record, kept) if record else _gone(kill, kept)
-    parts, age = _parts(watched, kept.now)
+    age: float | None
+    parts, age = _parts_then(record, kept.groups.version), 0.0
+    if not parts:
+        parts, age = _parts(watched, kept.now)
     limit = record.limit if record and record.limit else _limit(kill, watched)
     return OomReport(
         id=name,
@@ -238,6 +242,31 @@ def _parts(watched: Group | None, now: float) -> tuple[tuple[OomPart, ...], floa
     if watched is None:
         return (), None
     return account_parts(watched.level), round(now - watched.read_at, 1)
+
+
+def _parts_then(record: OomRecord | None, version: int) -> tuple[OomPart, ...]:
+    """Return the parts that the kernel wrote at the kill; () if they are out of date, as often in version 1."""
+    if record is None or record.usage is None or not record.group or not record.stat:
+        return ()
+    level = CgroupLevel(
+        path=record.group,
+        current=record.usage,
+        limit=record.limit,
+        high=None,
+        peak=None,
+        swap=None,
+        swap_limit=None,
+        failures=None,
+        stat=record.stat,
+        events={},
+        version=version,
+        kernel=record.kernel if version == 1 else record.stat.get("kernel"),
+    )
+    parts = charged_parts(level)
+    rest = sum(size for kind, _, size in parts if kind == UNACCOUNTED)
+    if abs(rest) > _STALE * record.usage:
+        return ()
+    return tuple(OomPart(title, size) for _, title, size in parts)
 
 
 def account_parts(level: CgroupLevel) -> tuple[OomPart, ...]:

@@ -7,6 +7,7 @@ the change of RSS is added to it. The sum of these changes is told: so much of a
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -56,7 +57,7 @@ class Process:
         self.command = ""
         self.cgroup: str | None = None
         self.sizes: Sizes | None = None
-        self.read_at = 0.0
+        self.read_at = -math.inf  # not yet
         self.cost_s = 0.0
         self.denied = False
         self.same_as: int | None = None  # another process with this address space, which counts
@@ -70,7 +71,12 @@ class Process:
         process.cgroup = None if row[5] is None else str(row[5])
         process.rss = int(row[6])
         process.earlier, process.sizes = (0.0, process.rss), None
-        process.read_at, process.cost_s, process.denied, process.same_as = 0.0, 0.0, False, None
+        process.read_at, process.cost_s, process.denied, process.same_as = (
+            -math.inf,
+            0.0,
+            False,
+            None,
+        )
         return process
 
     @property
@@ -164,7 +170,7 @@ class Processes:
             process.earlier = (now, process.rss)
         process.rss = stat.rss
         if process.name != stat.name:  # it began another program, or changed its name
-            process.name, process.sizes, process.read_at = stat.name, None, 0.0
+            process.name, process.sizes, process.read_at = stat.name, None, -math.inf
             process.command = read_command(path)[:_LONGEST_COMMAND]
             process.uid = os.stat(path).st_uid  # noqa: PTH116
 

@@ -30,6 +30,7 @@ def take_folder(state: str) -> int:
             raise AccessError(
                 f"{folder} belongs to another user; give a folder of your own: state = ..."
             )
+        folder.chmod(0o700)  # recordings and reports tell of other users' programs
         file = os.open(
             folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
         )

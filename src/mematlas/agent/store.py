@@ -120,15 +120,14 @@ def prune(state: str, most_bytes: int, busy: Iterable[str] = ()) -> int:
         each for each in _files(Path(state, "recordings")) if os.path.realpath(each) not in kept
     ]
     reports = _files(Path(state, _FOLDER))
-    excess = [each for each in reports if each.suffix == ".json"][:-MOST_REPORTS]
-    for each in excess:
+    for each in [path for path in reports if path.suffix == ".json"][:-MOST_REPORTS]:
         _remove(each)
+    used = used_bytes(state)
     for each in (*recordings, *reports):
-        used = used_bytes(state)
         if used <= most_bytes:
-            return used
-        _remove(each)
-    return used_bytes(state)
+            break
+        used -= _remove(each)
+    return used
 
 
 def _files(folder: Path) -> list[Path]:
@@ -141,11 +140,16 @@ def _files(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def _remove(path: Path) -> None:
-    with suppress(OSError):
-        path.unlink()
-        if path.suffix == ".json":
-            path.with_suffix(".atlas").unlink()
+def _remove(path: Path) -> int:
+    """Remove a file, and the recording of a report; return the bytes on disk that this freed."""
+    freed = 0
+    paths = [path, path.with_suffix(".atlas")] if path.suffix == ".json" else [path]
+    for each in paths:
+        with suppress(OSError):
+            status = each.lstat()
+            each.unlink()
+            freed += status.st_blocks * 512 if status.st_nlink == 1 else 0
+    return freed
 
 
 def used_bytes(state: str) -> int:

@@ -144,7 +144,9 @@ def _where(line: OomLine) -> str:
 
 
 def _ago(age_s: float | None) -> str:
-    return "" if age_s is None else f"{age_s:g} s before"
+    if not age_s:
+        return "" if age_s is None else "at the kill"
+    return f"{age_s:g} s before"
 
 
 def _moment(time: str) -> str:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.missing_packages import describe
-from mematlas.errors import MematlasError
-
 if TYPE_CHECKING:
     import argparse
 
@@ -58,8 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
         count = len(settings.rules)
         print(f"the settings are valid: {count} {'rule' if count == 1 else 'rules'}")
         return 0
-    try:
-        from mematlas.agent.daemon import Agent
-    except ModuleNotFoundError as error:
-        raise MematlasError(describe(error) or str(error)) from None
+    from mematlas.agent.daemon import Agent
+
     return Agent(settings, arguments.config).run()

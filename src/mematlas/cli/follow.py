@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -120,15 +121,24 @@ def follow(arguments: Sequence[str], path: str, *, attached: bool = False) -> in
             app.run()
         finally:
             status = _wait(followed, attached)
-            followed.copy_output()
+            _copy_output(followed)
     return status
+
+
+def _copy_output(followed: FollowedRun) -> None:
+    try:
+        followed.copy_output()
+    except OSError as error:
+        if error.errno != errno.EIO:  # the terminal is gone
+            raise
 
 
 def _wait(followed: FollowedRun, attached: bool) -> int:
     if followed.running and attached:
         followed.process.send_signal(signal.SIGINT)
     elif followed.running:
-        print("mematlas: the program runs on; Ctrl-C interrupts it", file=sys.stderr)
+        with suppress(OSError):  # a terminal that is gone does not end the program
+            print("mematlas: the program runs on; Ctrl-C interrupts it", file=sys.stderr)
     while True:
         try:
             return followed.process.wait()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mematlas.report.model.leaks import Leaks
 
 DEFAULT_STACKS = 20
-EXAMPLES = ("leaks app.atlas", "leaks app.atlas --fail-over 1M")
+EXAMPLES = ("leaks app.atlas --fail-over 1M", "leaks app.atlas --fail-on lost")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " errors, and with 2 if the recording's sampling cannot see leaks of SIZE",
     )
 
+    parser.add_argument(
+        "--fail-on",
+        choices=("lost",),
+        help="exit with 1 if nothing pointed to some memory at the exit; of a recording of `run --graph`",
+    )
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording and print what was live at its end."""
@@ -47,6 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     settle_markdown(arguments)
     leaks = open_recording(arguments.file, arguments.skip, arguments.keep).leaks()
+    if arguments.fail_on and leaks.heap is None:
+        raise UsageError(
+            "this recording has no heap graph of an exit; record with `mematlas run --graph`"
+        )
     written = markdown.render_leaks(leaks, top=arguments.top or DEFAULT_STACKS)
     if write_markdown(arguments, written):
         pass
@@ -61,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         from mematlas.report.text.leaks import render_leaks
 
         render_leaks(leaks, top=arguments.top or DEFAULT_STACKS, console=Console())
-    return 0 if arguments.fail_over is None else _check(leaks, arguments.fail_over)
+    failed = arguments.fail_on and leaks.heap and leaks.heap.lost_bytes > 0
+    checked = 0 if arguments.fail_over is None else _check(leaks, arguments.fail_over)
+    return 1 if failed else checked
 
 
 def _check(leaks: Leaks, limit: int) -> int:

@@ -29,6 +29,8 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    if argv is None:
+        _stop_tracemalloc()
     _open_closed_streams()
     limit_blas_threads()
     try:
@@ -108,6 +110,14 @@ def _read_and_print(parser: Parser, module: ModuleType, argv: list[str], *, page
         arguments = parser.parse_args(argv)
         with progress_line(parser.prog):
             return int(module.run(arguments))
+
+
+def _stop_tracemalloc() -> None:
+    """Stop what PYTHONTRACEMALLOC started. The variable is meant for the program that is run."""
+    if os.environ.get("PYTHONTRACEMALLOC"):
+        import tracemalloc
+
+        tracemalloc.stop()
 
 
 def _open_closed_streams() -> None:

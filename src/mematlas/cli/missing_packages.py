@@ -7,6 +7,7 @@ _NEEDS = {
     "numpy": NEEDS_NUMPY,
     "rich": "this command needs rich: pip install rich",
     "multi_demangle": "names of C++ and Rust need multi-demangle: pip install multi-demangle",
+    "prometheus_client": "metrics need prometheus-client: pip install 'mematlas[serve]'",
     "_cffi_backend": "mematlas needs cffi: pip install cffi",
 }
 

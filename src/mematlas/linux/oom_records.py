@@ -21,6 +21,7 @@ _MOST_TASKS = 4096
 _RECORD = re.compile(r"(\d+),\d+,(\d+),[^;]*;(.*)")
 _INVOKED = re.compile(r"(.*) invoked oom-killer: ")
 _USAGE = re.compile(r"memory: usage (\d+)kB, limit (\d+)kB, failcnt (\d+)")
+_KERNEL_MEMORY = re.compile(r"kmem: usage (\d+)kB, ")
 _STATS = re.compile(r"Memory cgroup stats for (.*):$")
 _FIGURE = re.compile(r"(\w+) (\d+)$")
 _TOGETHER = re.compile(r"Tasks in .* are going to be killed due to memory\.oom\.group set")
@@ -75,6 +76,7 @@ class OomRecord:
     task_group: str = ""  # that of the victim
     usage: int | None = None  # of the group that ran out
     limit: int | None = None
+    kernel: int | None = None  # memory of the kernel, of that group; version 1 alone
     stat: dict[str, int] = field(
         default_factory=dict
     )  # memory.stat of that group, as far as it was up to date
@@ -131,6 +133,8 @@ class OomLog:
         if usage := _USAGE.match(text):
             now.usage = int(usage[1]) << 10
             now.limit = int(usage[2]) << 10 if int(usage[2]) < _UNLIMITED else None
+        elif kernel := _KERNEL_MEMORY.match(text):
+            now.kernel = int(kernel[1]) << 10
         elif _STATS.match(text):
             self._section = "stat"
         elif text.startswith(_TASKS):

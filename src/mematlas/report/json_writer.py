@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.analyse.packages import PackageStats
     from mematlas.report.model.call_tree import CallTree
-    from mematlas.report.model.leaks import Leak, Leaks
+    from mematlas.report.model.leaks import HeapAtExit, Leak, Leaks
     from mematlas.report.model.report import (
         Account,
         BadFree,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mematlas.report.model.window import Window
 
 _BATCH = 1000
+_MOST_LOST = 1000  # rows of lost memory
 _SITES = 1000
 
 
@@ -100,6 +101,7 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
             "least_bytes": leaks.least_bytes,
             "most_bytes": leaks.most_bytes,
             "growth_known": leaks.growth_known,
+            "heap": _heap_at_exit(leaks.heap),
             "growth": [{**asdict(each), "bytes_per_s": each.bytes_per_s} for each in leaks.growth],
             "bad_frees": [_bad_free(each) for each in leaks.bad_frees],
             "notes": list(leaks.notes),
@@ -107,6 +109,16 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
         },
         {"leaks": _Items(leaks.leaks[:top], FrameTexts())},
     )
+
+
+def _heap_at_exit(heap: HeapAtExit | None) -> dict[str, Any] | None:
+    if heap is None:
+        return None
+    return {
+        **{name: getattr(heap, name) for name in ("lost_bytes", "lost_count", "reachable_bytes")},
+        "lost": [asdict(each) for each in heap.lost[:_MOST_LOST]],
+        "doubts": list(heap.doubts),
+    }
 
 
 def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:

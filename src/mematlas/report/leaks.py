@@ -17,7 +17,7 @@ from mematlas.units import format_bytes, format_duration, format_estimate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.report.model.leaks import Leak, Leaks, RssGrowth, VerdictSum
+    from mematlas.report.model.leaks import Leak, Leaks, LostMemory, RssGrowth, VerdictSum
 
 TITLES = {
     LeakVerdict.GROWING: "grew to the end",
@@ -114,6 +114,14 @@ def largest(leaks: Leaks, verdict: LeakVerdict) -> Leak | None:
 def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:
     """Yield the sums of what was live at the end, as phrases, and whether each is a warning."""
     yield f"{format_bytes(leaks.live_bytes)} live at the end", False
+    if leaks.heap is not None:
+        lost = leaks.heap.lost_bytes
+        blocks_lost = count(leaks.heap.lost_count, "block")
+        yield (
+            f"{format_bytes(lost)} definitely lost in {blocks_lost}" if lost else "nothing is lost",
+            lost > 0,
+        )
+        yield f"{format_bytes(leaks.heap.reachable_bytes)} still reachable", False
     likely = [(each, leaks.sum_of(each)) for each in LIKELY]
     for verdict, found in likely:
         if found.leaks:
@@ -127,6 +135,23 @@ def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:
         yield f"{_size(unclear)} has {TITLES[LeakVerdict.UNCLEAR]}", False
     elif not leaks.growth and not any(found.leaks for _, found in likely):
         yield "nothing grew to the end or was never freed", False
+
+
+def lost_remark(lost: LostMemory) -> str:
+    """Describe lost blocks: how many, of which type, and what hangs on them."""
+    kinds = [f"{count(lost.count, 'block')} of {format_bytes(lost.bytes)}: {lost.type}"]
+    if lost.indirect_count:
+        size = format_bytes(lost.indirect_bytes)
+        kinds.append(f"{count(lost.indirect_count, 'block')} of {size} by way of these")
+    if lost.forgotten:
+        kinds.append(
+            f"{lost.forgotten:,} count more references than there are: a forgotten Py_DECREF()?"
+        )
+    elif lost.collectable:
+        kinds.append("cycles that Python's collector frees when it runs")
+    elif lost.cycle:
+        kinds.append("each one of a ring")
+    return "; ".join(kinds)
 
 
 def resolution(leaks: Leaks) -> str:

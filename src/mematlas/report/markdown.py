@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.diff import Diff, StackChange
-    from mematlas.report.model.leaks import Leak, Leaks
+    from mematlas.report.model.leaks import HeapAtExit, Leak, Leaks
     from mematlas.report.model.report import Report
 
 _MOST_NAME = 120
@@ -68,6 +68,9 @@ def render_leaks(leaks: Leaks, *, top: int) -> Iterator[str]:
     yield ""
     if not leaks.complete:
         yield f"> {plain(titles.CUT_SHORT)}"
+        yield ""
+    if leaks.heap is not None and leaks.heap.lost:
+        yield from _lost(leaks.heap, directory, top)
         yield ""
     yield from _table(
         ("live", "blocks", "verdict", "allocated by", "evidence"),
@@ -180,6 +183,16 @@ def _leak(leak: Leak, directory: str) -> tuple[str, ...]:
         f"{function} {place}",
         plain(leak.evidence),
     )
+
+
+def _lost(heap: HeapAtExit, directory: str, top: int) -> Iterator[str]:
+    """Yield what nothing pointed to at the exit."""
+    rows = []
+    for each in heap.lost[:top]:
+        function, place = _place(owning_frame(each.frames), directory)
+        size = format_bytes(each.all_bytes)
+        rows.append((size, f"{function} {place}", plain(words.lost_remark(each))))
+    yield from _table(("definitely lost", "allocated by", "blocks"), "rll", rows)
 
 
 def _growth(leaks: Leaks) -> Iterator[str]:

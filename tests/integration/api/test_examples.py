@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("examples")
     (folder / "app.py").write_text(PROGRAM)
     for name, size in (("app.atlas", "32"), ("later.atlas", "48")):
-        command = ["run", "--exact", "-o", name, "--", sys.executable, "app.py"]
+        command = ["run", "--exact", "-o", name, "--", sys.executable, "-S", "app.py"]
         environment = {**os.environ, "MEGABYTES": size}
         subprocess.run(
             [sys.executable, "-m", "mematlas", *command],

@@ -125,7 +125,9 @@ def test_the_progress_line_comes_and_goes() -> None:
 
 def test_no_progress_line() -> None:
     """There is none for what is quick, and none on a pipe."""
-    assert "summing" not in in_terminal([sys.executable, "-c", SLOW, "0"])[1]
+    # On a busy machine a quick step may take a second.
+    tries = (in_terminal([sys.executable, "-c", SLOW, "0"])[1] for _ in range(5))
+    assert any("summing" not in text for text in tries)
     done = subprocess.run(
         [sys.executable, "-c", SLOW, "1.5"],
         capture_output=True,

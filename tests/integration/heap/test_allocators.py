@@ -1,7 +1,8 @@
-"""Blocks of jemalloc and mimalloc, found from outside, against programs that know theirs."""
+"""Blocks of jemalloc, mimalloc and tcmalloc, found from outside, against programs that know theirs."""
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import subprocess
@@ -14,8 +15,11 @@ import numpy as np
 import pytest
 
 from heap_programs import PROGRAMS, compile_program, waiting
-from interpreters import with_mimalloc
+from interpreters import with_mimalloc, without_gil
+from mematlas._core import TypeKind
+from mematlas.errors import UnsupportedError
 from mematlas.heap import look
+from mematlas.heap.read.content import CopiedContent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +72,9 @@ def _look(program: Path, known: Path, blocks: int, library: Path | None) -> tupl
     return heap, len(heap) - len(found)
 
 
-@pytest.mark.parametrize("way", ["libjemalloc", "static libjemalloc", "libmimalloc"])
+@pytest.mark.parametrize(
+    "way", ["libjemalloc", "static libjemalloc", "libmimalloc", "libtcmalloc_minimal"]
+)
 def test_blocks_are_those_that_the_program_knows(way: str, tmp_path: Path) -> None:
     """Blocks of all sizes and threads are found, and none that was freed: by its thread, another one, or before it ended."""
     static = way.startswith("static")
@@ -125,7 +131,9 @@ def test_redis_holds_its_keys(tmp_path: Path) -> None:
     assert sums.told == sums.counted
 
 
-@pytest.mark.parametrize("python", with_mimalloc() or [""])
+@pytest.mark.parametrize(
+    "python", [each for each in with_mimalloc() if each not in without_gil()] or [""]
+)
 def test_python_with_mimalloc(python: str, tmp_path: Path) -> None:
     """Objects in CPython's own mimalloc are found, and those that were freed are not."""
     if not python:
@@ -133,8 +141,41 @@ def test_python_with_mimalloc(python: str, tmp_path: Path) -> None:
     command = [python, str(PROGRAMS / "heap_python.py"), str(tmp_path / "told.json")]
     with waiting(command, {**os.environ, "PYTHONMALLOC": "mimalloc"}) as pid:
         heap = look(pid)
+    _check_mimalloc(heap)
+    assert heap.why("__main__.Order").paths[0].names[:3] == ("module __main__", "CACHE", "dict")
+    assert int(np.sum(heap.type_names.index("__main__.Order") == heap.type)) > 0
+
+
+def _check_mimalloc(heap: Look) -> None:
     sums = heap.allocators["mimalloc"]
     assert sums.told == sums.counted > 1000
     assert sums.torn == sums.refused == 0
-    assert heap.why("__main__.Order").paths[0].names[:3] == ("module __main__", "CACHE", "dict")
-    assert int(np.sum(heap.type_names.index("__main__.Order") == heap.type)) > 0
+
+
+@pytest.mark.parametrize("python", without_gil() or [""])
+def test_python_without_the_gil(python: str, tmp_path: Path) -> None:
+    """As many objects of each type as gc.get_objects() counts: those that the collector tracks, less the immortal."""
+    if not python:
+        pytest.skip("no CPython without the GIL is here: $MEMATLAS_PYTHONS names one")
+    told = tmp_path / "told.json"
+    with waiting([python, str(PROGRAMS / "heap_python.py"), str(told)]) as pid:
+        heap = look(pid)
+    _check_mimalloc(heap)
+    counts = {int(key): row for key, row in json.loads(told.read_text())["counts"].items()}
+    found, content = dict.fromkeys(counts, 0), heap.content
+    assert isinstance(content, CopiedContent)
+    keys = [key if kind is TypeKind.PYTHON else 0 for kind, key in content.handle.types()]
+    for address, number in zip(heap.address.tolist(), heap.type.tolist(), strict=True):
+        if keys[number] in found:
+            before = 0 if content.image.read_word(address + 24) == keys[number] else 16
+            bits, local = struct.unpack("<3xBI", content.image.read(address + before + 8, 8) or b"")
+            found[keys[number]] += bits & 1 and local != 2**32 - 1
+    # The program kept the last dict of its counts while it counted anew.
+    different = {
+        name: (count, found[key])
+        for key, (name, count, _) in counts.items()
+        if abs(count - found[key]) > (name == "dict")
+    }
+    assert different == {}, different
+    with pytest.raises(UnsupportedError, match="without the GIL"):
+        heap.waste()

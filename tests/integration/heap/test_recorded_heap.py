@@ -190,3 +190,28 @@ def test_a_damaged_graph_is_refused(native: Path, column: str) -> None:
     damaged = HeapGraph(0, "exit", 0.0, graph.facts, rows)
     with pytest.raises(MematlasError, match="malformed"):
         read_graph(damaged)
+
+
+def test_leaks_begin_with_what_is_definitely_lost(native: Path, tmp_path: Path) -> None:
+    """The lost blocks of a line come first, fail a run on demand, and need a graph of the exit."""
+    heap = mematlas.open(native).leaks().heap
+    assert heap is not None
+    lost = next(each for each in heap.lost if any(f.function == "lose" for f in each.frames))
+    assert LOST[0] - 1 <= lost.count == lost.indirect_count <= LOST[0]
+    assert heap.reachable_bytes >= LIST[1] + TABLE[1]
+    found = _leaks(native)
+    assert found.returncode == 1
+    text = found.stdout
+    assert "definitely lost" in text
+    assert text.index("Definitely lost") < text.index("lose  ") < text.index("Other live memory")
+    document = json.loads(_leaks(native, "--json").stdout)
+    jsonschema.validate(document, schema("leaks"))
+    assert document["data"]["heap"]["lost_bytes"] == heap.lost_bytes
+    assert "| definitely lost |" in _leaks(native, "--markdown").stdout
+    clean = _record(tmp_path, "true", option="--exact")
+    assert _leaks(clean).returncode == 2
+
+
+def _leaks(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mematlas", "leaks", str(path), "--fail-on", "lost", *options]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S)

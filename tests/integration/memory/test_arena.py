@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import subprocess
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import resources
@@ -338,11 +337,10 @@ def test_spans_come_and_go_beside_each_other() -> None:
     """More threads than CPUs that release adjacent spans at once corrupt nothing."""
     program = str(resources.files("mematlas").joinpath("mematlas_alloc_work"))
     command = [program, "arena", "batch", "64", "10000", "4", "5"]
-    until = time.monotonic() + 6
-    while time.monotonic() < until:
+    for _ in range(3):
         running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(4)]
         try:
-            assert [each.wait(30) for each in running] == [0] * 4
+            assert [each.wait(300) for each in running] == [0] * 4
         finally:
             for each in running:
                 each.kill()

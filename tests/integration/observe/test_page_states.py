@@ -9,7 +9,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from mematlas.linux import pagemap, smaps
 from mematlas.linux.pageflags import PageState, PageSums
 from mematlas.observe.page_states import analyse as analysis
 from terminal import print_in_terminal
+from waiting import wait_until_asleep
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -118,13 +118,6 @@ def test_without_privilege_frames_are_hidden() -> None:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         sleeper.kill()
     assert status == 0
-
-
-def wait_until_asleep(pid: int) -> None:
-    """Wait until a new program has loaded its pages."""
-    state = Path(f"/proc/{pid}/stat")
-    while state.read_bytes().rpartition(b")")[2].split()[0] != b"S":
-        time.sleep(0.01)
 
 
 def _look_as_nobody(pid: int) -> int:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from mematlas.observe.top.rates import process_rates
 from mematlas.observe.top.read import TopSampler
 from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
 from terminal import print_in_terminal
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,9 +186,7 @@ def test_killed_while_recording(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as recording:
-        deadline = time.monotonic() + 60
-        while not (path.exists() and path.stat().st_size > 8000) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: path.exists() and path.stat().st_size > 8000, "some snapshots")
         recording.kill()
     found = SnapshotReader(path)
     assert any(each.row.pid == recording.pid for each in found[len(found) - 1].processes)
@@ -202,8 +200,7 @@ def test_interrupted_recording_ends_well(tmp_path: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as recording:
         assert recording.stderr is not None
         recording.stderr.readline()
-        while not path.exists() or path.stat().st_size < 3000:
-            time.sleep(0.05)
+        wait_until(lambda: path.exists() and path.stat().st_size >= 3000, "a snapshot")
         recording.send_signal(signal.SIGINT)
         said = recording.stderr.read()
     assert recording.returncode == 0

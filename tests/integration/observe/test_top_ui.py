@@ -14,6 +14,7 @@ from mematlas.cli.top_feed import LiveFeed, LiveInspector, ReplayFeed
 from mematlas.observe.top.analyse import ListOptions
 from mematlas.observe.top.read import TopSampler
 from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
+from terminal import end_with_terminal
 from tui_driver import until
 
 pytest.importorskip("textual", reason="textual is not installed")
@@ -329,3 +330,9 @@ def test_a_filter_without_match_says_so_and_ctrl_c_quits() -> None:
 
     drive(app, act)
     assert app.return_code == 0
+
+
+def test_the_program_ends_with_its_terminal() -> None:
+    """A terminal that is closed ends the interface, which would read the end of its input for ever."""
+    status = end_with_terminal([sys.executable, "-m", "mematlas", "top"], b"quit")
+    assert status == 129

@@ -8,15 +8,18 @@ import pty
 import select
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from mematlas.cli.follow import FollowedRun
+from mematlas.recording import read
 from mematlas.report.model.report import METRICS
 from mematlas.report.tui.app import RecordingApp
 from mematlas.report.tui.line_table import LineTable
+from terminal import end_with_terminal
 from traced_runs import MEMATLAS
 from tui_driver import drive, until
 from waiting import WAIT_S
@@ -201,6 +204,29 @@ def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
     assert process.wait(60) == expected.returncode
     assert expected.stdout.replace(b"\n", b"\r\n") in written
     assert b"details: mematlas report" in written
+
+
+def test_a_terminal_that_is_gone_does_not_end_the_program(tmp_path: Path) -> None:
+    """The view ends with its terminal; the program runs to its end, and its status is that of the command."""
+    gate = tmp_path / "gate"
+    script = f"""
+import os, sys, time
+open({str(tmp_path / "started")!r}, "w").close()
+while not os.path.exists({str(gate)!r}): time.sleep(0.05)
+sys.exit(3)
+"""
+    command = (*MEMATLAS, "run", "--follow", "-o", str(tmp_path / "a.atlas"), "--")
+    opener = threading.Timer(5, gate.touch)  # the view has ended by then, or waits as it must
+
+    def started() -> bool:
+        if not (tmp_path / "started").exists():
+            return False
+        opener.start()
+        return True
+
+    status = end_with_terminal([*command, sys.executable, "-c", script], b"", more=started)
+    assert status == 3
+    assert read(tmp_path / "a.atlas").complete
 
 
 def test_needs_a_terminal(tmp_path: Path) -> None:

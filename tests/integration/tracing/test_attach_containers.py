@@ -7,11 +7,11 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -214,7 +214,7 @@ kept = []
 def allocate():
     kept.append(bytes(30000))
 def work():
-    for _ in range(3000):
+    for _ in range(30000):
         allocate()
         time.sleep(0.01)
 if os.fork() == 0:
@@ -291,11 +291,20 @@ def test_what_is_not_entered_is_named(server: Path, tmp_path: Path) -> None:
         shell.wait()
 
 
+def removed(group: Path) -> bool:
+    """Remove a cgroup; False while a process in it has not ended."""
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
+
+
 def test_a_cgroup(server: Path, tmp_path: Path) -> None:
     """The processes of a cgroup are recorded, also one that joins it later; the recording ends with the last."""
     group = next(
         (
-            Path(mount, f"mematlas-test-{os.getpid()}")
+            Path(mount, f"mematlas-test-{os.getpid()}-{uuid4().hex}")
             for mount in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory")
             if Path(mount, "cgroup.procs").exists() and os.access(mount, os.W_OK)
         ),
@@ -328,10 +337,5 @@ def test_a_cgroup(server: Path, tmp_path: Path) -> None:
         for program in programs:
             program.kill()
             program.wait()
-        for _ in range(100):
-            try:
-                group.rmdir()
-                break
-            except OSError:
-                time.sleep(0.02)
+        wait_until(lambda: removed(group), "the end of the processes in the group")
     assert mematlas("attach", "--cgroup", str(group)).returncode == 3

@@ -7,7 +7,6 @@ import platform
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from attachments import (
 )
 from machine_state import NOBODY
 from mematlas.tracing.child import library
-from waiting import wait_until
+from waiting import wait_until_asleep
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -188,8 +187,7 @@ def test_a_program_with_memory_sanitizer_is_refused(tmp_path: Path) -> None:
         pytest.skip("no clang with MemorySanitizer")
     running = subprocess.Popen([program])
     try:
-        wait_until(lambda: Path(f"/proc/{running.pid}/exe").resolve() == program, "the program")
-        time.sleep(0.5)
+        wait_until_asleep(running.pid)
         done = mematlas("attach", str(running.pid), "-o", str(tmp_path / "a.atlas"))
         assert (done.returncode, running.poll()) == (5, None)
         assert "MemorySanitizer" in done.stderr

@@ -7,9 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mematlas.recording import read
 from traced_runs import MEMATLAS, trace
+
+if TYPE_CHECKING:
+    from conftest import Build
 
 SLEEP = ("sh", "-c", "echo up; exec sleep 30")
 
@@ -94,3 +98,23 @@ def test_children_by_the_hundred(tmp_path: Path) -> None:
     assert run.outcome.status == 9
     endings = [process.ending for process in read(file).processes]
     assert endings.count("exited 4") + endings.count("ended") >= 300
+
+
+HELD_AT_THE_END = """
+import ctypes, sys, threading
+library = ctypes.CDLL(sys.argv[1])
+def keep(): return [bytes(100_000) for _ in range(200)]
+threading.Thread(target=library.frees_always, daemon=True).start()
+kept = keep()
+"""
+
+
+def test_a_thread_that_frees_at_the_end_does_not_end_the_program(
+    build: Build, tmp_path: Path
+) -> None:
+    """Whichever thread is the first to see that the interpreter ends, what was live is in the recording."""
+    library = build("frees_always", "-shared", "-fPIC")
+    command = (sys.executable, "-S", "-c", HELD_AT_THE_END, library)
+    for number in range(5):
+        run = trace(tmp_path / f"{number}.atlas", command, "--sample-bytes", "50000")
+        assert run.left("live_bytes", "keep") > 15_000_000

@@ -183,7 +183,7 @@ def test_the_children_of_shells_are_traced(build: Build, tmp_path: Path) -> None
     """What system(), popen() and a cleared environment start is traced all the same."""
     holds = build("holds")
     code = f"import os; os.system('{holds} 20 0'); os.system('env -i {holds} 10 0')"
-    run = trace(tmp_path / "c.atlas", [sys.executable, "-c", code], "--exact")
+    run = trace(tmp_path / "c.atlas", [sys.executable, "-S", "-c", code], "--exact")
     assert run.sum("allocated_bytes", "hold") == 30 << 20
 
 

@@ -59,8 +59,11 @@ def test_oddities(
 
 
 @pytest.mark.slow
-@both_modes
-@pytest.mark.parametrize("count", [1000, 5000])
+@pytest.mark.parametrize(
+    ("count", "options"),
+    [(1000, ()), (1000, ("--exact",)), (5000, ("--exact",))],
+    ids=["1000-sampled", "1000-exact", "5000-exact"],
+)
 def test_threads_by_the_thousand(
     hostile: Path, traced: Run, count: int, options: tuple[str, ...]
 ) -> None:

@@ -16,10 +16,17 @@ from traced_runs import trace
 
 if TYPE_CHECKING:
     from conftest import Build, Run
+    from traced_runs import Traced
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64", reason="the code of the test program is x86-64"
 )
+
+
+def remove_maps(run: Traced) -> None:
+    """Remove the maps that the programs left in /tmp: a later process may get such a PID."""
+    for process in run.report["processes"]:
+        Path(f"/tmp/perf-{process['pid']}.map").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("options", [(), ("--exact",)], ids=["sampled", "exact"])
@@ -28,6 +35,7 @@ def test_frames_of_a_jit_are_named_and_passed(
 ) -> None:
     """The stack goes on to main, with and without a frame pointer, and the map gives the names."""
     run = traced(build("jit"), options=options)
+    remove_maps(run)
     assert run.outcome.status == 0
     for code, caller, count in (
         ("app::framed code", "calls_framed", 12),
@@ -71,7 +79,8 @@ if os.path.lexists(link):  # of an earlier process with this PID
 os.symlink({str(tmp_path / "elsewhere")!r}, link)
 os.execv({str(build("jit"))!r}, ["jit", {str(tmp_path / "elsewhere")!r}])
 """
-    run = traced(sys.executable, "-c", script, options=("--exact",))
+    run = traced(sys.executable, "-S", "-c", script, options=("--exact",))
+    remove_maps(run)
     assert (tmp_path / "elsewhere").exists()
     assert not run.stacks("app::framed code")
     assert run.sum("live_bytes", "calls_framed") == 12 << 20  # unwound nevertheless
@@ -90,6 +99,7 @@ def test_node_names_its_functions(traced: Run, tmp_path: Path) -> None:
     )
     log = ("--no-logfile-per-isolate", f"--logfile={tmp_path / 'v8.log'}")  # not into this folder
     run = traced(node, "--perf-basic-prof", *log, str(script))
+    remove_maps(run)
     found = run.stacks("holdMuch")
     assert found
     frame = next(f for f in found[0]["frames"] if f["function"] == "holdMuch")

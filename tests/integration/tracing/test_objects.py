@@ -32,7 +32,7 @@ def objects(run: Traced) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("python", interpreters())
 def test_every_object_is_counted_once(python: str, tmp_path: Path) -> None:
     """Plain, slotted, abstract, derived and dynamic types are counted, and deleted objects are not."""
-    run = trace(tmp_path / "o.atlas", (python, PROGRAM), "--exact")
+    run = trace(tmp_path / "o.atlas", (python, "-S", PROGRAM), "--exact")
     assert json.loads(run.outcome.stdout) == COUNTS
     types = objects(run)
     assert {name: types[name]["live_count"] for name in COUNTS} == COUNTS
@@ -48,7 +48,7 @@ def test_every_object_is_counted_once(python: str, tmp_path: Path) -> None:
 
 def test_sampled_counts_are_estimates(tmp_path: Path) -> None:
     """Sampled counts are within four standard errors."""
-    run = trace(tmp_path / "o.atlas", (sys.executable, PROGRAM), "--sample-bytes", "2000")
+    run = trace(tmp_path / "o.atlas", (sys.executable, "-S", PROGRAM), "--sample-bytes", "2000")
     floats = objects(run)["float"]
     assert floats["error_bytes"] > 0
     assert abs(floats["live_bytes"] - 24 * 30_000) <= 4 * floats["error_bytes"] + 24 * 500
@@ -65,7 +65,7 @@ def test_merged_and_shown(tmp_path: Path) -> None:
     """Objects of two runs are summed, and shown in text and page."""
     files = [tmp_path / "a.atlas", tmp_path / "b.atlas"]
     for file in files:
-        trace(file, (sys.executable, PROGRAM), "--exact")
+        trace(file, (sys.executable, "-S", PROGRAM), "--exact")
     merged = tmp_path / "m.atlas"
     subprocess.run([*MEMATLAS, "merge", *map(str, files), "-o", str(merged)], check=True)
     shown = subprocess.check_output([*MEMATLAS, "report", str(merged)], text=True)

@@ -31,12 +31,13 @@ pytestmark = [
 ]
 SECRET = b"root's own\n"
 CLAIMS = """
-import os, socket, sys
+import os, shutil, socket, sys
 sys.stdin.readline()
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 listener.bind(f"\\0mematlas-attach.{sys.argv[1]}.0123456789abcdef")
 listener.listen()
 directory = f"/dev/shm/mematlas-evil{os.getpid()}"
+shutil.rmtree(directory, ignore_errors=True)  # of an earlier process with this PID
 os.mkdir(directory, 0o755)
 os.mkfifo(directory + "/lock")
 open(directory + "/attached", "w").write(f"{sys.argv[1]} {sys.argv[2]}\\n")

@@ -146,18 +146,16 @@ def test_python_that_forks(traced: Run, options: tuple[str, ...]) -> None:
 
 TEMPLATES = """
 #include <map>
-#include <regex>
 #include <string>
 #include <vector>
 template <int N> struct Record { std::map<std::string, std::vector<int>> fields; int a[N]; };
 #define USE(N) int use##N(const std::string &s) { Record<N> r; r.fields[s].push_back(N); \\
-    return std::regex_match(s, std::regex("a" #N "*b")) + int(r.fields.size()); }
+    return int(r.fields.size()) + int(r.fields.count("a" #N "b")); }
 USE(1) USE(2) USE(3) USE(4)
 int main() { return use1("a") + use2("b") + use3("c") + use4("d"); }
 """
 
 
-@pytest.mark.slow
 def test_forked_workers_draw_samples_of_their_own(traced: Run) -> None:
     """With one seed, workers that do the same differ in what is sampled."""
     script = """
@@ -227,7 +225,7 @@ def test_an_interpreter_with_another_malloc(traced: Run) -> None:
     code = "x = [str(i) * 10 for i in range(50000)]; print(len(x))"
     for allocator in ("malloc", "pymalloc", "malloc_debug", "debug"):
         run = traced(
-            PYTHON, "-c", code, options=("--exact",), environment={"PYTHONMALLOC": allocator}
+            PYTHON, "-S", "-c", code, options=("--exact",), environment={"PYTHONMALLOC": allocator}
         )
         assert run.outcome.stdout == b"50000\n"
 

@@ -33,6 +33,7 @@ def test_a_kill_at_the_limit_of_a_cgroup() -> None:
     assert (found.group, found.task_group) == ("/app", "/app/b")
     assert (found.usage, found.limit) == (102400 << 10, 102400 << 10)
     assert found.stat["total_rss"] == 75878400
+    assert found.kernel == 404 << 10
     assert [(each.pid, each.name) for each in found.tasks] == [
         (15261, "python3"),
         (15262, "12 a) b"),

@@ -41,6 +41,7 @@ class Origin(IntEnum):
     JEMALLOC = 7
     TCMALLOC = 8
     TORN = 9  # a slab or page that contradicts itself
+    MIMALLOC_OBJECTS = 10  # of CPython without the GIL
 
 
 class TypeKind(IntEnum):
@@ -220,6 +221,10 @@ class HeapHandle:
     def read_mimalloc(self) -> AllocatorSums:
         """Add the live blocks of mimalloc."""
         return self._read_allocator(lib.mematlas_heap_read_mimalloc)
+
+    def read_tcmalloc(self) -> AllocatorSums:
+        """Add the live blocks of the tcmalloc of gperftools."""
+        return self._read_allocator(lib.mematlas_heap_read_tcmalloc)
 
     def _read_allocator(self, read: Any) -> AllocatorSums:
         out = ffi.new("struct mematlas_heap_allocator *")

@@ -82,6 +82,7 @@ class PythonObjects:
     kept: int  # in free lists, for reuse
     types: int
     minor: int | None  # of CPython 3; None: no version with a known layout
+    head: int  # bytes of an object's head; more than 16 without the GIL, where objects have types alone
 
 
 def add_pymalloc(heap: HeapHandle) -> Pymalloc:
@@ -95,7 +96,9 @@ def find_objects(heap: HeapHandle) -> PythonObjects:
     """Set type and layout of the blocks that hold an object, after index(). OSError EEXIST: called before."""
     out = ffi.new("struct mematlas_heap_python *")
     check(lib.mematlas_heap_python(heap.handle, out))
-    return PythonObjects(int(out.objects), int(out.kept), int(out.types), int(out.version) or None)
+    return PythonObjects(
+        int(out.objects), int(out.kept), int(out.types), int(out.version) or None, int(out.head)
+    )
 
 
 def set_namespace(heap: HeapHandle, address: int) -> bool:

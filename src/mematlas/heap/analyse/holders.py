@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mematlas.heap.model.heap import Heap
 
 _DEEPEST = 12
+_SHARED_DEPTH = _DEEPEST - 1  # two levels: what several hold must not hide what one holds
 _PARTS = 100  # a row below the first level retains at least this part of its parent
 _SAMPLE, _LONGEST = 1000, 100  # paths that are followed, and changes of type on one
 _SHARED = "held by several of these"
@@ -73,7 +74,8 @@ def _first_level(tree: _Tree, top: int) -> tuple[Holder, ...]:
     ]
     if len(blocks):
         # What no root holds alone.
-        rows.append(_holder(heap, _SHARED, blocks, _by_type(tree, blocks, 0), "shared"))
+        below = _by_type(tree, blocks, _SHARED_DEPTH, is_shared=True)
+        rows.append(_holder(heap, _SHARED, blocks, below, "shared"))
     return tuple(sorted(rows, key=lambda row: -row.retained))[:top]
 
 
@@ -127,8 +129,10 @@ def _below(tree: _Tree, members: NDArray[Any], depth: int) -> _Rows:
     return _by_type(tree, _children(tree, members), depth + 1)
 
 
-def _by_type(tree: _Tree, children: NDArray[np.intp], depth: int) -> _Rows:
-    """Return rows for the largest types among nodes."""
+def _by_type(
+    tree: _Tree, children: NDArray[np.intp], depth: int, *, is_shared: bool = False
+) -> _Rows:
+    """Return rows for the largest types among nodes. `is_shared`: several roots hold them."""
     import numpy as np
 
     if not len(children):
@@ -143,11 +147,11 @@ def _by_type(tree: _Tree, children: NDArray[np.intp], depth: int) -> _Rows:
         for index in order[: tree.most].tolist()
         if sums[index] >= tree.least and sums[index] * _PARTS >= total
     ]
-    rows = tuple(_row(tree, children[row == index], depth) for index in listed)
+    rows = tuple(_row(tree, children[row == index], depth, is_shared=is_shared) for index in listed)
     return rows, total - sum(each.retained for each in rows), len(types) - len(rows)
 
 
-def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
+def _row(tree: _Tree, members: NDArray[np.intp], depth: int, *, is_shared: bool = False) -> Holder:
     heap, node = tree.heap, int(members[0])
     block = heap.block_of(node)
     if block is None:
@@ -159,7 +163,7 @@ def _row(tree: _Tree, members: NDArray[np.intp], depth: int) -> Holder:
         size=int(tree.size[members].sum()),
         address=int(heap.address[block]) if count == 1 else None,
         items=heap.content.items(block) if count == 1 else None,
-        nearest="" if depth else _nearest_root(heap, members),
+        nearest=_nearest_root(heap, members) if is_shared else "",
     )
 
 

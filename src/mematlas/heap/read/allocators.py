@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from mematlas._core import AllocatorSums, GlibcSums, HeapHandle, RawFinding
     from mematlas.heap.model.image import Image
 
-_NAMES = {Origin.JEMALLOC: "jemalloc", Origin.MIMALLOC: "mimalloc"}
+_NAMES = {
+    Origin.JEMALLOC: "jemalloc",
+    Origin.MIMALLOC: "mimalloc",
+    Origin.TCMALLOC: "tcmalloc",
+}
 
 
 def read_blocks(handle: HeapHandle) -> tuple[GlibcSums, dict[str, AllocatorSums]]:
@@ -27,7 +31,11 @@ def read_blocks(handle: HeapHandle) -> tuple[GlibcSums, dict[str, AllocatorSums]
     An allocator is read before those that take their memory from it.
     """
     glibc = handle.read_glibc()
-    found = {"jemalloc": handle.read_jemalloc(), "mimalloc": handle.read_mimalloc()}
+    found = {
+        "jemalloc": handle.read_jemalloc(),
+        "mimalloc": handle.read_mimalloc(),
+        "tcmalloc": handle.read_tcmalloc(),
+    }
     add_pymalloc(handle)
     return glibc, {name: sums for name, sums in found.items() if sums.copies}
 

@@ -31,6 +31,7 @@ class CopiedContent:
     python: Python | None  # None: the process runs no CPython
     type_names: tuple[str, ...] = field(repr=False)
     blocks: slice  # the nodes of all blocks
+    without_gil: bool  # a CPython whose objects have types, and are read word by word
     _objects: NDArray[np.uint64] | None = field(default=None, repr=False)
 
     def find_paths(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

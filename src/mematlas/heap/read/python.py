@@ -10,11 +10,12 @@ from mematlas._core import Rank, TypeKind
 from mematlas._core.heap import python
 from mematlas._core.heap.python import PythonPart
 from mematlas.heap.model.python import Python
-from mematlas.heap.read.python_objects import ObjectReader
+from mematlas.heap.read.python_objects import HEAD, ObjectReader
 from mematlas.heap.read.python_roots import add_roots, find_modules
 
 if TYPE_CHECKING:
     from mematlas._core import HeapHandle
+    from mematlas._core.heap.python import PythonObjects
     from mematlas.heap.model.image import Image
     from mematlas.heap.model.roots import RootTable
 
@@ -31,13 +32,14 @@ PART_NAMES = {
 }
 
 
-def read_python(image: Image, handle: HeapHandle, roots: RootTable) -> Python | None:
-    """Find objects, set their types and add the roots of all interpreters. None: the process runs no CPython.
+def read_python(
+    image: Image, handle: HeapHandle, found: PythonObjects, roots: RootTable
+) -> Python | None:
+    """Add the roots of all interpreters. None: the process runs no CPython, or one without the GIL.
 
     Other roots count from then on for what the modules of the interpreters do not hold.
     """
-    found = python.find_objects(handle)
-    if not found.objects:
+    if not found.objects or found.head != HEAD:
         return None
     reader = ObjectReader(image, python.read_layout(handle))
     of_modules = [

@@ -25,10 +25,14 @@ _MOST_ITEMS = 1 << 26
 class ObjectReader:
     """Reads objects by address. What is damaged reads as None, or as nothing."""
 
-    def __init__(self, image: Image, layout: PythonLayout | None) -> None:
-        """Read an image whose interpreter has this layout; None: its version is not known, and text has no names."""
+    def __init__(self, image: Image, layout: PythonLayout | None, head: int = HEAD) -> None:
+        """Read an image whose interpreter has this layout; None: its version is not known, and text has no names.
+
+        `head`: bytes of an object's head. Of objects with a longer one, only the names of types are read.
+        """
         self.image = image
         self.layout = layout
+        self._shift = head - HEAD
         self.type_name = lru_cache(maxsize=None)(self._type_name)
         self.flags = lru_cache(maxsize=None)(self._flags)
 
@@ -41,7 +45,7 @@ class ObjectReader:
         return self.word(address + 8)
 
     def _flags(self, type_address: int) -> int:
-        return self.word(type_address + TYPE_FLAGS)
+        return self.word(type_address + self._shift + TYPE_FLAGS)
 
     def text(self, address: int) -> str | None:
         """Return the value of a str object, cut at some thousand characters."""
@@ -154,7 +158,8 @@ class ObjectReader:
         return next((v for k, v in self.items(dict_address) if self.text(k) == name), None)
 
     def _type_name(self, type_address: int) -> str:
-        short = self.image.read_text(self.word(type_address + TYPE_NAME), 256) or "?"
+        name_at = self.word(type_address + self._shift + TYPE_NAME)
+        short = self.image.read_text(name_at, 256) or "?"
         if not self.flags(type_address) & HEAP_TYPE or self.layout is None:
             return short
         name = self.text(self.word(type_address + self.layout.cached_keys - 8)) or short

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core.heap import python
 from mematlas._core.heap.python import PythonWaste
+from mematlas.errors import UnsupportedError
 from mematlas.heap.model.answers import Waste, WasteRow
 
 if TYPE_CHECKING:
@@ -22,8 +23,16 @@ KINDS = {
 
 
 def find_waste(heap: CopiedContent, *, top: int) -> Waste:
-    """Return what could be saved, the `top` largest rows of each kind."""
+    """Return what could be saved, the `top` largest rows of each kind.
+
+    Raises:
+        UnsupportedError: what the program's objects hold is not read.
+    """
     size = int(heap.handle.column("size").sum())
+    if heap.without_gil:
+        raise UnsupportedError(
+            "what objects of CPython without the GIL hold is not read; see `mematlas heap` for their types"
+        )
     if heap.python is None:
         return Waste((), {}, size)
     wasted, kinds, hashes = python.find_waste(heap.handle)

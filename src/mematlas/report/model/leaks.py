@@ -89,6 +89,38 @@ class VerdictSum(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class LostMemory:
+    """Blocks that nothing pointed to at the exit, of one type and line, with what hangs on them. Exact."""
+
+    frames: tuple[Frame, ...]  # of the stack of the first block; empty: unknown
+    process: int
+    type: str
+    cycle: bool  # one of each ring counts as direct
+    count: int
+    bytes: int
+    indirect_count: int
+    indirect_bytes: int
+    collectable: int  # Python objects that Python's collector would free
+    forgotten: int  # Python objects that count more references than there are
+
+    @property
+    def all_bytes(self) -> int:
+        """The bytes of all blocks that are lost this way."""
+        return self.bytes + self.indirect_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeapAtExit:
+    """What the heap graphs at the exits say of live memory: lost, or still reachable from a root."""
+
+    lost: tuple[LostMemory, ...]  # largest first
+    lost_bytes: int
+    lost_count: int
+    reachable_bytes: int
+    doubts: tuple[str, ...] = ()  # a block may be held from what was not read
+
+
+@dataclass(frozen=True, slots=True)
 class Leaks:
     """Everything `mematlas leaks` shows. `likely_bytes` sums the verdicts in LIKELY.
 
@@ -110,6 +142,7 @@ class Leaks:
     resolution_bytes: int = 0
     growth: tuple[RssGrowth, ...] = ()  # largest first
     growth_known: bool = True  # False: too few snapshots to see growth of RSS
+    heap: HeapAtExit | None = None  # None: no heap graph of an exit was recorded
 
     def sum_of(self, verdict: LeakVerdict) -> VerdictSum:
         """Return the sum of a verdict."""

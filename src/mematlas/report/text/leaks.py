@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mematlas.report.model.leaks import Leak, Leaks
+    from mematlas.report.model.leaks import HeapAtExit, Leak, Leaks
 
 
+_DOUBTS = 3
 _NAMING = 1000  # leaks from which the common directory of paths is derived
 
 
@@ -36,6 +37,7 @@ def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
     others = [leak for leak in shown if leak.verdict not in LIKELY]
     blocks = [
         _header(page, leaks),
+        _lost(page, leaks.heap, top),
         _list(page, "Possible leaks", "grew to the end, or never freed; largest first", likely),
         render_growth(page, leaks),
         _list(page, "Other live memory", "caches, buffers, start-up, or too few samples", others),
@@ -67,6 +69,31 @@ def _header(page: FramePrinter, leaks: Leaks) -> Text:
         text.append("\n").append_text(page.hanging(Text(), Text(words.GROWTH_UNKNOWN, "dim"), 0))
     if unseen := words.resolution(leaks):
         text.append("\n").append_text(page.hanging(Text(), Text(unseen + ".", "dim"), 0))
+    return text
+
+
+def _lost(page: FramePrinter, heap: HeapAtExit | None, top: int) -> Text:
+    """Render what nothing pointed to at the exit, by the line that allocated it."""
+    if heap is None or not heap.lost:
+        return Text()
+    text = title(
+        "Definitely lost",
+        "nothing pointed to it at the exit; what follows may be reachable or lost",
+    )
+    for lost in heap.lost[:top]:
+        first = Text("  ").append(format_bytes(lost.all_bytes).rjust(10), "bold red").append("  ")
+        text.append("\n").append_text(
+            page.hanging(first, page.located(owning_frame(lost.frames)), 14)
+        )
+        for line in (clean(words.lost_remark(lost)), page.callers(lost.frames)):
+            if line:
+                text.append("\n").append_text(page.hanging(Text(" " * 14), Text(line, "dim"), 14))
+    if heap.lost[top:]:
+        text.append(
+            f"\n  and {quantities.count(len(heap.lost) - top, 'more place')} (--top N)", "dim"
+        )
+    for doubt in heap.doubts[:_DOUBTS]:
+        text.append("\n").append_text(page.hanging(Text("  "), Text(clean(doubt), "yellow"), 2))
     return text
 
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import Console
 from rich.text import Text
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.widgets import Footer, Input, Static
 
 from mematlas.errors import MematlasError
 from mematlas.present.help_screen import HelpScreen
-from mematlas.present.theme import DARK, LIGHT
+from mematlas.present.terminal_app import TerminalApp
 from mematlas.report.analyse.lines import lines, owning_frame
 from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.window import end_of, make_window
@@ -53,11 +52,10 @@ _MOST_LINES = 500
 _SIDE_FROM = 150  # columns of the screen from which the account stands beside the lines
 
 
-class RecordingApp(App[None]):
+class RecordingApp(TerminalApp):
     """The report of a growing recording: its lines first, because a screen may have 24 rows."""
 
     TITLE = "mematlas"
-    ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen { background: $background; }
     #title { height: 1; padding: 0 1; background: $panel; }
@@ -89,9 +87,8 @@ class RecordingApp(App[None]):
 
     def __init__(self, watch: RecordingSource, *, dark: bool = True) -> None:
         """Show the recording of `watch`."""
-        super().__init__()
+        super().__init__(dark=dark)
         self._watch = watch
-        self._dark = dark
         self._recording: RecordingData | None = None
         self._report: Report | None = None
         self._next = 0.0
@@ -119,10 +116,7 @@ class RecordingApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Register the themes and start reading."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = DARK.name if self._dark else LIGHT.name
+        """Start reading."""
         self._table.focus()
         self.set_interval(0.1, self._tick)
         self._draw()
@@ -331,10 +325,6 @@ class RecordingApp(App[None]):
         """Pause or resume reading; recording continues."""
         self.paused = not self.paused
         self._draw()
-
-    def action_shade(self) -> None:
-        """Toggle between dark and light."""
-        self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     def action_interrupt(self) -> None:
         """Interrupt the program; quit if it has ended."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Input, Static
 
@@ -20,7 +19,7 @@ from mematlas.observe.top.tui.pace import Pace
 from mematlas.observe.top.tui.process_list import ProcessList
 from mematlas.observe.top.tui.process_screen import ProcessScreen
 from mematlas.present.help_screen import HelpScreen
-from mematlas.present.theme import DARK, LIGHT
+from mematlas.present.terminal_app import TerminalApp
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -32,11 +31,10 @@ if TYPE_CHECKING:
 _LIST_ACTIONS = {"filter", "sort", "sort_by", "reverse", "shape", "clear", "help"}
 
 
-class TopApp(App[None]):
+class TopApp(TerminalApp):
     """The process list, its header and its keys. Snapshots come from a feed, live or recorded."""
 
     TITLE = "mematlas top"
-    ENABLE_COMMAND_PALETTE = False
     CSS = """
     Screen { background: $background; }
     #title { height: 1; padding: 0 1; background: $panel; }
@@ -82,7 +80,7 @@ class TopApp(App[None]):
         dark: bool = True,
     ) -> None:
         """Show the snapshots of a feed; without an inspector, only recorded data of each process."""
-        super().__init__()
+        super().__init__(dark=dark)
         self.feed, self.inspector = feed, inspector
         self.options = options or ListOptions()
         self.pace, self.paused = Pace(feed.length is not None, interval_s), False
@@ -90,7 +88,6 @@ class TopApp(App[None]):
         self.after: MachineSnapshot | None = None
         self.history = History()
         self.taking, self.failure = False, ""
-        self._start_dark = dark
         self._timer: Timer | None = None
         self._own_cost = OwnCost()
 
@@ -109,10 +106,7 @@ class TopApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Apply the theme and take the first snapshot."""
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = DARK.name if self._start_dark else LIGHT.name
+        """Take the first snapshot."""
         self.query_one(ProcessList).focus()
         self.take()
 
@@ -288,8 +282,8 @@ class TopApp(App[None]):
         self.redraw()
 
     def action_shade(self) -> None:
-        """Switch between the dark and the light theme."""
-        self.theme = LIGHT.name if self.current_theme.dark else DARK.name
+        """Switch between the dark and the light theme, which the rows have their colors from."""
+        super().action_shade()
         self.redraw()
 
     def action_filter(self) -> None:

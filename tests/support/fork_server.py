@@ -1,0 +1,221 @@
+"""Runs of `mematlas` in forks of a process that has its modules loaded.
+
+A start of the interpreter and its imports are most of the cost of a short run. A test that is about the
+start, or that changes what a start reads (variables of Python or of the loader, limits, users, cgroups),
+gets a process of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mematlas.cli.blas_threads import limit_blas_threads
+from mematlas.cli.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_")
+_LIMITS = tuple(getattr(resource, each) for each in dir(resource) if each.startswith("RLIMIT_"))
+
+
+def _inherited() -> tuple[Any, ...]:
+    """Return what a process inherits from this one, environment and directory apart."""
+    limits = [resource.getrlimit(each) for each in _LIMITS]
+    signals = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    ids = os.getresuid(), os.getresgid(), os.getgroups()
+    affinity = os.sched_getaffinity(0)
+    return limits, signals, ids, affinity, Path("/proc/self/cgroup").read_text(), os.nice(0)
+
+
+def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that are read when a process starts."""
+    return {name: text for name, text in environment.items() if name.startswith(_READ_AT_START)}
+
+
+@dataclass(frozen=True)
+class ForkServer:
+    """A process with the modules of mematlas, which forks for each run."""
+
+    owner: int  # the process that may use it
+    inherited: tuple[Any, ...]
+    at_start: dict[str, str]
+    process: subprocess.Popen[bytes]
+    channel: socket.socket
+
+    @classmethod
+    def start(cls) -> ForkServer:
+        """Start the process; it ends with this one."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, __file__, str(theirs.fileno())]
+            process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/"
+            )
+        atexit.register(cls._end, os.getpid(), process, ours)
+        return cls(os.getpid(), _inherited(), _at_start(os.environ), process, ours)
+
+    @staticmethod
+    def _end(owner: int, process: subprocess.Popen[bytes], channel: socket.socket) -> None:
+        if os.getpid() == owner:
+            channel.close()
+            process.wait(60)
+
+    def fits(self, environment: Mapping[str, str]) -> bool:
+        """Return whether a fork is as a process that is started now."""
+        return (
+            os.getpid() == self.owner
+            and self.process.poll() is None
+            and _at_start(environment) == self.at_start
+            and _inherited() == self.inherited
+        )
+
+    def run(
+        self,
+        words: Sequence[str],
+        cwd: Path | None,
+        environment: Mapping[str, str],
+        stdin: bytes,
+        timeout_s: float,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run `mematlas WORDS` to its end; raise TimeoutExpired, and end it, if that takes too long."""
+        ours, theirs = _pipes()
+        request = json.dumps([list(words), str(cwd or Path.cwd()), dict(environment)]).encode()
+        self.channel.sendall(len(request).to_bytes(4, "little") + request)
+        socket.send_fds(self.channel, [b"x"], theirs)
+        for each in theirs:
+            os.close(each)
+        pid = _number(self.channel)
+        try:
+            stdout, stderr = _exchange(ours, stdin, time.monotonic() + timeout_s)
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            _number(self.channel)
+            raise subprocess.TimeoutExpired(list(words), timeout_s) from None
+        finally:
+            for each in ours:
+                with suppress(OSError):
+                    os.close(each)
+        return subprocess.CompletedProcess(list(words), _number(self.channel), stdout, stderr)
+
+
+def _pipes() -> tuple[list[int], list[int]]:
+    """Return our ends of standard input, output and errors, and those of the run."""
+    (his_in, our_in), (our_out, his_out), (our_errors, his_errors) = (os.pipe() for _ in range(3))
+    return [our_in, our_out, our_errors], [his_in, his_out, his_errors]
+
+
+def _exchange(pipes: list[int], stdin: bytes, end_s: float) -> tuple[bytes, bytes]:
+    """Write the input and read both outputs to their ends. Raises TimeoutError."""
+    feed, *outputs = pipes
+    read = {each: bytearray() for each in outputs}
+    os.set_blocking(feed, False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(feed, selectors.EVENT_WRITE)
+        for each in outputs:
+            selector.register(each, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(max(0, end_s - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                if key.fd == feed:
+                    stdin = _fed(feed, stdin)
+                    done = not stdin
+                else:
+                    piece = os.read(key.fd, 1 << 16)
+                    read[key.fd] += piece
+                    done = not piece
+                if done:
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+    stdout, stderr = read.values()
+    return bytes(stdout), bytes(stderr)
+
+
+def _fed(feed: int, stdin: bytes) -> bytes:
+    """Write some of the input; return what is left: nothing if nobody reads any more."""
+    try:
+        return stdin[os.write(feed, stdin[: 1 << 16]) :]
+    except BrokenPipeError:
+        return b""
+
+
+def _bytes(channel: socket.socket, count: int) -> bytes:
+    """Receive so many bytes; fewer at the end of the other side."""
+    found = b""
+    while len(found) < count and (piece := channel.recv(count - len(found))):
+        found += piece
+    return found
+
+
+def _number(channel: socket.socket) -> int:
+    found = _bytes(channel, 4)
+    if len(found) < 4:
+        raise ConnectionError("the fork server has ended")
+    return int.from_bytes(found, "little", signed=True)
+
+
+def serve(channel: socket.socket) -> int:
+    """Fork for each request until the other side ends; return the status of the run, in the fork."""
+    while size := _bytes(channel, 4):
+        request = json.loads(_bytes(channel, int.from_bytes(size, "little")))
+        _, descriptors, _, _ = socket.recv_fds(channel, 1, 3)
+        pid = os.fork()
+        if not pid:
+            channel.close()
+            return _run(descriptors, *request)
+        for each in descriptors:
+            os.close(each)
+        channel.sendall(pid.to_bytes(4, "little"))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        channel.sendall(status.to_bytes(4, "little", signed=True))
+    return 0
+
+
+def _run(descriptors: list[int], words: list[str], cwd: str, environment: dict[str, str]) -> int:
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["mematlas", *words]
+    return main(words)
+
+
+def load_modules() -> None:
+    """Import what a run imports; NumPy without threads of its own."""
+    limit_blas_threads()
+    for name in (
+        "mematlas.api.recording",
+        "mematlas.cli.run",
+        "mematlas.report.analyse.leaks",
+        "mematlas.report.analyse.report",
+        "mematlas.report.text.report",
+        "mematlas.tracing.loop",
+        "rich.console",
+    ):
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+if __name__ == "__main__":
+    load_modules()
+    sys.exit(serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -1,0 +1,111 @@
+"""Memory cgroups of version 2 in a made-up tree: usage, room, forecast, containers, groups that go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mematlas.agent import groups as module
+from mematlas.agent.groups import Groups
+from mematlas.agent.oom_report import charged_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONTAINER = "ab" * 32
+STAT = (
+    "anon 60\nfile 30\nkernel 5\nsock 2\nshmem 10\ninactive_file 15\nactive_file 5\nfile_dirty 1\n"
+)
+
+
+def make(top: Path, path: str, current: int, limit: str = "max") -> Path:
+    """Make a group."""
+    folder = top / path
+    folder.mkdir(parents=True)
+    for name, text in (("current", str(current)), ("max", limit), ("stat", STAT), ("peak", "99")):
+        (folder / f"memory.{name}").write_text(f"{text}\n")
+    (folder / "memory.events").write_text("low 0\nhigh 0\nmax 4\noom 1\noom_kill 2\n")
+    return folder
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Groups]:
+    """Return groups of a tree with a service, and a pod with a container that has a limit."""
+    monkeypatch.setattr(module, "_is_in_namespace", lambda: False)
+    make(tmp_path, "system.slice", 100)
+    make(tmp_path, f"kubepods/pod1/cri-containerd-{CONTAINER}.scope", 100, "200")
+    found = Groups((2, str(tmp_path)))
+    found.find(0.0)
+    yield found
+    found.close()
+
+
+def test_groups_that_have_a_charge(groups: Groups) -> None:
+    """Folders without figures are none; a container is named by its ID."""
+    path = f"/kubepods/pod1/cri-containerd-{CONTAINER}.scope"
+    assert sorted(groups.by_path) == [path, "/system.slice"]
+    container = groups.by_path[path]
+    assert container.container == CONTAINER
+    assert groups.by_path["/system.slice"].container == ""
+    assert (container.limit, container.usage, container.reclaimable) == (200, 100, 19)
+    assert container.room == 200 - 81
+    assert groups.by_path["/system.slice"].room is None
+    assert container.level.events["oom_kill"] == 2
+    assert [each.path for each in groups.above(f"{path}/init")] == [path]
+
+
+def test_parts_add_up(groups: Groups) -> None:
+    """The rest is a part, too."""
+    parts = {kind: size for kind, _, size in charged_parts(groups.by_path["/system.slice"].level)}
+    assert sum(parts.values()) == 100
+    assert (parts["anonymous"], parts["shared"], parts["file"]) == (60, 10, 20)
+    assert (parts["kernel"], parts["sockets"], parts["unaccounted"]) == (5, 2, 3)
+
+
+def test_usage_and_forecast(groups: Groups) -> None:
+    """A group that grows by one byte a second has its limit when its room is used up."""
+    (container,) = [each for each in groups if each.limit]
+    file = Path(container.directory, "memory.current")
+    for second in range(30):
+        file.write_text(f"{100 + second}\n")
+        groups.read_usages(float(second), every=False)
+    forecast = container.forecast()
+    assert forecast
+    assert round(forecast.slope, 6) == 1
+    assert round(forecast.seconds) == 200 - (129 - 19)
+    assert container.is_near()
+
+
+def test_a_group_that_goes_is_forgotten(groups: Groups) -> None:
+    """Neither a reading nor the next look fails."""
+    (container,) = [each for each in groups if each.limit]
+    for each in Path(container.directory).iterdir():
+        each.unlink()
+    groups.begin_turn()
+    while groups.read_next(1.0):
+        pass
+    assert list(groups.by_path) == ["/system.slice"]
+    Path(container.directory).rmdir()
+    groups.find(2.0)
+    assert list(groups.by_path) == ["/system.slice"]
+
+
+def test_groups_are_bounded(
+    tmp_path: Path, groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those nearer to the root come first; the others are counted."""
+    monkeypatch.setattr(module, "MOST", 3)
+    for number in range(5):
+        make(tmp_path, f"n{number}", 1)
+    groups.find(1.0)
+    assert len(groups.by_path) <= 3
+    assert groups.left_out > 0
+
+
+def test_groups_are_named_from_our_own_in_a_namespace(groups: Groups) -> None:
+    """The kernel says "/../../system.slice" there."""
+    groups._own = "/kubepods/pod1"
+    assert groups.absolute("/../../system.slice") == "/system.slice"
+    assert groups.absolute("/") == "/kubepods/pod1"
