@@ -9,6 +9,7 @@
 
 #define FIRST_SHIFT 18u /* about 0.1 ms at 3 GHz; cells grow with the run */
 #define AGE_CELLS 512u
+#define MOST_CELL (1u << 31) /* of the number of a cell */
 #define MAX_CELLS (1u << 20)
 #define MIN_CELLS 32u /* with MAX_CELLS entries */
 #define TEMPORARY_S 1e-3
@@ -43,11 +44,14 @@ static void add_cell(struct age_matrix *matrix, const struct age_cell *cell)
 /* Moves all entries to a table of `slots`; cells become 2^more times as long. */
 static bool rebuild(struct age_matrix *matrix, uint64_t slots, uint32_t more)
 {
-	struct age_matrix made = {calloc(slots, sizeof *made.slots), slots - 1, 0,
-				  matrix->shift + more};
+	struct age_matrix made = *matrix;
 
+	made.slots = calloc(slots, sizeof *made.slots);
 	if (!made.slots)
 		return false;
+	made.mask = slots - 1;
+	made.count = 0;
+	made.shift += more;
 	for (uint64_t i = 0; matrix->slots && i <= matrix->mask; i++) {
 		struct age_cell cell = matrix->slots[i];
 		cell.born >>= more;
@@ -60,23 +64,47 @@ static bool rebuild(struct age_matrix *matrix, uint64_t slots, uint32_t more)
 	return true;
 }
 
+/* How often cells must double to number `time`, which is in the last of them. */
+static uint32_t doublings(const struct age_matrix *matrix, uint64_t time)
+{
+	uint64_t since = time > matrix->base ? time - matrix->base : 0;
+	uint32_t more = 0;
+
+	while (since >> (matrix->shift + more) >= AGE_CELLS ||
+	       time >> (matrix->shift + more) >= MOST_CELL)
+		more++;
+	if (matrix->count >= MAX_CELLS && since >> (matrix->shift + more) >= MIN_CELLS)
+		more++;
+	return more;
+}
+
 /* Makes cells long enough for `time`, and reserves one entry more. */
 static bool fit_time(struct age_matrix *matrix, uint64_t time)
 {
-	uint32_t more = 0;
-
 	if (!matrix->slots) {
 		matrix->shift = FIRST_SHIFT;
 		if (!rebuild(matrix, 1024, 0))
 			return false;
 	}
-	while (time >> (matrix->shift + more) >= AGE_CELLS)
-		more++;
-	if (matrix->count >= MAX_CELLS && time >> (matrix->shift + more) >= MIN_CELLS)
-		more++;
+	uint32_t more = doublings(matrix, time);
 	if (more && !rebuild(matrix, matrix->mask + 1, more))
 		return false;
 	return matrix->count * 2 <= matrix->mask || rebuild(matrix, (matrix->mask + 1) * 2, 0);
+}
+
+static uint32_t birth_cell(const struct age_matrix *matrix, uint64_t born)
+{
+	if (born < matrix->base && matrix->coarse > matrix->shift)
+		born = born >> matrix->coarse << matrix->coarse;
+	return (uint32_t)(born >> matrix->shift);
+}
+
+void age_matrix_begin(struct age_matrix *matrix, uint64_t base)
+{
+	free(matrix->slots);
+	*matrix = (struct age_matrix){.base = base};
+	while (base >> matrix->coarse >= AGE_CELLS)
+		matrix->coarse++;
 }
 
 static void note_lifetime(struct stack_stats *stats, double lived_s, struct weight weight)
@@ -108,7 +136,7 @@ void age_matrix_add(struct state *state, uint32_t stats, uint64_t born, uint64_t
 		return;
 	}
 	struct age_cell cell = {stats + 1,
-				(uint32_t)(born >> matrix->shift),
+				birth_cell(matrix, born),
 				(uint32_t)(died >> matrix->shift),
 				weight.bytes,
 				weight.count,
@@ -162,7 +190,7 @@ int64_t mematlas_collector_lifetimes(struct mematlas_collector *collector, int i
 static bool add_living(struct age_matrix *matrix, uint32_t stats, uint64_t born,
 		       struct weight weight)
 {
-	struct age_cell cell = {stats + 1,      (uint32_t)(born >> matrix->shift),
+	struct age_cell cell = {stats + 1,      birth_cell(matrix, born),
 				MEMATLAS_ALIVE, weight.bytes,
 				weight.count,   weight.variance};
 

@@ -66,7 +66,8 @@ static bool is_static(const struct modules *modules, uint64_t address)
 static void describe_block(const struct state *state, const struct block *block,
 			   struct mematlas_bad_free *bad)
 {
-	bad->block_node = state->stats.items[block->info.stats].node;
+	if (block->info.stats != NO_STATS)
+		bad->block_node = state->stats.items[block->info.stats].node;
 	bad->block_address = TRACE_ADDRESS(block->key);
 	bad->block_bytes = block->info.size;
 }

@@ -81,3 +81,23 @@ uint32_t code_add(struct state *state, const struct code *code)
 	codes_link(codes, codes->count);
 	return codes->count;
 }
+
+void codes_compact(struct codes *codes, uint32_t *kept)
+{
+	uint32_t count = 0;
+
+	for (uint32_t id = 1; id <= codes->count; id++) {
+		struct code code = codes->items[id - 1];
+		if (!kept[id]) {
+			free(code.bytes);
+			continue;
+		}
+		codes->items[count++] = code;
+		kept[id] = count;
+	}
+	codes->count = count;
+	codes->items = hash_table_shrink(codes->items, sizeof *codes->items, count,
+					 &codes->capacity, &codes->table, &codes->mask);
+	for (uint32_t id = 1; id <= count; id++)
+		codes_link(codes, id);
+}

@@ -28,6 +28,11 @@ struct step {
 	uint32_t node;
 };
 
+/* Code ID of the process; void unless `lap` is the ring's `code_lap`. */
+struct code_reference {
+	uint32_t code, lap;
+};
+
 /* The consumer's side of one ring.
  * tail <= stop <= head; stop - tail <= words of the ring
  * native_count <= native_capacity, and so on; path_count <= native_count + python_count + 1 */
@@ -39,8 +44,8 @@ struct ring {
 	uint32_t (*stacks)
 		[RECORD_KINDS]; /* by stack ID: node, then index of the statistics + 1 by kind */
 	uint32_t stacks_capacity;
-	uint32_t *codes; /* by code ID of the ring: code ID of the process */
-	uint32_t codes_capacity;
+	struct code_reference *codes; /* by code ID of the ring */
+	uint32_t codes_capacity, last_code, code_lap;
 	/* The last stack, from the root. The next one mostly begins alike. Natives are words of the
 	 * trie. */
 	uint64_t *natives, *pythons;
@@ -75,6 +80,7 @@ struct fault_sites {
  * count <= capacity <= MOST_BAD_FREES; freed_count counts all frees; `freed` has FREED_LOG entries or is NULL */
 #define MOST_BAD_FREES 1000u
 #define FREED_LOG 16384u
+#define NO_STATS UINT32_MAX /* of a block in the log: its stack was forgotten */
 #define MOST_SEARCHED (1u << 26) /* slots, about a second */
 struct freed_block {
 	struct block block;
@@ -235,6 +241,9 @@ bool processes_add(struct mematlas_collector *collector, struct process *process
 /* Running processes with memory from the same process by forks, `process` among them. */
 uint32_t family_size(const struct mematlas_collector *collector, const struct process *process);
 
+/* query.c */
+struct mematlas_total total_of(const struct state *state, const struct stack_stats *stats);
+
 /* activate.c: to be called after a drain, which reads the records of forks. */
 void collector_activate(struct mematlas_collector *collector);
 void replace_image(struct mematlas_collector *collector, const struct process *process);
@@ -283,6 +292,8 @@ struct mematlas_fault_site *fault_sites_find(struct fault_sites *sites,
 /* Ends the samples of a process that wants SIGTRAP for itself. */
 void fault_events_end(struct process *process);
 void fault_sites_free(struct process *process);
+/* Forgets what was sampled; the descriptors of the samples stay open. */
+void fault_sites_clear(struct fault_sites *sites);
 
 /* marks.c: takes the MARK at the tail of a ring. */
 void marks_add(struct process *process, uint32_t ring, uint32_t mask);

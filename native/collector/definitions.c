@@ -8,7 +8,7 @@
 #include "../cleanup.h"
 #include "collector.h"
 
-#define MAX_IDS (1u << 24)
+#define MAX_IDS (4 * TRACE_MOST_IDS) /* a snapshot may define more code objects than that at once */
 #define LEAST_WORDS 3u /* of a definition */
 #define PYTHON_WORD (1ull << 63)
 
@@ -49,7 +49,10 @@ static uint64_t python_word(const struct ring *ring, uint64_t recorded)
 {
 	uint64_t code = recorded >> 32;
 
-	code = code < ring->codes_capacity ? ring->codes[code] : 0;
+	struct code_reference found = {0};
+	if (code < ring->codes_capacity)
+		found = ring->codes[code];
+	code = found.lap == ring->code_lap ? found.code : 0;
 	return PYTHON_WORD | code << 32 | (recorded & 0x7fffffff);
 }
 
@@ -206,7 +209,10 @@ static bool define_code(struct process *process, struct ring *ring, const uint64
 			    .table = lengths[2],
 			    .first_line = (uint32_t)(record[1] >> 32),
 			    .format = (uint32_t)record[2]};
-	ring->codes[id] = code_add(&process->state, &code);
+	if (id <= ring->last_code) /* the tracer counts anew; a definition may have been lost */
+		ring->code_lap++;
+	ring->last_code = (uint32_t)id;
+	ring->codes[id] = (struct code_reference){code_add(&process->state, &code), ring->code_lap};
 	return true;
 }
 

@@ -1,5 +1,7 @@
 /* A table of memory by the stack that touched it and the owner: sampled page faults, and the residency
  * join of what they touched. */
+#include <string.h>
+
 #include "../array.h"
 #include "collector.h"
 
@@ -41,4 +43,12 @@ struct mematlas_fault_site *fault_sites_find(struct fault_sites *sites,
 	sites->items[sites->count] = *key;
 	sites->table[at] = ++sites->count;
 	return &sites->items[sites->count - 1];
+}
+
+void fault_sites_clear(struct fault_sites *sites)
+{
+	if (sites->table)
+		memset(sites->table, 0, ((size_t)sites->mask + 1) * sizeof *sites->table);
+	sites->count = sites->part_count = 0;
+	sites->samples = 0;
 }

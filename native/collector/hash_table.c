@@ -1,5 +1,6 @@
 /* Tables of numbers with open addressing. A table is twice as long as the array it indexes. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "state.h"
 
@@ -10,6 +11,27 @@ uint64_t hash_mix(uint64_t a, uint64_t b)
 	x ^= x >> 32;
 	x *= 0xc4ceb9fe1a85ec53ull;
 	return x ^ x >> 29;
+}
+
+#define SMALLEST 256u
+
+void *hash_table_shrink(void *items, size_t size, uint32_t count, uint32_t *capacity,
+			uint32_t **table, uint32_t *mask)
+{
+	uint32_t smaller = SMALLEST;
+
+	if (!*table)
+		return items;
+	while (smaller < 2 * (uint64_t)count)
+		smaller *= 2;
+	void *moved = NULL;
+	if (smaller < *capacity && hash_table_grow(table, mask, smaller))
+		moved = realloc(items, smaller * size);
+	else
+		memset(*table, 0, ((size_t)*mask + 1) * sizeof **table);
+	if (smaller < *capacity && *mask == smaller * 2 - 1)
+		*capacity = smaller; /* an array that could not be made shorter is long enough */
+	return moved ? moved : items;
 }
 
 bool hash_table_fits(const uint32_t *table, uint32_t mask, uint32_t numbers)

@@ -122,6 +122,13 @@ static bool wait_ns(struct mematlas_collector *collector, long ns)
 	return ready >= 0 || errno != EINTR;
 }
 
+int mematlas_collector_read_rings(struct mematlas_collector *collector)
+{
+	collector_heartbeat(collector);
+	collector_drain(collector);
+	return collector->error;
+}
+
 int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms,
 			    struct mematlas_event *event)
 {

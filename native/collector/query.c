@@ -94,7 +94,7 @@ int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int index
 	return (int64_t)count;
 }
 
-static struct mematlas_total total_of(const struct state *state, const struct stack_stats *stats)
+struct mematlas_total total_of(const struct state *state, const struct stack_stats *stats)
 {
 	bool counts = counts_as_live(stats->kind);
 	bool unchanged = stats->epoch != state->epoch; /* since the peak: see struct stack_stats */

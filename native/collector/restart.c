@@ -16,15 +16,6 @@ static void restart_ring(struct ring *ring)
 	ring->fault_page = 0;
 }
 
-/* The descriptors of the samples stay open. */
-static void restart_fault_sites(struct fault_sites *sites)
-{
-	if (sites->table)
-		memset(sites->table, 0, ((size_t)sites->mask + 1) * sizeof *sites->table);
-	sites->count = sites->part_count = 0;
-	sites->samples = 0;
-}
-
 /* Growth from here on is worth a look, as that of a process that has just joined; or none is. */
 static void restart_looks(struct mematlas_collector *collector, struct process *process, bool looks)
 {
@@ -48,7 +39,7 @@ int mematlas_collector_restart(struct mematlas_collector *collector, int index, 
 	state_restart(&process->state);
 	for (uint32_t i = 0; i < process->ring_count; i++)
 		restart_ring(&process->rings[i]);
-	restart_fault_sites(&process->fault_sites);
+	fault_sites_clear(&process->fault_sites);
 	bad_frees_free(process);
 	process->unknown_frees = 0;
 	process->timeline_count = 0;

@@ -49,3 +49,21 @@ uint32_t stack_stats_find(struct state *state, uint32_t node, uint32_t kind)
 	stats_link(table, table->count);
 	return table->count++;
 }
+
+void stack_stats_compact(struct stack_stats_table *table, struct kept *kept)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < table->count; i++) {
+		if (!kept->stats[i])
+			continue;
+		table->items[count] = table->items[i];
+		table->items[count].node = kept->nodes[table->items[i].node];
+		kept->stats[i] = ++count;
+	}
+	table->count = count;
+	table->items = hash_table_shrink(table->items, sizeof *table->items, count,
+					 &table->capacity, &table->table, &table->mask);
+	for (uint32_t i = 0; i < count; i++)
+		stats_link(table, i);
+}

@@ -59,3 +59,27 @@ uint32_t stack_trie_add(struct state *state, uint32_t parent, uint64_t word)
 	trie_link(trie, trie->count);
 	return trie->count++;
 }
+
+void stack_trie_compact(struct trie *trie, uint32_t *kept)
+{
+	uint32_t count = 1;
+
+	kept[0] = 0;
+	for (uint32_t i = trie->count - 1; i > 0; i--)
+		if (kept[i])
+			kept[trie->nodes[i].parent] = 1;
+	kept[0] = 0;
+	for (uint32_t i = 1; i < trie->count; i++) {
+		if (!kept[i])
+			continue;
+		struct mematlas_node node = trie->nodes[i];
+		node.parent = kept[node.parent];
+		kept[i] = count;
+		trie->nodes[count++] = node;
+	}
+	trie->count = count;
+	trie->nodes = hash_table_shrink(trie->nodes, sizeof *trie->nodes, count, &trie->capacity,
+					&trie->table, &trie->mask);
+	for (uint32_t i = 1; i < count; i++)
+		trie_link(trie, i);
+}

@@ -64,10 +64,13 @@ static void copy_codes(struct codes *to, const struct codes *from, bool *failed)
 }
 
 /* A forked child has its parent's live memory and has done nothing itself. */
-static void clear_history(struct state *state)
+void state_clear_history(struct state *state)
 {
 	for (uint32_t i = 0; i < state->stats.count; i++) {
 		struct stack_stats *stats = &state->stats.items[i];
+		stats->told_allocations = stats->told_freed = stats->told_bad_frees = 0;
+		stats->told_live_count =
+			stats->live_count == 0 ? 0 : NAN; /* what is live is news */
 		stats->allocated = stats->allocations = stats->allocated_variance = 0;
 		stats->freed = stats->bad_frees = 0;
 		stats->peak = stats->peak_count = stats->peak_variance = 0;
@@ -112,7 +115,7 @@ int state_copy(struct state *to, const struct state *from, uint64_t since)
 		state_free(to);
 		return -ENOMEM;
 	}
-	clear_history(to);
+	state_clear_history(to);
 	to->since = since;
 	return 0;
 }
@@ -132,6 +135,7 @@ void state_restart(struct state *state)
 	memset(stats->table, 0, ((size_t)stats->mask + 1) * sizeof *stats->table);
 	stats->count = 0;
 	state->since = 0;
+	state->continues = false;
 	state->live = state->peak = 0;
 	state->peak_time = 0;
 	state->epoch++;

@@ -105,6 +105,7 @@ struct stack_stats {
 	double temporary; /* bytes of freed blocks that lived less than a millisecond */
 	double lifetimes[MEMATLAS_LIFETIME_CLASSES]; /* freed blocks, by how long they lived */
 	double peak, peak_count, peak_variance;
+	double told_allocations, told_freed, told_live_count, told_bad_frees; /* see state_tell() */
 	double resident, huge, swapped, held_free; /* of the last residency join */
 	double shared, share; /* of `resident`: on shared pages, and this process's part of that */
 };
@@ -117,13 +118,16 @@ struct age_cell {
 	double bytes, count, variance;
 };
 
-/* Time is cut into cells of 2^shift ticks of the clock, at most 512 of them. When a run has used
- * them up, or there are too many entries, two cells become one. So the matrix of a run of any
- * length is bounded. count == number of slots that are not empty, 2 * count <= mask + 2 */
+/* Time is cut into cells of 2^shift ticks of the clock, at most 512 of them from `base` on. When a run
+ * has used them up, or there are too many entries, two cells become one. So the matrix of a run of any
+ * length is bounded. Births before `base` are told to 2^coarse ticks.
+ *
+ *   count == number of slots that are not empty, 2 * count <= mask + 2
+ *   base >> coarse < 512 */
 struct age_matrix {
 	struct age_cell *slots;
-	uint64_t mask, count;
-	uint32_t shift;
+	uint64_t mask, count, base;
+	uint32_t shift, coarse;
 };
 
 /* nodes[0] is the root, "no stack"; nodes[n].parent < n for n > 0. Each (parent, word) occurs
@@ -199,6 +203,7 @@ struct state {
 	struct modules modules;
 	struct age_matrix age_matrix;
 	uint64_t since; /* clock at the fork: blocks born before are the parent's. 0: not forked */
+	bool continues; /* what was allocated before the segment is live, and not counted as allocated */
 	double tick_s; /* seconds of one tick of the clock; 0: the clock has no rate */
 	double mean; /* bytes between samples; 0: exact */
 	double live; /* bytes */
@@ -308,6 +313,10 @@ bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end, range_re
 		   void *context);
 bool ranges_insert(struct ranges *ranges, const struct range *range);
 
+/* hash_table.c: hash_table_shrink() makes an array and its table smaller if they are mostly empty, and
+ * leaves the table empty in any case. Returns the array, which may have moved. */
+void *hash_table_shrink(void *items, size_t size, uint32_t count, uint32_t *capacity,
+			uint32_t **table, uint32_t *mask);
 /* hash_table.c: tables of numbers that index an array; `numbers` is its capacity. The capacity grows first. Without
  * memory for the table too, nothing may be added before hash_table_grow succeeds: probing ends at an empty slot, and a
  * table as long as its array may have none. hash_table_grow leaves the new table empty; the caller links all numbers. */
@@ -340,6 +349,32 @@ void state_free(struct state *state);
 int state_copy(struct state *to, const struct state *from, uint64_t since); /* for a forked child */
 /* Forgets what is live and what was. Numbers of statistics that the caller keeps are void. */
 void state_restart(struct state *state);
+
+/* What a new segment of a recording keeps, by old number. Callers mark what they refer to by 1; after
+ * state_compact() entries are new numbers, those of statistics plus 1. 0: forgotten. */
+struct kept {
+	uint32_t *stats; /* by index */
+	uint32_t *nodes;
+	uint32_t *codes; /* by ID */
+};
+bool kept_init(struct kept *kept, const struct state *state);
+void kept_free(struct kept *kept);
+/* compact.c: begins a segment at `time`: forgets statistics without live memory, then nodes and code
+ * that nothing refers to. What remains has allocated nothing yet. */
+void state_compact(struct state *state, struct kept *kept, uint64_t time);
+void stack_trie_compact(struct trie *trie, uint32_t *kept); /* parents are kept, too */
+void stack_stats_compact(struct stack_stats_table *table,
+			 struct kept *kept); /* after that of nodes */
+void codes_compact(struct codes *codes, uint32_t *kept);
+/* Forgets what was allocated and freed; what is live stays. */
+void state_clear_history(struct state *state);
+/* Has this changed since it was last told? */
+static inline bool stats_is_news(const struct stack_stats *stats)
+{
+	return stats->allocations != stats->told_allocations || stats->freed != stats->told_freed ||
+	       stats->live_count != stats->told_live_count ||
+	       stats->bad_frees != stats->told_bad_frees;
+}
 
 /* state_check.c: the equations above. NULL if they hold, else which one does not; for tests. */
 const char *state_check(const struct state *state);
@@ -375,6 +410,8 @@ void age_matrix_add(struct state *state, uint32_t stats, uint64_t born, uint64_t
 		    struct weight weight);
 bool age_matrix_copy(struct age_matrix *to, const struct age_matrix *from);
 void age_matrix_clear(struct age_matrix *matrix);
+void age_matrix_begin(struct age_matrix *matrix,
+		      uint64_t base); /* empty, with fine cells from `base` on */
 
 /* To be called before a live value of `stats` changes. */
 static inline void stack_stats_save_peak(struct state *state, struct stack_stats *stats)

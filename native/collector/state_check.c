@@ -121,6 +121,21 @@ static void add_live(const struct state *state, struct weight *live)
 	}
 }
 
+/* `live`: of its blocks and mappings. */
+static const char *check_stats(const struct state *state, const struct stack_stats *stats,
+			       const struct weight *live)
+{
+	bool whole = !state->since && !state->continues && counts_as_live(stats->kind);
+
+	if (!nearly(stats->live, live->bytes))
+		return "live bytes are those of the live blocks";
+	if (!nearly(stats->live_count, live->count))
+		return "the live count is that of the live blocks";
+	if (whole && !nearly(stats->allocated - stats->freed, stats->live))
+		return "what is allocated and not freed is live";
+	return NULL;
+}
+
 static const char *check_sums(const struct state *state)
 {
 	CLEANUP_FREE struct weight *live = calloc(state->stats.count + 1, sizeof *live);
@@ -130,15 +145,10 @@ static const char *check_sums(const struct state *state)
 		return "there is memory for the check";
 	add_live(state, live);
 	for (uint32_t i = 0; i < state->stats.count; i++) {
-		const struct stack_stats *stats = &state->stats.items[i];
-		if (!nearly(stats->live, live[i].bytes))
-			return "live bytes are those of the live blocks";
-		if (!nearly(stats->live_count, live[i].count))
-			return "the live count is that of the live blocks";
-		if (!state->since && counts_as_live(stats->kind) &&
-		    !nearly(stats->allocated - stats->freed, stats->live))
-			return "what is allocated and not freed is live";
-		total += stats->live;
+		const char *wrong = check_stats(state, &state->stats.items[i], &live[i]);
+		if (wrong)
+			return wrong;
+		total += state->stats.items[i].live;
 	}
 	if (!nearly(total, state->live))
 		return "the process's live bytes are those of its stacks";

@@ -218,6 +218,8 @@ void mematlas_collector_admit(struct mematlas_collector *collector, int pid);
  * event. */
 int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms,
 			    struct mematlas_event *ret);
+/* Reads rings only, for a caller that is busy otherwise: a program whose ring is full waits. */
+int mematlas_collector_read_rings(struct mematlas_collector *collector);
 /* Lets poll return, without an event, when `fd` can be read; -1: no more. The caller keeps it open. */
 void mematlas_collector_wake_by(struct mematlas_collector *collector, int fd);
 /* Seconds since the collector was created. */
@@ -237,6 +239,13 @@ int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int proce
 				 struct mematlas_node *rows, uint64_t capacity);
 int64_t mematlas_collector_totals(struct mematlas_collector *collector, int process,
 				  struct mematlas_total *rows, uint64_t capacity);
+/* The totals that have changed since the last call, or since the segment began. Shares of the peak that
+ * changed because a new peak came are not told: of all rows that are not told, they are what is live. */
+int64_t mematlas_collector_news(struct mematlas_collector *collector, int process,
+				struct mematlas_total *rows, uint64_t capacity);
+/* Begins a segment of the recording of a process: stacks, code and sums that nothing live refers to are
+ * forgotten, the others have new numbers, and what was allocated, freed and sampled counts from here on. */
+int mematlas_collector_begin_segment(struct mematlas_collector *collector, int process);
 /* Only stacks that have freed blocks. */
 int64_t mematlas_collector_lifetimes(struct mematlas_collector *collector, int process,
 				     struct mematlas_lifetimes *rows, uint64_t capacity);

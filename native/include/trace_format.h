@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC 0x73616c74616d656dull /* "mematlas" */
-#define TRACE_VERSION 7u
+#define TRACE_VERSION 8u
 #define TRACE_DETACHED "detached" /* `reason` of a process that was detached on request */
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
@@ -35,6 +35,7 @@
 #define TRACE_FILE_ALIGN 65536u
 #define TRACE_HEADER_BYTES TRACE_FILE_ALIGN /* size of control, and of process memory's header */
 #define TRACE_MIN_PAGE 4096u /* the smallest base page; control fits in it */
+#define TRACE_MOST_IDS (1u << 15) /* of stacks in a ring, and of code objects likewise; then they are given again */
 #define TRACE_EVAL_RANGES 4u
 #define TRACE_PRIVATE_MAPS 40u
 #define TRACE_MUTEX_WORDS 16u /* no pthread_mutex_t is larger */
@@ -235,7 +236,10 @@ enum trace_record {
  * to whole words.
  *
  * Stack IDs and code IDs count from 1 in each ring and mean nothing outside it. A STACK or CODE
- * record precedes the first record that uses its ID. Several IDs may stand for equal content.
+ * record precedes the first record that uses its ID. Several IDs may stand for equal content. After
+ * TRACE_MOST_IDS of one sort the tracer forgets all IDs it has given and counts from 1 again, so what a
+ * reader keeps of a ring is bounded, however long the program runs. The last definition of an ID holds. An
+ * ID that is not above the one defined before it voids all that are not defined again.
  *
  * Native PCs and Python words run from leaf to root. A native PC after the first is a return address:
  * look up PC - 1. A truncated native list ends in the word 0. The last `kept` words of each list are

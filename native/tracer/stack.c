@@ -252,15 +252,36 @@ static bool meets_python(struct trace_thread *thread)
 	return trace_tls.runs_python;
 }
 
+/* Stack IDs are given again from 1 on. Each is defined again before it is used. */
+static void limit_stacks(struct trace_thread *thread)
+{
+	if (thread->next_stack < TRACE_MOST_IDS)
+		return;
+	memset(thread->stacks, 0, sizeof thread->stacks);
+	thread->next_stack = 0;
+}
+
+/* So are code IDs, once no words are needed that hold some: hashes of stacks and the last snapshot do, too. */
+static void limit_codes(struct trace_thread *thread)
+{
+	if (thread->code_cache.last_id < TRACE_MOST_IDS)
+		return;
+	memset(thread->stacks, 0, sizeof thread->stacks);
+	memset(thread->code_cache.slots, 0, sizeof thread->code_cache.slots);
+	thread->code_cache.last_id = 0;
+	thread->chain.count = thread->chain.same = 0;
+}
+
 static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_stack_slot *slot,
 				    uint64_t hash, bool python, bool interrupted)
 {
 	struct trace_walk *walk = &thread->walk;
 	struct trace_python_chain *chain = &thread->chain;
-	uint32_t id = thread->next_stack + 1;
 
 	thread->changing = true;
-	thread->next_stack = id; /* never given twice, also by the next owner of the ring */
+	limit_stacks(thread);
+	uint32_t id = thread->next_stack + 1;
+	thread->next_stack = id; /* also of the next owner of the ring */
 	limit_kept(thread, python);
 	bool may_ask = python && !interrupted; /* Python, which a signal handler must not */
 	thread->eval_seen = may_ask && trace_discover_eval_loop(walk, thread->eval_seen);
@@ -273,6 +294,7 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 		thread->native[0]++; /* readers look up every PC - 1 */
 	if (!emit_stack(thread, id, counts, count, python_count)) {
 		thread->next_stack = id - 1; /* readers allow for few IDs that are not used */
+		limit_codes(thread);
 		thread->changing = false;
 		return 0;
 	}
@@ -283,6 +305,7 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 		trace_describe_python();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
+	limit_codes(thread);
 	thread->changing = false;
 	return id;
 }

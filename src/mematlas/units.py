@@ -6,8 +6,8 @@ import re
 
 _UNITS = "KMGTPE"
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([KMGTPE])(?:i?B)?|B)?", re.IGNORECASE)
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h)?", re.IGNORECASE)
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h|d)?", re.IGNORECASE)
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def parse_bytes(text: str) -> int:
@@ -61,7 +61,7 @@ def format_percent(part: float, whole: float, *, digits: int = 1) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Parse "2", "500ms", "1.5m" or "1h" into seconds. ValueError names what is accepted."""
+    """Parse "2", "500ms", "1.5m", "1h" or "7d" into seconds. ValueError names what is accepted."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
         message = f"{text!r} is not a duration; write it as 2, 500ms, 1.5m, 1h"

@@ -79,7 +79,7 @@ def test_durations_are_read(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1s", "1d", "1s2"])
+@pytest.mark.parametrize("text", ["", "s", "-1s", "1w", "1s2"])
 def test_other_durations_are_refused(text: str) -> None:
     """Anything else is refused with what would be right."""
     with pytest.raises(ValueError, match="not a duration; write it as"):

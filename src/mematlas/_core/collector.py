@@ -128,6 +128,7 @@ class Traced:
     nodes: int
     codes: int
     modules: int
+    totals: int
     timeline: int
     fault_sites: int
     fault_parts: int
@@ -260,6 +261,10 @@ class Collector:
         check(lib.mematlas_collector_poll(self._handle, int(timeout_s * 1000), self._event))
         return Event(self._event.type), self._event.process
 
+    def read_rings(self) -> None:
+        """Read what programs have recorded, so that none waits; events come with the next poll()."""
+        check(lib.mematlas_collector_read_rings(self._handle))
+
     def wake_by(self, descriptor: int) -> None:
         """Make poll() return, without an event, when a descriptor can be read. The caller keeps it open."""
         lib.mematlas_collector_wake_by(self._handle, descriptor)
@@ -334,6 +339,7 @@ class Collector:
             nodes=info.nodes,
             codes=info.codes,
             modules=info.modules,
+            totals=info.totals,
             timeline=info.timeline,
             fault_sites=info.fault_sites,
             fault_parts=info.fault_parts,
@@ -356,6 +362,19 @@ class Collector:
         rows, capacity = self._allocate(process, "struct mematlas_total")
         got = check(lib.mematlas_collector_totals(self._handle, process, rows, capacity))
         return _bytes(rows, got)
+
+    def news(self, process: int) -> bytes:
+        """Return the statistics that changed since the last call or the begin of the segment (TOTALS_DTYPE).
+
+        Shares of the peak of the other rows are what is live, if a new peak has come.
+        """
+        rows, capacity = self._allocate(process, "struct mematlas_total")
+        got = check(lib.mematlas_collector_news(self._handle, process, rows, capacity))
+        return _bytes(rows, got)
+
+    def begin_segment(self, process: int) -> None:
+        """Forget stacks that hold nothing, number the others anew, and count from here on."""
+        check(lib.mematlas_collector_begin_segment(self._handle, process))
 
     def lifetimes(self, process: int) -> bytes:
         """Return the lifetimes of freed blocks by (stack, kind) (LIFETIMES_DTYPE)."""

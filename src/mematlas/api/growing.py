@@ -26,13 +26,17 @@ class GrowingRecording:
         """Read the recording; None if it has no chunk yet. Raises MematlasError if it is malformed."""
         from mematlas.recording import read
         from mematlas.recording.frames import FrameCache
+        from mematlas.recording.segments import list_segments
         from mematlas.report.analyse.wrappers import mark_wrappers
 
         file = Path(self.path)
+        if file.is_dir() and not list_segments(file):
+            return None
         if not file.exists() or file.stat().st_size == 0:
             return None
         recording = read(self.path)
-        self._names = self._names or FrameCache()
+        if self._names is None or file.is_dir():  # of a folder, code IDs change as the oldest goes
+            self._names = FrameCache()
         self._names.add_frames(recording)
         mark_wrappers(recording, self._patterns)
         return recording

@@ -86,6 +86,17 @@ class Recording:
         return tuple(self._data.processes)
 
     @property
+    def started_s(self) -> float:
+        """The start of the run, in seconds since 1970.
+
+        >>> mematlas.open("app.atlas").started_s > 1.7e9
+        True
+        """
+        from mematlas.recording.folder import started_s
+
+        return started_s(self._data)
+
+    @property
     def duration_s(self) -> float:
         """Seconds from the start of the run to the last recorded event; 0.0 if there is none.
 
@@ -397,7 +408,8 @@ def open(  # noqa: A001 - mematlas.open, as in gzip.open
 ) -> Recording:
     """Read a recording, resolve its symbols, and return it.
 
-    `path` is an .atlas file that `mematlas run`, `mematlas attach` or `mematlas.trace` wrote. A
+    `path` is an .atlas file that `mematlas run`, `mematlas attach` or `mematlas.trace` wrote, or the folder of a
+    rolling recording, which is read as one. A
     recording that is cut short is read up to its end, and has `complete` False. Owners look through
     functions whose name matches an expression of `skip`, and never through those of `keep`.
 
@@ -418,6 +430,17 @@ def open(  # noqa: A001 - mematlas.open, as in gzip.open
 open.__module__ = "mematlas"
 
 
+def open_at(
+    path: str | os.PathLike[str],
+    at_s: float | None,
+    *,
+    skip: Iterable[str] = (),
+    keep: Iterable[str] = (),
+) -> Recording:
+    """Read a recording as it was at a time in seconds since 1970; None: as it is. Raises as open()."""
+    return recording_of(os.fspath(path), load(path, skip=skip, keep=keep, at_s=at_s))
+
+
 def recording_of(path: str, data: model.RecordingData) -> Recording:
     """Return the recording of data that were read before."""
     found = Recording.__new__(Recording)
@@ -426,9 +449,13 @@ def recording_of(path: str, data: model.RecordingData) -> Recording:
 
 
 def load(
-    path: str | os.PathLike[str], *, skip: Iterable[str] = (), keep: Iterable[str] = ()
+    path: str | os.PathLike[str],
+    *,
+    skip: Iterable[str] = (),
+    keep: Iterable[str] = (),
+    at_s: float | None = None,
 ) -> model.RecordingData:
-    """Read a recording, resolve the symbols that the run had no time to resolve, and mark wrappers."""
+    """Read a recording, as it was at a time in seconds since 1970 if given, resolve the symbols that the run had no time to resolve, and mark wrappers."""
     from mematlas.recording import read
     from mematlas.recording.frames import resolve_missing
     from mematlas.report.analyse.owner_patterns import patterns
@@ -437,7 +464,7 @@ def load(
     asked = patterns(skip, keep)
     with _without_garbage_collection():
         step(f"reading {os.fspath(path)}")
-        data = read(path)
+        data = read(path, at_s=at_s)
         step("resolving symbols")
         data.notes += resolve_missing(data)
         step("looking for allocation wrappers")

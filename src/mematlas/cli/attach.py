@@ -102,6 +102,7 @@ def _record(
 def _attach(
     arguments: argparse.Namespace, settings: TraceSettings, path: str, stop: StopSignals
 ) -> Writer:
+    from mematlas.cli.run import print_look
     from mematlas.tracing.attach import attach
     from mematlas.tracing.attach_group import attach_group
     from mematlas.tracing.members import ProcessTree, find_cgroup
@@ -115,6 +116,7 @@ def _attach(
             stop,
             duration_s=duration_s,
             on_attached=lambda: _print_begun(str(arguments.pid), path, duration_s),
+            on_look=print_look,
         )
     members: Members
     if arguments.tree is not None:
@@ -130,6 +132,7 @@ def _attach(
         stop,
         duration_s=duration_s,
         on_attached=lambda entries: _print_group_begun(entries, path, duration_s),
+        on_look=print_look,
     )
 
 

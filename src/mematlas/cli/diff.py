@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import add_json, add_output, add_wrappers, output_format, positive, size
 from mematlas.cli.markdown import add_markdown, settle_markdown, write_markdown
-from mematlas.cli.recordings import open_recording
+from mematlas.cli.recordings import open_recording, split_time
 from mematlas.cli.report import write_text
 from mematlas.errors import UsageError
-from mematlas.report.model.report import METRICS
+from mematlas.report.model.report import END, METRICS
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare the recordings and print what changed."""
     settle_markdown(arguments)
-    before, after = (
-        open_recording(arguments.before, arguments.skip, arguments.keep),
-        open_recording(arguments.after, arguments.skip, arguments.keep),
-    )
+    files = arguments.before, arguments.after
+    if any(split_time(each)[1] is not None for each in files) and arguments.at is None:
+        arguments.at = END
+    before, after = (open_recording(each, arguments.skip, arguments.keep) for each in files)
     diff = before.diff(after, by=arguments.by, at=arguments.at, ignore_lines=arguments.ignore_lines)
     for path in arguments.output:
         if output_format(path, "html", "json") == "html":

@@ -6,13 +6,23 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import interval, positive, size
 from mematlas.errors import UsageError
-from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings, checked_labels
+from mematlas.tracing.conditions import Conditions
+from mematlas.tracing.settings import (
+    DISK_BYTES,
+    INTERVAL_S,
+    KEEP_S,
+    SAMPLE_BYTES,
+    TraceSettings,
+    checked_labels,
+)
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
     from mematlas.tracing.settings import GraphMoment
+
+LEAST_DISK = 4 << 20
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +59,24 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed", type=positive, metavar="N", default=0, help="make the sampling repeatable"
+    )
+    parser.add_argument(
+        "--keep",
+        type=interval,
+        metavar="TIME",
+        help="record for ever: a folder that keeps the last TIME, older details thinned (such as 24h, 7d)",
+    )
+    parser.add_argument(
+        "--disk",
+        type=size,
+        metavar="SIZE",
+        help="with --keep: take at most SIZE of the disk, the oldest goes first (default 1G)",
+    )
+    parser.add_argument(
+        "--when",
+        metavar="CONDITION",
+        default="",
+        help="keep a look at all processes when it becomes true: 'rss > 2G or growth > 100M/10m or psi.some > 20%%'",
     )
     add_label(parser, "label the recording, for the rows of `mematlas export`; repeatable")
 
@@ -100,7 +128,14 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         raise UsageError(
             "--sample-bytes must be at least 1; use --exact to record every allocation"
         )
+    if arguments.disk and arguments.disk < LEAST_DISK:
+        raise UsageError("--disk must be at least 4M")
+    keep_s = arguments.keep or (KEEP_S if arguments.disk else 0.0)
+    if arguments.when:
+        Conditions(arguments.when)
     graphs = getattr(arguments, "graph", ())  # `run` has it alone
+    if graphs and keep_s:
+        raise UsageError("--graph does not go with --keep: a graph is of one recording as a whole")
     return TraceSettings(
         exact=arguments.exact or bool(graphs),
         sample_bytes=arguments.sample_bytes,
@@ -109,6 +144,9 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         seed=arguments.seed,
         idle_s=arguments.idle,
         labels=parse_labels(arguments.label),
+        keep_s=keep_s,
+        disk_bytes=arguments.disk or (DISK_BYTES if keep_s else 0),
+        when=arguments.when,
         graphs=graphs,
     )
 
@@ -119,5 +157,8 @@ def to_options(settings: TraceSettings, path: str) -> list[str]:
     words += ["--interval", f"{settings.interval_s}s"] + ["--exact"] * settings.exact
     words += ["--idle", f"{settings.idle_s}s"] if settings.idle_s else []
     words += ["--seed", str(settings.seed)] if settings.seed else []
+    if settings.rolls:
+        words += ["--keep", f"{settings.keep_s}s", "--disk", str(settings.disk_bytes)]
+    words += ["--when", settings.when] if settings.when else []
     words += [name for name, moments in _GRAPHS.items() if settings.graphs == moments]
     return [*words, *(f"--label={name}={value}" for name, value in settings.labels)]

@@ -18,10 +18,10 @@ from mematlas.cli.arguments import (
     run_time,
 )
 from mematlas.cli.markdown import add_markdown, settle_markdown, write_markdown
-from mematlas.cli.recordings import open_recording
+from mematlas.cli.recordings import open_recording, parse_time, split_time
 from mematlas.errors import UsageError
 from mematlas.present.output_file import writing
-from mematlas.report.model.report import METRICS, PEAK
+from mematlas.report.model.report import END, METRICS, PEAK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,14 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at",
         metavar="MOMENT",
         default=PEAK,
-        help="show the account of this moment: peak, end, or a mark of the program (default peak)",
+        help="show the account of this moment: peak, end, a mark of the program, or a time such as 14:30,"
+        " 2026-11-30T14:30 or 10m-ago (default peak)",
     )
     parser.add_argument("--pid", metavar="PID", type=positive, help="report on this process only")
     parser.add_argument(
         "--since",
         metavar="TIME",
         type=run_time,
-        help="show what was allocated from this time of the run on: 12s, 1.5m, 25%%, or a mark",
+        help="show what was allocated from this time of the run on: 12s, 1.5m, 25%%, a mark, or 14:30",
     )
     parser.add_argument(
         "--until",
@@ -125,7 +126,7 @@ def editor_url(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording, and print or write the report."""
-    recording = open_recording(arguments.file, arguments.skip, arguments.keep)
+    recording = _open(arguments)
     _check_markdown(arguments)
     if arguments.tree or arguments.by_package:
         return _run_tree(arguments, recording)
@@ -138,6 +139,14 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.writelines(_render_json(recording, arguments))
     _print(recording, arguments)
     return 0
+
+
+def _open(arguments: argparse.Namespace) -> Recording:
+    """Open the recording, as it was at the time of --at: its end is the moment then."""
+    at_s = parse_time(arguments.at)
+    if at_s is not None or split_time(arguments.file)[1] is not None:
+        arguments.at = END if at_s is not None or arguments.at == PEAK else arguments.at
+    return open_recording(arguments.file, arguments.skip, arguments.keep, at_s=at_s)
 
 
 def _write_files(arguments: argparse.Namespace, recording: Recording) -> None:
@@ -254,7 +263,7 @@ def _render_json(recording: Recording, arguments: argparse.Namespace) -> Iterato
 def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
     """Print what was allocated within a part of the run and outlived it."""
     writes = arguments.output or arguments.open
-    if writes or arguments.by not in {None, "resident"} or arguments.at != PEAK:
+    if writes or arguments.by not in {None, "resident"} or arguments.at not in {PEAK, END}:
         raise UsageError(
             "--since and --until take no --output, --open, --by or --at: they rank by bytes still live"
         )
@@ -285,6 +294,8 @@ def _seconds(
     if time is None:
         return None
     if isinstance(time, str):
+        if time not in recording.marks and (at_s := parse_time(time)) is not None:
+            return max(at_s - recording.started_s, 0.0)
         if time not in recording.marks:
             known = ", ".join(list(recording.marks)[:10]) or "none"
             raise UsageError(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import RecordingData
     from mematlas.report.analyse.owner_patterns import Patterns
     from mematlas.tracing import TraceSettings
+    from mematlas.tracing.loop import RunResult
 
 EXAMPLES = ("run --exact -o build.atlas -- make -j8", "run --serve :9464 -- gunicorn app:app")
 
@@ -82,6 +83,8 @@ def _run(arguments: argparse.Namespace, command: list[str]) -> int:
     from mematlas.report.analyse.owner_patterns import patterns
 
     settings = _settings(arguments)
+    if settings.rolls:  # whose helper begins before the program
+        arguments.output = arguments.output or _default_path(command)
     if arguments.follow:
         return _run_and_follow(arguments.output, settings, command)
     written: list[tuple[str, Writer]] = []
@@ -103,7 +106,14 @@ def _run(arguments: argparse.Namespace, command: list[str]) -> int:
         command,
         settings,
         lambda pid: written[0][1] if written else open_writer(f"mematlas-{name}.{pid}.atlas"),
+        print_look,
     )
+    _finish_run(outcome, written, asked)
+    return outcome.status
+
+
+def _finish_run(outcome: RunResult, written: list[tuple[str, Writer]], asked: Patterns) -> None:
+    """Complete the recording and print its summary. The program's status counts, whatever fails here."""
     try:
         if outcome.failure:
             raise outcome.failure
@@ -111,15 +121,17 @@ def _run(arguments: argparse.Namespace, command: list[str]) -> int:
     except (OSError, MematlasError) as error:
         path = written[0][0] if written else "the recording"
         _print_failure(f"{path} is cut short", error)
-        return outcome.status
+        return
     try:
         print_summary(recording, written[0][0], asked)
-    except (
-        OSError,
-        MematlasError,
-    ) as error:  # the recording is written, and the program's status counts
+    except (OSError, MematlasError) as error:
         _print_failure(f"cannot print the summary of {written[0][0]}", error)
-    return outcome.status
+
+
+def print_look(line: str) -> None:
+    """Print that a look was kept, and the command that opens it."""
+    with suppress(OSError):
+        print(f"mematlas: {clean(line)}", file=sys.stderr, flush=True)
 
 
 def _settings(arguments: argparse.Namespace) -> TraceSettings:

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["Writer", "read"]
 
 
-def read(path: str | PathLike[str]) -> RecordingData:
-    """Read a recording. This imports NumPy, which the writer does not need."""
-    from mematlas.recording import reader
+def read(path: str | PathLike[str], *, at_s: float | None = None) -> RecordingData:
+    """Read a recording: a file, or the folder of a rolling one. This imports NumPy, which the writer does not need.
 
-    return reader.read(path)
+    `at_s`: seconds since 1970; the recording as it was then.
+    """
+    from mematlas.recording import folder
+
+    return folder.read(path, at_s)

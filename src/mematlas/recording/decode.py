@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from mematlas.recording.validate import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from mematlas.recording.columns import ChunkData
     from mematlas.recording.model import Rows
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 _ATTACHED = "when it was attached to"  # in the note of a process, where it is not said otherwise
+_MOST_CHANGES = 1 << 20  # rows, before they are folded
 _FEW = 1 << 16  # rows checked at once; larger chunks are checked at access
 
 
@@ -50,7 +52,24 @@ def _read_header(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> 
             fault_period=amount_of(sampling.get("fault_period", 0)),
         ),
         "runs": _runs_of(metadata),
+        "segment": _segment_of(metadata),
     }
+
+
+def _segment_of(metadata: Metadata) -> model.Segment | None:
+    found = metadata.get("segment")
+    if found is None:
+        return None
+    segment = model.Segment(
+        number=amount_of(found["number"]),
+        last=amount_of(found["last"]),
+        start_s=number_of(found["start_s"]),
+        detail_s=number_of(found["detail_s"]),
+    )
+    if not 0 < segment.number <= segment.last:
+        message = "segment out of range"
+        raise ValueError(message)
+    return segment
 
 
 def _runs_of(metadata: Metadata) -> tuple[model.Run, ...]:
@@ -157,6 +176,45 @@ def _read_totals(pieces: PartialRecording, metadata: Metadata, data: ChunkData) 
         peak_live_bytes=number_of(metadata["peak_live_bytes"]),
         rows=stack_rows(stack_count(pieces, process), rows),
     )
+
+
+def read_changes(
+    pieces: PartialRecording, process: int, chunks: Iterable[tuple[Metadata, ChunkData]]
+) -> None:
+    """Add changed totals to those of a process, in the order of the file."""
+    stacks = stack_count(pieces, process)
+    before = pieces.totals.get(process)
+    parts = [(before, np.asarray(before.rows))] if before else []
+    for metadata, data in chunks:
+        rows = data.array(model.TOTALS_DTYPE)
+        check_column(stacks, "stack", rows["stack"])
+        totals = model.Totals(
+            process=process,
+            time_s=number_of(metadata["time_s"]),
+            peak_time_s=number_of(metadata["peak_time_s"]),
+            peak_live_bytes=number_of(metadata["peak_live_bytes"]),
+            rows=rows,
+        )
+        parts.append((totals, rows))
+        if sum(len(rows) for _, rows in parts) > _MOST_CHANGES:
+            parts = [_fold(parts)]
+    if parts:
+        last, rows = _fold(parts)
+        pieces.totals[process] = replace(last, rows=stack_rows(stacks, rows))
+
+
+def _fold(parts: Sequence[tuple[model.Totals, Rows]]) -> tuple[model.Totals, Rows]:
+    """Return the last row of each stack and kind, sorted. A row's share of a later peak is what it has live."""
+    last = parts[-1][0]
+    rows = np.concatenate([rows for _, rows in parts])
+    peaks = np.repeat([each.peak_time_s for each, _ in parts], [len(rows) for _, rows in parts])
+    keys = rows["stack"].astype(np.uint64) << np.uint64(8) | rows["kind"]
+    _, found = np.unique(keys[::-1], return_index=True)  # the first of the reversed is the last
+    found = len(rows) - 1 - found
+    rows, old = rows[found], peaks[found] < last.peak_time_s
+    for name in ("bytes", "count", "variance"):
+        rows[f"peak_{name}"][old] = rows[f"live_{name}"][old]
+    return last, rows
 
 
 def age_matrix_of(metadata: Metadata, rows: Rows) -> model.AgeMatrix:

@@ -51,6 +51,25 @@ def write_merged(
             writer.end()
 
 
+def write_joined(path: str | PathLike[str], recording: RecordingData) -> None:
+    """Write a recording as it is, such as one that joins segments of a rolling recording."""
+    writer = Writer(
+        path,
+        command=recording.command,
+        started=recording.started,
+        machine=recording.machine,
+        sampling=recording.sampling,
+        runs=recording.runs,
+        segment=recording.segment,
+    )
+    with writer:
+        _write(writer, recording, 0, 0.0, 0)
+        if recording.notes or recording.allocators:
+            writer.notes(recording.notes, recording.allocators, lossy=recording.lossy)
+        if recording.complete or recording.lossy:
+            writer.end()
+
+
 def _seconds(started: str) -> float:
     try:
         return datetime.fromisoformat(started).timestamp()

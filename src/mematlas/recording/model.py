@@ -500,6 +500,16 @@ class Run:
     labels: tuple[tuple[str, str], ...] = ()  # names and values that the user gave, by name
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Which part of a rolling recording a file is; number <= last. Files that were joined have several."""
+
+    number: int  # from 1, in the order of time
+    last: int
+    start_s: float  # since the run began
+    detail_s: float = 0.0  # at least so many seconds lie between two snapshots; 0: as recorded
+
+
 PYTHON = 1 << 63
 """Bit of a word of the stack trie that stands for Python code."""
 ADDRESS = (1 << 57) - 1
@@ -570,3 +580,4 @@ class RecordingData:
     )  # by process and moment, with --graph
     lossy: bool = False  # events of the program were not recorded; the notes say which
     runs: tuple[Run, ...] = ()  # of the processes, one at least in what was read from a file
+    segment: Segment | None = None  # of a rolling recording

@@ -83,6 +83,7 @@ class PartialRecording:
     frame_of: dict[tuple[Any, ...], model.Frame] = field(default_factory=dict)
     snapshots: list[model.Snapshot] = field(default_factory=list)
     totals: dict[int, model.Totals] = field(default_factory=dict)
+    changes: dict[int, list[tuple[int, Payload]]] = field(default_factory=dict)
     timeline: dict[int, list[Rows]] = field(default_factory=dict)
     fault_sites: dict[int, model.FaultSites] = field(default_factory=dict)
     lifetimes: dict[int, Rows] = field(default_factory=dict)
@@ -137,4 +138,5 @@ class PartialRecording:
             complete=self.complete and not self.lossy,
             lossy=self.lossy,
             runs=header["runs"],
+            segment=header["segment"],
         )

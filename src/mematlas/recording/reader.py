@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +14,7 @@ from mematlas.linux.regular_file import open_regular
 from mematlas.recording import format as atlas
 from mematlas.recording import model
 from mematlas.recording.columns import ChunkData
-from mematlas.recording.decode import DECODERS, age_matrix_of, stack_count
+from mematlas.recording.decode import DECODERS, age_matrix_of, read_changes, stack_count
 from mematlas.recording.lazy_rows import LazyRows
 from mematlas.recording.partial import (
     MOST_SNAPSHOTS,
@@ -47,6 +49,12 @@ _REPLACING = (
     atlas.AGE_MATRIX,
     atlas.IDLE,
 )  # chunk types of which the last one per process holds
+_TOTALS = (atlas.TOTALS, atlas.CHANGED_TOTALS)
+_AFTER_TOTALS = (atlas.LIFETIMES, atlas.FAULT_SITES, atlas.BAD_FREES)
+_TIMELESS = (
+    *(atlas.HEADER, atlas.PROCESS, atlas.NODES, atlas.MODULES, atlas.CODES, atlas.TIMELINE),
+    *(atlas.FRAMES, atlas.NOTES, atlas.END),
+)
 
 
 def is_recording(path: str | PathLike[str]) -> bool:
@@ -58,8 +66,8 @@ def is_recording(path: str | PathLike[str]) -> bool:
         return False
 
 
-def read(path: str | PathLike[str]) -> model.RecordingData:
-    """Read a recording; `complete` is False if the file ends early or is damaged.
+def read(path: str | PathLike[str], *, until_s: float = math.inf) -> model.RecordingData:
+    """Read a recording up to a time; `complete` is False if the file ends early or is damaged.
 
     Raises TargetError, AccessError or UnsupportedError if the file cannot be opened or has another
     version, MematlasError if nothing in it can be read.
@@ -70,7 +78,7 @@ def read(path: str | PathLike[str]) -> model.RecordingData:
         message = f"{path}: no such file"
         raise TargetError(message) from None
     except IsADirectoryError:
-        message = f"{path}: is a directory; name a recording in it"
+        message = f"{path}: is a directory without a recording; name a recording in it"
         raise TargetError(message) from None
     except PermissionError:
         message = f"{path}: permission denied; run as its owner or ask for read permission"
@@ -82,7 +90,7 @@ def read(path: str | PathLike[str]) -> model.RecordingData:
         _check_start(path, file)
         pieces = PartialRecording()
         try:
-            _read_chunks(pieces, file)
+            _read_chunks(pieces, _until(file, until_s))
         except atlas.MALFORMED:
             pieces.complete = False
         _read_replaceable(pieces)
@@ -92,12 +100,45 @@ def read(path: str | PathLike[str]) -> model.RecordingData:
     if pieces.header is None:
         message = f"{path}: the recording ends before its first chunk; nothing can be read"
         raise MematlasError(message)
-    return pieces.finish(pieces.header)
+    found = pieces.finish(pieces.header)
+    if until_s < math.inf:
+        cut_at(found, until_s)
+    return found
 
 
-def _read_chunks(pieces: PartialRecording, file: BinaryIO) -> None:
-    """Decode chunks that accumulate. Keep chunks packed that a later one may replace or few views read."""
+def _until(file: BinaryIO, until_s: float) -> Iterator[tuple[bytes, int, atlas.Payload]]:
+    """Yield the chunks of before a time. What has no time belongs to the totals before it."""
+    passed: set[int] = set()  # processes whose totals are of later
     for kind, flags, payload in _chunks(file):
+        if until_s < math.inf and kind not in _TIMELESS:
+            metadata = atlas.unpack_metadata(flags, payload)
+            time_s, process = metadata.get("time_s", 0.0), int(metadata["process"])
+            if kind in _TOTALS and time_s > until_s:
+                passed.add(process)
+            if time_s > until_s or (kind in _AFTER_TOTALS and process in passed):
+                continue
+        yield kind, flags, payload
+
+
+def cut_at(recording: model.RecordingData, until_s: float) -> None:
+    """Remove what is told of processes after a time."""
+    recording.processes = [
+        replace(each, end_s=None, ending="running", cause="")
+        if each.end_s is not None and each.end_s > until_s
+        else each
+        for each in recording.processes
+        if each.start_s <= until_s
+    ]
+    recording.timeline = {
+        index: rows[rows["time_s"] <= until_s] for index, rows in recording.timeline.items()
+    }
+
+
+def _read_chunks(
+    pieces: PartialRecording, chunks: Iterator[tuple[bytes, int, atlas.Payload]]
+) -> None:
+    """Decode chunks that accumulate. Keep chunks packed that a later one may replace or few views read."""
+    for kind, flags, payload in chunks:
         decode = DECODERS.get(kind)
         if kind == atlas.SNAPSHOT:
             _keep_snapshot(pieces, flags, payload)
@@ -108,9 +149,8 @@ def _read_chunks(pieces: PartialRecording, file: BinaryIO) -> None:
             found[key] = (flags, payload)
             if len(found) > 4 * MOST_SNAPSHOTS * len(pieces.snapshots_kept):
                 _thin_out(pieces, found)
-        elif kind in _REPLACING:
-            metadata = atlas.unpack_metadata(flags, payload)
-            pieces.latest[kind, int(metadata["process"])] = (flags, payload)
+        elif kind in {*_REPLACING, atlas.CHANGED_TOTALS}:
+            _keep_sums(pieces, kind, flags, payload)
         elif decode:
             metadata, data = _unpack(flags, payload)
             pieces.packed += len(payload)
@@ -119,6 +159,17 @@ def _read_chunks(pieces: PartialRecording, file: BinaryIO) -> None:
                 message = "the chunks inflate beyond the limit"
                 raise ValueError(message)
             decode(pieces, metadata, data)
+
+
+def _keep_sums(pieces: PartialRecording, kind: bytes, flags: int, payload: atlas.Payload) -> None:
+    """Keep a chunk that replaces the one before, or changes to totals."""
+    process = int(atlas.unpack_metadata(flags, payload)["process"])
+    if kind == atlas.CHANGED_TOTALS:
+        pieces.changes.setdefault(process, []).append((flags, payload))
+        return
+    pieces.latest[kind, process] = (flags, payload)
+    if kind == atlas.TOTALS:
+        pieces.changes.pop(process, None)
 
 
 def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
@@ -197,6 +248,12 @@ def _read_replaceable(pieces: PartialRecording) -> None:
         except atlas.MALFORMED:
             pieces.complete = False
     pieces.latest.clear()
+    for process, chunks in pieces.changes.items():
+        try:
+            read_changes(pieces, process, (_unpack(*each) for each in chunks))
+        except atlas.MALFORMED:
+            pieces.complete = False
+    pieces.changes.clear()
 
 
 def _read_snapshots(pieces: PartialRecording) -> None:

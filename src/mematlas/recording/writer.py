@@ -11,7 +11,8 @@ from mematlas._version import __version__
 from mematlas.recording import format as atlas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from concurrent.futures import ThreadPoolExecutor
     from os import PathLike
 
     from mematlas.linux.glibc_heap import HeapUse
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
         Process,
         Run,
         Sampling,
+        Segment,
         SharedPart,
         Touched,
     )
 
 NODE_BYTES = 16
+_LARGE = 1 << 20  # bytes of rows; packing them takes about 20 ms
+_MEANWHILE_S = 0.01
 
 
 class Writer:
@@ -50,9 +54,14 @@ class Writer:
         machine: Mapping[str, Any],
         sampling: Sampling,
         runs: Iterable[Run] = (),
+        segment: Segment | None = None,
     ) -> None:
         """Create or truncate the file and write its header. `Process.run` is an index in `runs`."""
         self._file = Path(path).open("wb", buffering=0)
+        self.name = os.fspath(path)
+        self._packer: ThreadPoolExecutor | None = None
+        self.meanwhile: Callable[[], object] | None = None  # called while a large chunk is packed
+        self.size = 0  # bytes in the file
         self._nodes: dict[int, int] = {}
         self._write(atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0))
         metadata: dict[str, Any] = {
@@ -64,6 +73,8 @@ class Writer:
         }
         if known := [_run(each) for each in runs]:
             metadata["runs"] = known
+        if segment:
+            metadata["segment"] = _fields(segment, "number", "last", "start_s", "detail_s")
         self._chunk(atlas.HEADER, metadata)
 
     def process(self, process: Process) -> None:
@@ -169,6 +180,27 @@ class Writer:
             "peak_live_bytes": peak_live_bytes,
         }
         self._chunk(atlas.TOTALS, metadata, rows)
+
+    def changed_totals(
+        self,
+        process: int,
+        *,
+        time_s: float,
+        peak_time_s: float,
+        peak_live_bytes: float,
+        rows: bytes | memoryview,
+    ) -> None:
+        """Write the sums that changed (TOTALS_DTYPE). They replace those of the same stack and kind.
+
+        If there is a new peak, the other rows have as their share of the peak what they have live.
+        """
+        metadata = {
+            "process": process,
+            "time_s": time_s,
+            "peak_time_s": peak_time_s,
+            "peak_live_bytes": peak_live_bytes,
+        }
+        self._chunk(atlas.CHANGED_TOTALS, metadata, rows)
 
     def fragmentation(
         self,
@@ -343,12 +375,28 @@ class Writer:
         self.close()
 
     def _chunk(self, kind: bytes, metadata: dict[str, Any], rows: bytes | memoryview = b"") -> None:
-        self._write(atlas.pack_chunk(kind, metadata, rows))
+        if self.meanwhile is None or _size(rows) < _LARGE:
+            self._write(atlas.pack_chunk(kind, metadata, rows))
+            return
+        from concurrent.futures import ThreadPoolExecutor, wait
+
+        # One thread for all chunks: each new one would get an arena of the allocator of its own.
+        self._packer = self._packer or ThreadPoolExecutor(1)
+        packed = self._packer.submit(atlas.pack_chunk, kind, metadata, rows)
+        while not wait([packed], _MEANWHILE_S).done:
+            self.meanwhile()
+        self._write(packed.result())
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(self._file.fileno(), view) :]
+        self.size += len(data)
+
+    def cut(self) -> None:
+        """Remove what was written of a chunk that could not be written whole, as on a full disk."""
+        os.ftruncate(self._file.fileno(), self.size)
+        os.lseek(self._file.fileno(), self.size, os.SEEK_SET)
 
 
 def _fields(thing: object, *names: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from mematlas.linux.regular_file import open_regular
 from mematlas.recording.format import MAGIC
+from mematlas.recording.segments import newest_file
 from mematlas.serve.heap_profile import TooManyError, parse_query, render_profile
 from mematlas.serve.listener import PIECE, TEXT, PageHandler, PageServer
 from mematlas.serve.state import NotYetRecordedError, OncePerReading
@@ -96,16 +97,17 @@ class _Handler(PageHandler):
         self.send(self.server.page.get(), "text/html; charset=utf-8")
 
     def _recording(self, _path: str, _query: dict[str, str]) -> None:
-        """Send the file as far as it is now: it may grow meanwhile.
+        """Send the file, of a folder its newest, as far as it is now: it may grow meanwhile.
 
         Who may write its folder may put another file in its place, or a link to one: only a recording is sent.
         """
-        with open_regular(self.server.recording.path) as file:
+        path = newest_file(self.server.recording.path)
+        with open_regular(path) as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise NotYetRecordedError
             file.seek(0)
             size = os.fstat(file.fileno()).st_size
-            name = re.sub(r'[^ -~]|"', "", os.path.basename(self.server.recording.path))  # noqa: PTH119
+            name = re.sub(r'[^ -~]|"', "", path.name)
             self.head(
                 "application/octet-stream",
                 size,

@@ -5,7 +5,6 @@ A request for a difference reads at its begin, and each half second at its end u
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mematlas.api.growing import GrowingRecording
 from mematlas.errors import MematlasError
+from mematlas.recording.segments import newest_file
 from mematlas.report.analyse.report import make_report
 from mematlas.report.model.report import END
 
@@ -88,9 +88,9 @@ class ServedRecording:
         return None
 
     def _read_signature(self) -> tuple[int, int] | None:
-        """Return size and time of the file, which change when it grows; of none those of the last reading."""
+        """Return size and time of the file, of a folder those of its newest, which change when it grows; of none those of the last reading."""
         try:
-            status = os.stat(self.path)  # noqa: PTH116
+            status = newest_file(self.path).stat()
         except OSError:
             return self._signature
         return status.st_size, status.st_mtime_ns

@@ -58,6 +58,7 @@ def attach(
     *,
     duration_s: float | None = None,
     on_attached: Callable[[], None] = lambda: None,
+    on_look: Callable[[str], object] = lambda _: None,
 ) -> Writer:
     """Trace a running process until it ends, `duration_s` is over, or a signal asks for the end.
 
@@ -69,6 +70,7 @@ def attach(
         stop: the signals that ask for the end; they are held until the names are written too.
         duration_s: seconds after which the process is detached; None: no limit.
         on_attached: called once the process is traced.
+        on_look: called with a line that tells of a look that was kept.
 
     Raises:
         MematlasError: as of Target and attach_tracer(); the process is then as before, and no recording
@@ -78,10 +80,17 @@ def attach(
     target = Target(pid)
     collector = open_collector(settings)
     try:
-        with published(path) as pending:
+        with published(path, rolls=settings.rolls) as pending:
             writer = open_recording(pending, command_of(pid), settings)
             # Before the tracer is loaded: the process may end right after that.
-            follower = Follower(collector, writer, pid, idle_s=settings.idle_s)
+            follower = Follower(
+                collector,
+                writer,
+                pid,
+                idle_s=settings.idle_s,
+                when=settings.when,
+                on_look=on_look,
+            )
             enter_process(target, collector.session)
         with Attachment(pid):
             on_attached()

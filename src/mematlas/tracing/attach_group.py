@@ -33,7 +33,7 @@ class Waits:
     alone_s: float = 1.0
 
 
-def attach_group(
+def attach_group(  # noqa: PLR0913 - one argument a fact
     members: Members,
     settings: TraceSettings,
     path: str,
@@ -41,6 +41,7 @@ def attach_group(
     *,
     duration_s: float | None = None,
     on_attached: Callable[[Entries], None] = lambda _: None,
+    on_look: Callable[[str], object] = lambda _: None,
     waits: Waits | None = None,
 ) -> Writer:
     """Trace the processes of a set until none is left, `duration_s` is over, or a signal asks for the end.
@@ -59,9 +60,16 @@ def attach_group(
         entries = Entries(members, lambda pid: _enter(collector, pid))
         waits = waits or Waits()
         entries.poll_s = waits.poll_s
-        with published(path) as pending:
+        with published(path, rolls=settings.rolls) as pending:
             writer = open_recording(pending, (members.name,), settings)
-            follower = Follower(collector, writer, None, idle_s=settings.idle_s)
+            follower = Follower(
+                collector,
+                writer,
+                None,
+                idle_s=settings.idle_s,
+                when=settings.when,
+                on_look=on_look,
+            )
             entries.enter_all()
             _check_any(entries)
         on_attached(entries)

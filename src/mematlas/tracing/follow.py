@@ -11,6 +11,7 @@ from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
 from mematlas.present.printable import clean
 from mematlas.tracing.child import library
+from mematlas.tracing.conditions import Conditions
 from mematlas.tracing.graphs import GraphTaker
 from mematlas.tracing.oom import OomWatch
 from mematlas.tracing.private_allocators import (
@@ -18,6 +19,8 @@ from mematlas.tracing.private_allocators import (
     find_private_allocators,
 )
 from mematlas.tracing.process import ProcessRecorder
+from mematlas.tracing.rolling import RollingWriter
+from mematlas.tracing.rotation import Rotation, describe_look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +67,7 @@ class Follower:
     `pid` None: of all that join, until it is stopped.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument a fact
         self,
         collector: Collector,
         writer: Writer,
@@ -72,12 +75,15 @@ class Follower:
         *,
         idle_s: float = 0.0,
         untraced: UntracedWatch | None = None,
+        when: str = "",
+        on_look: Callable[[str], object] = lambda _: None,
         graphs: tuple[GraphMoment, ...] = (),
     ) -> None:
         """Watch the process for its end.
 
-        `graphs`: moments at which heap graphs are taken. `idle_s`: seconds after which pages count as idle; 0: not sampled. `untraced`: the watch of programs
-        that do not join, begun before the process.
+        `graphs`: moments at which heap graphs are taken. `idle_s`: seconds after which pages count as idle; 0: not
+        sampled. `untraced`: the watch of programs that do not join, begun before the process. `when`: conditions for
+        looks at all processes that are kept; `on_look` is called with a line that tells of each.
         """
         self._collector = collector
         self._writer = writer
@@ -93,8 +99,14 @@ class Follower:
         self._together_s = 0.0  # spent on snapshots of processes beside the one that was due
         self._deadline: float | None = None
         self._next_flush = 0.0
+        self._conditions = Conditions(when) if when else None
+        self._on_look = on_look
         self._idle_s = idle_s
         self._idle_method, self._notes = _choose_idle_method() if idle_s else ("", [])
+        writer.meanwhile = collector.read_rings  # or a program that goes on allocating would wait
+        self._rotation: Rotation | None = None
+        if isinstance(writer, RollingWriter):
+            self._rotation = Rotation(collector, writer, self._recorders, keep=pid)
         self._graphs = GraphTaker(collector, graphs) if graphs else None
         if pid is not None:
             collector.watch(pid)
@@ -142,6 +154,7 @@ class Follower:
                 self._writer, lambda index: self._recorders[index].peak_rss_bytes
             )
         losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
+        losses += self._rotation.losses if self._rotation else []
         refusals = self._collector.refusals()
         losses += self._finish_untraced({pid for pid, _ in refusals})
         losses += _describe_refusals(refusals)
@@ -194,7 +207,31 @@ class Follower:
             if self._idle_method:
                 with suppress(OSError, MematlasError):  # the process ended, or is not dumpable
                     recorder.sample_idle_pages(self._idle_method, self._idle_s)
+        if self._rotation:
+            self._rotation.look()
+        if self._conditions:
+            self._look_if_due(self._conditions)
         self._next_flush = time.monotonic() + _FLUSH_S
+
+    def _look_if_due(self, conditions: Conditions) -> None:
+        """Take a look at all processes if a condition has become true."""
+        running = [
+            self._collector.process(index)
+            for index, each in self._recorders.items()
+            if not each.ended
+        ]
+        name = conditions.became_true(
+            time.monotonic(),
+            rss_bytes=sum(each.rss_bytes for each in running),
+            live_bytes=sum(each.live_bytes for each in running),
+            pid=self._pid if self._pid is not None else running[0].pid if running else None,
+        )
+        if name is None:
+            return
+        for recorder in self._recorders.values():
+            if not recorder.ended:
+                recorder.look(name)
+        self._on_look(describe_look(name, self._writer, self._rotation))
 
     def _handle(self, event: Event, index: int) -> None:
         if event is Event.PROCESS:

@@ -37,7 +37,10 @@ class RunResult:
 
 
 def run(
-    command: Sequence[str], settings: TraceSettings, open_writer: Callable[[int], Writer]
+    command: Sequence[str],
+    settings: TraceSettings,
+    open_writer: Callable[[int], Writer],
+    on_look: Callable[[str], object] = lambda _: None,
 ) -> RunResult:
     """Run a program under the tracer until it ends, and record it.
 
@@ -46,6 +49,7 @@ def run(
         settings: what to record.
         open_writer: called with the program's PID once it runs; the writer it returns is left open, so
             that the caller can add the resolved names.
+        on_look: called with a line that tells of a look that was kept.
 
     Raises:
         MematlasError: the program cannot be found, started or traced; the class tells which.
@@ -65,6 +69,8 @@ def run(
                 process.pid,
                 idle_s=settings.idle_s,
                 untraced=untraced,
+                when=settings.when,
+                on_look=on_look,
                 graphs=settings.graphs,
             )
             reaped = _Reaped(process)

@@ -12,6 +12,8 @@ from mematlas import _core
 from mematlas._version import __version__
 from mematlas.recording import Writer
 from mematlas.recording.model import Run, Sampling
+from mematlas.tracing.rolling import RollingWriter
+from mematlas.tracing.settings import DISK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,20 +27,26 @@ def open_recording(path: str, command: Sequence[str], settings: TraceSettings) -
 
     OSError as of open().
     """
-    started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    return Writer(
-        path,
-        command=command,
-        started=started,
-        runs=[Run(os.urandom(8).hex(), platform.node(), __version__, started, settings.labels)],
-        machine=_machine(),
-        sampling=Sampling(
+    # A time of day asks for the second of a segment.
+    precision = "milliseconds" if settings.rolls else "seconds"
+    started = dt.datetime.now(dt.UTC).isoformat(timespec=precision)
+    header: dict[str, Any] = {
+        "command": command,
+        "started": started,
+        "runs": [Run(os.urandom(8).hex(), platform.node(), __version__, started, settings.labels)],
+        "machine": _machine(),
+        "sampling": Sampling(
             mode="exact" if settings.exact else "sampled",
             sample_bytes=0 if settings.exact else settings.sample_bytes,
             interval_s=settings.interval_s,
             fault_period=settings.fault_period,
         ),
-    )
+    }
+    if settings.rolls:
+        return RollingWriter(
+            path, header, keep_s=settings.keep_s, disk_bytes=settings.disk_bytes or DISK_BYTES
+        )
+    return Writer(path, **header)
 
 
 def pending_path(path: str) -> str:
@@ -54,9 +62,12 @@ def pending_path(path: str) -> str:
 
 
 @contextmanager
-def published(path: str) -> Iterator[str]:
-    """Yield the name of a pending recording; rename it to `path` at the end, remove it after an error."""
-    pending = pending_path(path)
+def published(path: str, *, rolls: bool = False) -> Iterator[str]:
+    """Yield the name of a pending recording; rename it to `path` at the end, remove it after an error.
+
+    `rolls`: it is a folder, in which earlier runs may be, and which is written in its place.
+    """
+    pending = path if rolls else pending_path(path)
     try:
         yield pending
         if pending != path:
@@ -76,6 +87,9 @@ def write_names(writer: Writer, path: str) -> RecordingData:
     from mematlas.recording import read
     from mematlas.recording.frames import Resolver, used_words
 
+    if isinstance(writer, RollingWriter):
+        writer.finish()
+        return read(path)
     recording, resolver = read(path), Resolver()
     for index, nodes in recording.nodes.items():
         known = recording.frames.setdefault(index, {})  # those of JIT compilers

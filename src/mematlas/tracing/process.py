@@ -30,8 +30,15 @@ from mematlas.recording.model import (
 )
 from mematlas.tracing import child
 from mematlas.tracing.jit_files import JitFiles
-from mematlas.tracing.program import WHY_UNTRACED
+from mematlas.tracing.process_notes import (
+    MOST_MARKS,
+    clean_utf8,
+    losses_of,
+    note_of,
+    version_of,
+)
 from mematlas.tracing.program_file import read_build_id
+from mematlas.tracing.rolling import RollingWriter
 
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
@@ -46,7 +53,6 @@ _MOST_TOUCHES = 1000  # rows of one snapshot
 _TOTALS_GAP_S = 1.0
 _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for that at its exit
 _MOST_TITLE = 1024
-_MOST_MARKS = 4096  # of a process
 _MOST_ACCOUNTS = 256  # of its marks; the tracer waits for no more
 _KILLED = "killed by SIGKILL"
 _MAX_TIMELINE_ROWS = 1 << 16
@@ -90,13 +96,15 @@ def _read_heaps(process: ProcessDirectory, mappings: Mappings) -> Heaps | None:
 class ProcessRecorder:
     """The writer of one process.
 
-    A chunk is written after the names, nodes and modules that it refers to.
+    A chunk is written after the names, nodes and modules that it refers to. Rings are read while a large chunk is
+    packed, so rows are taken before the names are written.
     """
 
     def __init__(self, collector: Collector, writer: Writer, index: int) -> None:
         """Write the process's description."""
         self._collector = collector
         self._writer = writer
+        self._rolls = isinstance(writer, RollingWriter)
         self._index = index
         self._nodes = self._codes = self._modules = 0
         self._fault_parts: list[tuple[PartKind, str]] = []
@@ -121,10 +129,10 @@ class ProcessRecorder:
             pid=info.pid,
             parent_pid=info.parent_pid,
             parent_index=info.parent if info.parent >= 0 else None,
-            executable=_clean(info.executable),
-            command=tuple(_clean(word) for word in info.command),
+            executable=clean_utf8(info.executable),
+            command=tuple(clean_utf8(word) for word in info.command),
             start_s=info.start_s,
-            python_version=_version(info),
+            python_version=version_of(info),
             attached=info.attached,
             forked=True if info.forked else None if info.attached else False,
             uid=_user(info.pid),
@@ -132,6 +140,52 @@ class ProcessRecorder:
             build_id=read_build_id(info.pid, info.executable),
         )
         writer.process(self._process)
+
+    def begin_segment(self) -> None:
+        """Write into a new segment what holds on: the process, and the sums of what is live.
+
+        The collector has numbered stacks and code anew.
+        """
+        self._nodes = self._codes = self._modules = 0
+        self._fault_parts = []
+        self._ranges = []
+        self._bad_frees = self._marks_set = self._mark_accounts = 0
+        self._writer.process(self._process)
+        self.write_changes()
+
+    def end_segment(self) -> None:
+        """Write what the segment is to hold at its end."""
+        self._write_jit_names(JitFiles(self.pid))
+        self._write_totals()
+        self.flush_timeline()
+
+    def write_changes(self) -> None:
+        """Write the sums that changed since the last time, for a rolling recording."""
+        rows = self._collector.news(self._index)
+        info = self._write_names()
+        if rows:
+            self._writer.changed_totals(
+                self._index,
+                time_s=info.end_s if self.ended else self._collector.now_s(),
+                peak_time_s=info.peak_s,
+                peak_live_bytes=info.peak_bytes,
+                rows=rows,
+            )
+
+    def look(self, name: str) -> float | None:
+        """Write all that can be read of the process now, as a mark of this name; return its time, None without pages."""
+        now_s = self._collector.now_s()
+        join = self._join_residency()
+        if objects := self._read_objects():
+            self._write_objects(*objects)
+        if found := self._read_room(is_last=True, huge=False, heaps=True):
+            self._write_room(*found)
+        if join is not None:
+            self._write_residency(join, "mark", None)
+            self._writer.mark(Mark(self._index, name, now_s, join.time_s))
+        self._write_totals()
+        self.flush_timeline()
+        return None if join is None else join.time_s
 
     def snapshot(self, trigger: str, moment_s: float | None = None) -> None:
         """Join residency and write it; `moment_s` is common to snapshots that are taken together.
@@ -176,9 +230,9 @@ class ProcessRecorder:
             self._collector.answer(self._index, mark)
             if join is not None:
                 self._write_residency(join, "mark", None)
-            if self._marks_set <= _MOST_MARKS or join is not None:
+            if self._marks_set <= MOST_MARKS or join is not None:
                 account_s = None if join is None else join.time_s
-                self._writer.mark(Mark(self._index, _clean(mark.name), mark.time_s, account_s))
+                self._writer.mark(Mark(self._index, clean_utf8(mark.name), mark.time_s, account_s))
 
     def sample_idle_pages(self, method: str, idle_s: float) -> None:
         """Write which pages were idle since the last sample, if `idle_s` seconds are over, and begin the next.
@@ -223,7 +277,7 @@ class ProcessRecorder:
         # A process that waited for its last snapshot was not killed: its cgroups need not be read.
         if not info.execed:
             self._cause = oom.forget(self.pid, is_suspected=not self.has_exited)
-        self.losses = _losses(info)
+        self.losses = losses_of(info)
         self._write_totals()
         self.flush_timeline()
         ending = "exec" if info.execed else "ended"
@@ -234,8 +288,8 @@ class ProcessRecorder:
             end_s=info.end_s,
             ending=ending,
             cause=self._cause if ending == _KILLED else "",
-            python_version=_version(info),
-            note=_note(info, self._unread, self._marks_set),
+            python_version=version_of(info),
+            note=note_of(info, self._unread, self._marks_set),
             peak_rss_bytes=info.peak_rss_bytes or None,
         )
         self._writer.process(self._process)
@@ -282,7 +336,9 @@ class ProcessRecorder:
             replace(
                 self._process,
                 ending="still running when recording ended",
-                note=_note(info, "its pages were not read; residency is unknown", self._marks_set),
+                note=note_of(
+                    info, "its pages were not read; residency is unknown", self._marks_set
+                ),
                 peak_rss_bytes=info.peak_rss_bytes or None,
             )
         )
@@ -294,7 +350,7 @@ class ProcessRecorder:
     def _close_running(self, info: Traced) -> Process:
         """Write what a running process holds, and return its description with an ending."""
         self._read_title()
-        self.losses = _losses(info)
+        self.losses = losses_of(info)
         if objects := self._read_objects():
             self._write_objects(*objects)
         if found := self._read_room(is_last=True, huge=False, heaps=True):
@@ -305,7 +361,7 @@ class ProcessRecorder:
         return replace(
             self._process,
             ending="detached" if info.detached else "still running when recording ended",
-            note=_note(info, self._unread, self._marks_set),
+            note=note_of(info, self._unread, self._marks_set),
             peak_rss_bytes=info.peak_rss_bytes or None,
         )
 
@@ -355,7 +411,7 @@ class ProcessRecorder:
 
     def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:
         self._write_names()
-        self._writer.objects(self._index, time_s=time_s, names=map(_clean, names), rows=rows)
+        self._writer.objects(self._index, time_s=time_s, names=map(clean_utf8, names), rows=rows)
 
     def _read_title(self) -> None:
         """Keep the command line as it is now: servers write the role of a process there. Keep its user, too."""
@@ -363,12 +419,12 @@ class ProcessRecorder:
             self._process = replace(self._process, uid=_user(self.pid))
         try:
             with open_process(self.pid) as process:
-                title = _clean(" ".join(filter(None, read_command(process))))
+                title = clean_utf8(" ".join(filter(None, read_command(process))))
             # After an exec the command line is that of the next program.
             executable = str(Path(f"/proc/{self.pid}/exe").readlink()).removesuffix(" (deleted)")
         except (OSError, MematlasError):  # the process is gone
             return
-        if _clean(executable) != self._process.executable.removesuffix(" (deleted)"):
+        if clean_utf8(executable) != self._process.executable.removesuffix(" (deleted)"):
             return
         start = " ".join(filter(None, self._process.command))
         if title and not title.startswith(start):  # the tracer records the first 2 KiB
@@ -393,13 +449,13 @@ class ProcessRecorder:
             self._writer.modules(
                 self._index,
                 [
-                    Module(_clean(path), build_id, bias, start, end)
+                    Module(clean_utf8(path), build_id, bias, start, end)
                     for path, build_id, bias, start, end in found
                 ],
             )
             self._modules = info.modules
             self._ranges += [(start, end) for path, _, _, start, end in found if path]
-            self.build_ids |= {_clean(path): build_id for path, build_id, *_ in found}
+            self.build_ids |= {clean_utf8(path): build_id for path, build_id, *_ in found}
         if info.codes > self._codes:
             codes = self._collector.codes(self._index, self._codes, info.codes)
             self._writer.codes(self._index, [CodeObject(*code) for code in codes])
@@ -423,7 +479,7 @@ class ProcessRecorder:
             peak_rss_bytes=join.peak_rss_bytes,
             page_table_bytes=join.page_table_bytes or None,
             parts=[
-                Part(_PART_KINDS[kind], _clean(name), resident, round(error))
+                Part(_PART_KINDS[kind], clean_utf8(name), resident, round(error))
                 for kind, name, resident, error in join.parts
             ],
             unexplained_bytes=join.unexplained_bytes,
@@ -437,7 +493,7 @@ class ProcessRecorder:
             pss_bytes=join.pss_bytes,
             uss_bytes=join.uss_bytes,
             parts=[
-                SharedPart(_PART_KINDS[kind], _clean(name), shared, share)
+                SharedPart(_PART_KINDS[kind], clean_utf8(name), shared, share)
                 for kind, name, shared, share in join.shared
             ],
             rows=self._collector.sharing(self._index),
@@ -446,33 +502,40 @@ class ProcessRecorder:
             self._writer.fragmentation(
                 self._index,
                 time_s=join.time_s,
-                slack=[(_clean(name), free, held) for name, free, held in join.slack],
+                slack=[(clean_utf8(name), free, held) for name, free, held in join.slack],
                 rows=self._collector.fragmentation(self._index),
             )
 
     def _write_totals(self) -> None:
         start = time.monotonic()
-        info = self._write_names()
-        self._writer.totals(
-            self._index,
-            time_s=info.end_s if self.ended else self._collector.now_s(),
-            peak_time_s=info.peak_s,
-            peak_live_bytes=info.peak_bytes,
-            rows=self._collector.totals(self._index),
-        )
+        if self._rolls:
+            self.write_changes()
+        else:
+            rows = self._collector.totals(self._index)
+            info = self._write_names()
+            self._writer.totals(
+                self._index,
+                time_s=info.end_s if self.ended else self._collector.now_s(),
+                peak_time_s=info.peak_s,
+                peak_live_bytes=info.peak_bytes,
+                rows=rows,
+            )
         self._write_lifetimes()
-        self._write_fault_sites(info)
+        self._write_fault_sites()
         self._write_bad_frees()
         now = time.monotonic()
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
 
     def _write_lifetimes(self) -> None:
-        self._writer.lifetimes(self._index, self._collector.lifetimes(self._index))
+        rows = self._collector.lifetimes(self._index)
+        self._write_names()
+        self._writer.lifetimes(self._index, rows)
         if self.has_exited:  # the interpreter frees at exit what was live at the end
             return
         now = self._collector.now_s()
         cell_s, rows = self._collector.age_matrix(self._index)
         if cell_s:
+            self._write_names()
             self._writer.age_matrix(self._index, time_s=now, cell_s=cell_s, rows=rows)
 
     def _write_bad_frees(self) -> None:
@@ -486,104 +549,20 @@ class ProcessRecorder:
                 [BadFreeEvent(**{**row._asdict(), "reason": reasons[row.reason]}) for row in found],
             )
 
-    def _write_fault_sites(self, info: Traced) -> None:
+    def _write_fault_sites(self) -> None:
+        info = self._collector.process(self._index)
         if info.faults is Faults.OFF:
             return
+        rows = self._collector.fault_sites(self._index, info.fault_sites)
+        self._write_names()
         parts = self._collector.fault_parts(self._index, len(self._fault_parts), info.fault_parts)
-        self._fault_parts += [(_PART_KINDS[kind], _clean(name)) for kind, name in parts]
+        self._fault_parts += [(_PART_KINDS[kind], clean_utf8(name)) for kind, name in parts]
         self._writer.fault_sites(
             self._index,
             state=info.faults.name.lower(),
-            reason=_clean(info.faults_reason),
+            reason=clean_utf8(info.faults_reason),
             samples=info.fault_samples,
             lost=info.faults_lost,
             parts=self._fault_parts,
-            rows=self._collector.fault_sites(self._index, info.fault_sites),
+            rows=rows,
         )
-
-
-def _clean(text: str) -> str:
-    """Return a text as valid UTF-8: bytes that are not become U+FFFD."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _describe_marks(marks_set: int, lost: int) -> str:
-    left = max(marks_set - _MOST_MARKS, 0) + lost
-    return f"{left:,} of its {marks_set + lost:,} marks not recorded" if left else ""
-
-
-def _losses(info: Traced) -> list[str]:
-    """Format which events of a process were not recorded, and why."""
-    losses = (
-        (
-            info.lost_events,
-            (
-                f"{info.lost_events} events were lost, since mematlas did not read for ten seconds or "
-                "no memory was left for records; what is live may be shown too high or too low"
-            ),
-        ),
-        (
-            info.exits_missed,
-            "its last snapshot is missing, since mematlas got no CPU for it in time",
-        ),
-        (
-            info.broken_rings,
-            f"{info.broken_rings} of its threads wrote invalid records and were not read further",
-        ),
-    )
-    return [f"process {info.pid}: {text}" for applies, text in losses if applies]
-
-
-def _version(info: Traced) -> str | None:
-    number, build = info.python_version, "t" if info.python_free_threaded else ""
-    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}{build}" if number else None
-
-
-def _describe_left(left: tuple[int, ...]) -> str:
-    return ", ".join(f"{left[kind]} {why}" for kind, why in WHY_UNTRACED.items() if left[kind])
-
-
-def _note(info: Traced, unread: str, marks_set: int) -> str:
-    """Format what the recording of a process lacks, and why."""
-    notes = (
-        (unread, unread),
-        (True, _describe_marks(marks_set, info.marks_lost)),
-        (
-            info.attached,
-            (
-                "tracing began when it was attached to: memory allocated before counts as allocator "
-                "slack or as other memory"
-            ),
-        ),
-        (
-            info.disabled and not info.detached,
-            f"tracing ended early: {_clean(info.reason)}",
-        ),
-        (
-            info.untraced_threads,
-            (
-                f"{info.untraced_threads} of its threads not traced: no memory for records, or "
-                "created after it entered a seccomp filter"
-            ),
-        ),
-        (
-            info.looks_missed,
-            (
-                "it gave memory back at a new peak before mematlas could read its pages "
-                f"({info.looks_missed:,} of its waits had no answer in time)"
-            ),
-        ),
-        (
-            info.own_malloc,
-            (
-                "it defines a malloc() of its own: what that allocates is seen only as the mappings "
-                "that hold it"
-            ),
-        ),
-        (
-            any(info.left),
-            f"{sum(info.left)} of the programs it started not traced: {_describe_left(info.left)}",
-        ),
-        *((True, loss.partition(": ")[2]) for loss in _losses(info)),
-    )
-    return "; ".join(text for applies, text in notes if applies and text)

@@ -15,6 +15,8 @@ GraphMoment: TypeAlias = Literal["peak", "exit"]
 
 SAMPLE_BYTES = 512 << 10
 INTERVAL_S = 1.0
+KEEP_S = 24 * 3600.0
+DISK_BYTES = 1 << 30
 FAULT_PERIOD = 61  # prime, so that no loop of the program runs in step with it
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 
@@ -46,6 +48,9 @@ class TraceSettings:
         seed: seed of the sampler; 0: a different one each time.
         budget: share of one CPU that residency snapshots may take.
         labels: names and values that the user gives the recording, by name.
+        keep_s: a rolling recording keeps so many seconds; 0: all, in one file.
+        disk_bytes: a rolling recording takes no more of the disk.
+        when: conditions for looks that are kept, as parse_conditions() reads them; "": none.
         graphs: moments at which the heap graph is taken, "peak" and "exit"; of an exact recording only.
     """
 
@@ -57,6 +62,15 @@ class TraceSettings:
     seed: int = 0
     budget: float = 0.02
     labels: tuple[tuple[str, str], ...] = ()
+    keep_s: float = 0.0
+    disk_bytes: int = 0
+    when: str = ""
+
+    @property
+    def rolls(self) -> bool:
+        """Whether the recording is a folder of segments, the oldest of which go."""
+        return self.keep_s > 0
+
     graphs: tuple[GraphMoment, ...] = ()
 
     @property

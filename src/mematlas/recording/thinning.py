@@ -1,0 +1,239 @@
+"""Thins a rolling recording: `python -m mematlas.recording.thinning FOLDER SECONDS BYTES RUN NUMBER`.
+
+A process of its own, so that the recorder stays small. The recording keeps SECONDS and takes BYTES. Segments below NUMBER have ended. Each first gets the names
+of its functions and lines, since files may be replaced later. Then those of one stretch of time are joined
+to one file, with less detail the older they are. A file is complete before the files that it replaces go.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.errors import MematlasError
+from mematlas.recording import reader
+from mematlas.recording.frames import Resolver, used_words
+from mematlas.recording.join import join
+from mematlas.recording.join_results import coarser
+from mematlas.recording.merge import write_joined
+from mematlas.recording.model import Segment
+from mematlas.recording.prune import prune
+from mematlas.recording.segments import LOOK, SegmentFile, list_segments, segment_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mematlas.recording.model import RecordingData, Rows, Snapshot
+
+_MOST_JOINED = 24  # files at once
+_MOST_RECENT = 100_000  # stacks of a process in a file that was joined,
+_MOST_STACKS = 20_000  # and in one with less detail
+_FILES = 12  # at least, in a folder that is full
+_REGULAR = ("interval", "peak")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """How what is older than `age_s` is kept: joined to files of `file_s`, details `detail_s` apart."""
+
+    age_s: float
+    file_s: float
+    detail_s: float
+
+
+STRETCHES = (
+    Stretch(age_s=24 * 3600.0, file_s=24 * 3600.0, detail_s=3600.0),
+    Stretch(age_s=3600.0, file_s=3600.0, detail_s=60.0),
+    Stretch(age_s=0.0, file_s=600.0, detail_s=0.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a rolling recording holds. A file has a small part of that, since the oldest file goes as a whole."""
+
+    keep_s: float
+    disk_bytes: int
+
+    def file_s(self, stretch: Stretch) -> float:
+        """Return the time that a file of a stretch holds."""
+        return min(stretch.file_s, max(self.keep_s / _FILES, 1.0))
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of files that are joined to one."""
+        return self.disk_bytes // _FILES
+
+
+def thin_folder(folder: Path, run: int, number: int, limits: Limits) -> None:
+    """Name and thin all segments of a run below a number, and the looks that are kept."""
+    resolver = Resolver()
+    for path in sorted(folder.glob(f"{LOOK}*.atlas")):
+        _name_file(path, resolver)
+    for group in _groups(folder, run, number, limits):
+        if len(group.files) > 1 or group.stretch.detail_s:
+            _join_files(folder, group, resolver)
+        else:
+            _name_file(group.files[0].path, resolver)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    stretch: Stretch
+    files: list[SegmentFile]
+
+
+def _groups(folder: Path, run: int, number: int, limits: Limits) -> Iterator[_Group]:
+    """Yield the files that belong into one. A file of another run is of one that has ended."""
+    now = time.time()
+    files = [each for each in list_segments(folder) if each.run < run or each.last < number]
+    group: list[SegmentFile] = []
+    key: tuple[object, ...] = ()
+    stretch = STRETCHES[-1]
+    for each in files:
+        try:
+            modified_s = each.path.stat().st_mtime
+        except OSError:
+            continue
+        found = next(known for known in STRETCHES if now - modified_s >= known.age_s)
+        file_s = limits.file_s(found)
+        its = (each.run, found, modified_s // file_s)
+        size = sum(other.bytes for other in group) + each.bytes
+        if group and (its != key or len(group) >= _MOST_JOINED or size > limits.file_bytes):
+            yield _Group(stretch, group)
+            group = []
+        group, key, stretch = [*group, each], its, found
+    if group:
+        yield _Group(stretch, group)
+
+
+def _name_file(path: Path, resolver: Resolver) -> None:
+    """Write the names of a segment into it, unless they are there."""
+    with suppress(MematlasError, OSError):
+        data = reader.read(path)
+        if _needs_names(data):
+            _add_names(data, resolver)
+            _replace(path, data, path)
+
+
+def _needs_names(data: RecordingData) -> bool:
+    return any(
+        len(rows) > 1
+        and not set(used_words(rows)[:64].tolist()) <= data.frames.get(index, {}).keys()
+        for index, rows in data.nodes.items()
+    )
+
+
+def _add_names(data: RecordingData, resolver: Resolver) -> None:
+    for index, nodes in data.nodes.items():
+        known = data.frames.setdefault(index, {})
+        modules, codes = data.modules.get(index, []), data.codes.get(index, [])
+        known.update(resolver.resolve(used_words(nodes), modules, codes, known))
+
+
+def _join_files(folder: Path, group: _Group, resolver: Resolver) -> None:
+    files, detail_s = group.files, group.stretch.detail_s
+    read = _read_files(files, resolver)
+    if not read:
+        return
+    data, segment = join(read), read[0].segment
+    if len(files) == 1 and segment and segment.detail_s >= detail_s:
+        _name_file(files[0].path, resolver)
+        return
+    first, last = files[0].first, files[-1].last
+    data.segment = Segment(first, last, segment.start_s if segment else 0.0, detail_s)
+    if detail_s:
+        thin(data, detail_s)
+    prune(data, _MOST_STACKS if detail_s else _MOST_RECENT)
+    path = segment_path(folder, files[0].run, first, last)
+    _replace(path, data, files[-1].path)
+    for each in files:
+        if each.path != path:
+            each.path.unlink(missing_ok=True)
+
+
+def _read_files(files: Sequence[SegmentFile], resolver: Resolver) -> list[RecordingData]:
+    """Read segments with their names; one of a mematlas that was killed at its begin holds nothing."""
+    found = []
+    for each in files:
+        with suppress(MematlasError, OSError):
+            data = reader.read(each.path)
+            _add_names(data, resolver)
+            found.append(data)
+    return found
+
+
+def _replace(path: Path, data: RecordingData, dated: Path) -> None:
+    """Write a recording in the place of a file, with the date of another. All or nothing."""
+    pending = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        date = dated.stat()
+        write_joined(pending, data)
+        os.utime(pending, ns=(date.st_atime_ns, date.st_mtime_ns))
+        pending.replace(path)
+    finally:
+        pending.unlink(missing_ok=True)
+
+
+def thin(data: RecordingData, detail_s: float) -> None:
+    """Keep one snapshot of each process, the highest, and one point of its timeline in `detail_s`."""
+    data.snapshots = [
+        snapshot
+        for process in data.processes
+        for snapshot in _thin_snapshots(data.snapshots, process.index, detail_s)
+    ]
+    data.snapshots.sort(key=lambda each: each.time_s)
+    kept = {(each.process, each.time_s) for each in data.snapshots}
+    data.sharing = {key: each for key, each in data.sharing.items() if key in kept}
+    data.fragmentation = {key: each for key, each in data.fragmentation.items() if key in kept}
+    data.timeline = {index: _thin_points(rows, detail_s) for index, rows in data.timeline.items()}
+    for index, matrix in data.age_matrix.items():
+        shift = 0
+        while matrix.cell_s and matrix.cell_s * 2 ** (shift + 1) <= detail_s:
+            shift += 1
+        data.age_matrix[index] = replace(
+            matrix, cell_s=matrix.cell_s * 2**shift, rows=coarser(matrix.rows, shift)
+        )
+
+
+def _thin_snapshots(snapshots: Sequence[Snapshot], process: int, detail_s: float) -> list[Snapshot]:
+    own = [each for each in snapshots if each.process == process]
+    highest: dict[int, Snapshot] = {}
+    for each in own:
+        cell = int(each.time_s // detail_s)
+        if cell not in highest or each.rss_bytes > highest[cell].rss_bytes:
+            highest[cell] = each
+    kept = {id(each) for each in highest.values()}
+    return [
+        each for each in own if id(each) in kept or each is own[-1] or each.trigger not in _REGULAR
+    ]
+
+
+def _thin_points(rows: Rows, detail_s: float) -> Rows:
+    """Return of each cell of time the point of the highest RSS, and the last point of all."""
+    if len(rows) < 2:
+        return rows
+    cells = rows["time_s"] // detail_s
+    order = np.lexsort((np.nan_to_num(rows["rss_bytes"]), cells))
+    last = np.append(np.diff(cells[order]) != 0, True)
+    found: Rows = rows[np.unique(np.append(order[last], len(rows) - 1))]
+    return found
+
+
+def main(folder: str, keep_s: str, disk_bytes: str, run: str, number: str) -> int:
+    """Thin the folder at the lowest priority."""
+    os.nice(19)
+    limits = Limits(float(keep_s), int(disk_bytes))
+    thin_folder(Path(folder), int(run), int(number), limits)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,261 @@
+"""The writer of a rolling recording: a folder of segments, each a recording of its own, the oldest of which go."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mematlas.errors import UsageError
+from mematlas.recording import Writer
+from mematlas.recording.model import Segment
+from mematlas.recording.segments import (
+    LOOK,
+    SegmentFile,
+    joined_files,
+    list_segments,
+    segment_path,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MOST_SEGMENT_S = 600.0
+_LEAST_SEGMENT_S = 5.0
+_SEGMENTS = 48  # of the time that is kept
+_PARTS = 16  # of the disk that a segment may take
+_LEAST_BYTES, _MOST_BYTES = 256 << 10, 64 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_MOST_LOOKS = 20
+# It ends when this process does. "$0" to "$6": the command, the folder and what it may hold.
+_LOOP = 'trap "" INT HUP PIPE; while read -r run number; do "$0" "$@" "$run" "$number"; echo; done'
+_THINNING_S = 60.0  # that the end of a recording waits for
+
+
+class RollingWriter(Writer):
+    """Writes segment after segment into a folder.
+
+    After a write that failed for lack of space nothing is written until the next segment begins: chunks
+    refer to those before them.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        header: Mapping[str, Any],
+        *,
+        keep_s: float,
+        disk_bytes: int,
+    ) -> None:
+        """Begin a run in a folder, which is made if there is none; `header` has the arguments of Writer.
+
+        Raises:
+            UsageError: there is something else.
+            OSError: as of open().
+        """
+        self.folder = Path(folder)
+        self._header = dict(header)
+        self._keep_s, self._disk_bytes = keep_s, disk_bytes
+        self.segment_s = min(max(keep_s / _SEGMENTS, _LEAST_SEGMENT_S), _MOST_SEGMENT_S)
+        self._segment_bytes = min(max(disk_bytes // _PARTS, _LEAST_BYTES), _MOST_BYTES)
+        self.lacks_space = False
+        self._run, self._number = self._begin_run(), 1
+        self._open(0.0)
+        self._thinner = _Thinner(self.folder, keep_s, disk_bytes)
+
+    def _begin_run(self) -> int:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(
+                f"{self.folder} is a file; --keep writes a folder: name another with -o"
+            )
+        made = not self.folder.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files = list_segments(self.folder)
+        if not made and not files and any(self.folder.iterdir()):
+            raise UsageError(
+                f"{self.folder} holds other files and no recording; name another folder with -o"
+            )
+        return max((each.run for each in files), default=0) + 1
+
+    def _open(self, start_s: float) -> None:
+        path = segment_path(self.folder, self._run, self._number)
+        segment = Segment(self._number, self._number, start_s)
+        self.start_s, self._trimmed_at = start_s, 0
+        kept = getattr(self, "meanwhile", None), getattr(self, "_packer", None)
+        super().__init__(path, **self._header, segment=segment)
+        self.meanwhile, self._packer = kept
+
+    @property
+    def path(self) -> Path:
+        """The file of the current segment."""
+        return segment_path(self.folder, self._run, self._number)
+
+    def is_due(self, now_s: float) -> bool:
+        """Return whether the next segment is to begin, for its time or its size."""
+        return (
+            self.lacks_space
+            or now_s >= self.start_s + self.segment_s
+            or self.size >= self._segment_bytes
+        )
+
+    def begin_segment(self, start_s: float) -> Path:
+        """End the segment and begin the next; return the path of the one that ended."""
+        ended = self.path
+        self.end()
+        self._number += 1
+        self.lacks_space = False
+        try:
+            self._open(start_s)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self.lacks_space = True
+        self.trim()
+        self._begin_thinning()
+        return ended
+
+    def keep_look(self, segment: Path, stamp: str) -> Path:
+        """Keep a segment that has ended beyond its time; return its other name."""
+        look = self.folder / f"{LOOK}{stamp}.atlas"
+        with suppress(FileExistsError):
+            os.link(segment, look)
+        for old in sorted(self.folder.glob(f"{LOOK}*.atlas"))[:-_MOST_LOOKS]:
+            old.unlink(missing_ok=True)
+        return look
+
+    def trim(self) -> None:
+        """Remove segments that are older than what is kept, then the oldest until the rest fits the disk."""
+        files = [each for each in list_segments(self.folder) if each.path != self.path]
+        oldest_s = time.time() - self._keep_s
+        kept: list[SegmentFile] = []
+        for each in files:
+            if _modified_s(each.path) < oldest_s:
+                each.path.unlink(missing_ok=True)
+            else:
+                kept.append(each)
+        used = self.size + sum(each.bytes for each in kept)
+        used += sum(_size(path) for path in self.folder.glob(f"{LOOK}*.atlas"))
+        while kept and used > self._disk_bytes:
+            oldest = kept.pop(0)
+            used -= oldest.bytes
+            oldest.path.unlink(missing_ok=True)
+
+    def trim_if_due(self) -> None:
+        """Trim once the current segment has grown by a part of what is left."""
+        if self.size >= self._trimmed_at + self._segment_bytes // 8:
+            self._trimmed_at = self.size
+            self.trim()
+
+    def end(self) -> None:
+        """Write the end chunk of the segment and close it, unless it could not be written whole."""
+        if not self.lacks_space:
+            super().end()
+        self.close()
+
+    def finish(self) -> None:
+        """End the last segment, resolve the names of all and thin them."""
+        self.end()
+        self._thinner.end()
+        from mematlas.recording.thinning import Limits, thin_folder
+
+        limits = Limits(self._keep_s, self._disk_bytes)
+        thin_folder(self.folder, self._run, self._number + 1, limits)
+        for path in joined_files(self.folder):
+            path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove what this run has written: nothing was recorded."""
+        self.close()
+        self._thinner.end()
+        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # other runs are in it
+            self.folder.rmdir()
+
+    def _begin_thinning(self) -> None:
+        """Have the segments before thinned, unless that goes on."""
+        self._thinner.begin(self._run, self._number)
+
+    def _write(self, data: bytes) -> None:
+        if self.lacks_space:
+            return
+        try:
+            super()._write(data)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._make_space(data)
+
+    def _make_space(self, data: bytes) -> None:
+        """Write again after the oldest segments are removed; if there are none, leave it."""
+        for each in list_segments(self.folder):
+            self.cut()
+            if each.path == self.path:
+                break
+            each.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                super()._write(data)
+                return
+        self.cut()
+        self.lacks_space = True
+
+
+class _Thinner:
+    """The processes that thin ended segments, one after the other, so that this one stays small.
+
+    A shell that begins before the traced program starts them: what this process starts later counts as the program's.
+    """
+
+    def __init__(self, folder: Path, keep_s: float, disk_bytes: int) -> None:
+        """Start the shell; without memory for one nothing is thinned before the end."""
+        self._busy = False
+        self._shell: subprocess.Popen[bytes] | None = None
+        command = [sys.executable, "-P", "-m", "mematlas.recording.thinning"]
+        with suppress(OSError):
+            self._shell = subprocess.Popen(
+                ["/bin/sh", "-c", _LOOP, *command, str(folder), str(keep_s), str(disk_bytes)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            if self._shell.stdout:
+                os.set_blocking(self._shell.stdout.fileno(), False)
+
+    def begin(self, run: int, number: int) -> None:
+        """Thin the segments below a number, unless the thinning before goes on."""
+        if not (self._shell and self._shell.stdin and self._shell.stdout):
+            return
+        with suppress(OSError):  # it is not done yet, or it was killed
+            if self._busy:
+                os.read(self._shell.stdout.fileno(), 1 << 12)
+            self._busy = True
+            os.write(self._shell.stdin.fileno(), f"{run} {number}\n".encode())
+
+    def end(self) -> None:
+        """Stop the shell, and wait for what goes on."""
+        if self._shell is None:
+            return
+        for pipe in (self._shell.stdin, self._shell.stdout):
+            if pipe:
+                pipe.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._shell.wait(_THINNING_S)
+
+
+def _modified_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,102 @@
+"""When the segments of a rolling recording turn, and what is forgotten then."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mematlas._core import Collector
+    from mematlas.recording import Writer
+    from mematlas.tracing.process import ProcessRecorder
+    from mematlas.tracing.rolling import RollingWriter
+
+_MOST_NODES = 1 << 19  # of the stack trie of a process, new in one segment
+_MOST_STACKS = 1 << 16  # likewise
+_MOST_LOSSES = 100
+
+
+class Rotation:
+    """Writes what has changed, twice a second, and begins segments.
+
+    A segment ends at its time, at its size, or when very many stacks came. Then the collector forgets those that
+    hold nothing any more: so its memory is bounded, however long the program runs.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        writer: RollingWriter,
+        recorders: dict[int, ProcessRecorder],
+        *,
+        keep: int | None,
+    ) -> None:
+        """Begin with the first segment. `recorders` loses those of ended processes, but that of PID `keep`, whose status comes at the end."""
+        self._collector = collector
+        self._writer = writer
+        self._recorders = recorders
+        self._keep = keep
+        self._began: dict[int, tuple[int, int]] = {}  # nodes and stacks at the begin of the segment
+        self.losses: list[str] = []
+
+    def look(self) -> None:
+        """Write what has changed, and begin a segment if it is time."""
+        for recorder in self._running():
+            recorder.write_changes()
+        if self._writer.is_due(self._collector.now_s()) or self._have_many_come():
+            self.begin_segment()
+        else:
+            self._writer.trim_if_due()
+
+    def begin_segment(self) -> Path:
+        """End the segment, forget what is gone, and begin the next; return the path of the one that ended."""
+        # What came after the sums are written would be in neither segment, so no ring is read until all count anew.
+        meanwhile, self._writer.meanwhile = self._writer.meanwhile, None
+        for recorder in self._running():
+            recorder.end_segment()
+        self._forget_ended()
+        ended = self._writer.begin_segment(self._collector.now_s())
+        for index, recorder in self._recorders.items():
+            if recorder.ended:
+                continue
+            self._collector.begin_segment(index)
+            info = self._collector.process(index)
+            self._began[index] = (info.nodes, info.totals)
+            recorder.begin_segment()
+        self._writer.meanwhile = meanwhile
+        return ended
+
+    def keep_look(self) -> Path:
+        """End the segment and keep it beyond its time; return the path of what is kept."""
+        stamp = dt.datetime.now().astimezone().strftime("%Y%m%dT%H%M%S")
+        return self._writer.keep_look(self.begin_segment(), stamp)
+
+    def _running(self) -> list[ProcessRecorder]:
+        return [each for each in self._recorders.values() if not each.ended]
+
+    def _have_many_come(self) -> bool:
+        for index, recorder in self._recorders.items():
+            if recorder.ended:
+                continue
+            info, (nodes, stacks) = self._collector.process(index), self._began.get(index, (0, 0))
+            if info.nodes - nodes > _MOST_NODES or info.totals - stacks > _MOST_STACKS:
+                return True
+        return False
+
+    def _forget_ended(self) -> None:
+        for index, recorder in list(self._recorders.items()):
+            if recorder.ended and recorder.pid != self._keep:
+                self.losses = (self.losses + recorder.losses)[:_MOST_LOSSES]
+                del self._recorders[index]
+                self._began.pop(index, None)
+
+
+def describe_look(name: str, writer: Writer, rotation: Rotation | None) -> str:
+    """Keep a look that was written, and return a line that says how to open it."""
+    if rotation:
+        path = shlex.quote(str(rotation.keep_look()))
+        return f"{name}: a look is kept: mematlas report {path} --at end"
+    return f"{name}: a look is kept: mematlas report {shlex.quote(writer.name)} --at {shlex.quote(name)}"
