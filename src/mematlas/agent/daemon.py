@@ -55,6 +55,7 @@ _PSS_EACH_TICK = 8
 _DRAIN_S = 60.0
 _STUCK_S = 60.0  # without a tick
 _MOST_SLOWDOWN = 120.0  # from which scrapers are refused
+_NOT_YET = (signal.SIGHUP, signal.SIGUSR2)  # would end a program that has no handlers yet
 _STALL = re.compile(r"^(some|full) .* total=(\d+)", re.MULTILINE)
 
 
@@ -121,11 +122,11 @@ class Agent:
     def _tick(self, now: float) -> None:
         """Do what cannot wait, then what can, as long as there is CPU time left."""
         self._ticked = now
-        for kill in self.kills.look(self.groups):
+        for kill in self.kills.look(self.groups, now):
             self._report(kill, now)
         self.groups.read_usages(now, every=False)
         self._watch_near(now)
-        used = self.targets.supervise(own_rss())
+        used = self._supervise()
         self.pace.update(used)
         if self.pace.has_time():
             self._read_in_turn(now)
@@ -134,6 +135,14 @@ class Agent:
             self._rendered = now
             self.metrics.forget()
         notify("WATCHDOG=1")
+
+    def _supervise(self) -> float:
+        """Supervise the recorder. A full disk must not end the agent."""
+        try:
+            return self.targets.supervise(own_rss())
+        except OSError:
+            self.history.failures += 1
+            return 0.0
 
     def _watch_near(self, now: float) -> None:
         """Read the processes of groups near their limit, and keep them on disk."""
@@ -231,6 +240,8 @@ class Agent:
             say(f"an OOM report cannot be written: {error.strerror}")
             return
         self.cost.reports += 1
+        # An agent that starts reports what is newer than this.
+        self.history.write_all(self.kills.machine, self.groups, self.processes)
         who = ", ".join(f"{each.name} ({each.pid})" for each in report.processes if each.killed)
         say(f"OOM kill of {who or 'a process'}: {report.cause}; mematlas oom {report.id}")
 
@@ -279,10 +290,13 @@ class Agent:
         file = self.server.socket.fileno()
         os.set_inheritable(file, True)
         environment = os.environ | {SOCKET: str(file)}
+        before = [(each, signal.signal(each, signal.SIG_IGN)) for each in _NOT_YET]
         try:
             os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606
         except OSError as error:
             os.set_inheritable(file, False)
+            for number, handler in before:
+                signal.signal(number, handler)
             say(f"cannot begin anew: {error.strerror}")
 
     def _drain(self) -> None:

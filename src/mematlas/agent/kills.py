@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mematlas.linux import cgroup
@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from mematlas.linux.oom_records import OomRecord
 
 _EVENT = "oom_kill"
+_UNKNOWN = (
+    "the machine counted an OOM kill, and no cgroup that is left did: the kernel's log, which cannot"
+    " be read here, tells more"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One kill. `record` None: known from counters alone, and `victim_group` is where it was counted."""
+    """One kill. `record` None: known from counters alone, and `victim_group` is where it was counted.
+
+    `before` is then the last whole reading of the group that ran out before the kill, and its time.
+    """
 
     record: OomRecord | None
     victim_group: str
@@ -31,6 +38,7 @@ class Kill:
         None  # the group at whose limit memory ran out, as far as counters tell
     )
     notes: tuple[str, ...] = field(default=())
+    before: tuple[CgroupLevel, float] | None = None
 
 
 class Kills:
@@ -44,16 +52,16 @@ class Kills:
         self._vmstat = _open("/proc/vmstat")
         self.machine = self._read_machine()
 
-    def look(self, groups: Groups) -> list[Kill]:
-        """Return the kills since the last look."""
+    def look(self, groups: Groups, now: float) -> list[Kill]:
+        """Return the kills since the last look; `now` is of the monotonic clock."""
         before, self.machine = self.machine, self._read_machine()
         found: list[Kill] = []
         if self.log.is_readable:
             found = [
                 Kill(record, record.task_group) for record in self._oom_log.add(self.log.read())
             ]
-        elif self.machine is None or self.machine != before:
-            found = count_kills({each.path: each.level for each in groups}, read_levels(groups))
+        elif self.machine != before:
+            found = _count_anew(groups, now)
         self.count += len(found)
         return found
 
@@ -87,6 +95,26 @@ def read_levels(groups: Groups) -> dict[str, CgroupLevel]:
     return {
         each.path: cgroup.read_level(each.path, each.directory, groups.version) for each in groups
     }
+
+
+def _count_anew(groups: Groups, now: float) -> list[Kill]:
+    """Return the kills that the counters tell since the last whole reading of each group.
+
+    A group that is new was made meanwhile: all its kills are.
+    """
+    read = {each.path: (each.level, each.read_at) for each in groups}
+    before = {path: level for path, (level, _) in read.items()}
+    groups.find(now)
+    after = read_levels(groups)
+    for path, level in after.items():
+        if path not in before:
+            before[path] = replace(level, events={}, failures=0)
+        groups.by_path[path].set_level(level, now)
+    found = count_kills(before, after) or [Kill(None, "", None, (_UNKNOWN,))]
+    return [
+        replace(kill, before=read.get(kill.limited.path) if kill.limited else None)
+        for kill in found
+    ]
 
 
 def count_kills(before: Mapping[str, CgroupLevel], after: Mapping[str, CgroupLevel]) -> list[Kill]:

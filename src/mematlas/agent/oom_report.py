@@ -70,7 +70,7 @@ def make_report(kill: Kill, kept: Kept, name: str) -> OomReport:
     age: float | None
     parts, age = _parts_then(record, kept.groups.version), 0.0
     if not parts:
-        parts, age = _parts(watched, kept.now)
+        parts, age = _parts(kill, watched, kept.now)
     limit = record.limit if record and record.limit else _limit(kill, watched)
     return OomReport(
         id=name,
@@ -196,6 +196,8 @@ def _gone(kill: Kill, kept: Kept) -> list[OomProcess]:
 
     A process that ended by itself at that time cannot be told from one that was killed.
     """
+    if not kill.victim_group:
+        return []
     top = kill.limited.path if kill.limited else kill.victim_group
     found = []
     for each in kept.processes:
@@ -237,11 +239,17 @@ def _usages(watched: Group | None, now: float) -> tuple[OomUsage, ...]:
     return tuple(OomUsage(round(now - at, 1), int(size)) for at, size in watched.growth.recent())
 
 
-def _parts(watched: Group | None, now: float) -> tuple[tuple[OomPart, ...], float | None]:
-    """Return the parts of the last whole reading, and its age."""
-    if watched is None:
+def _parts(
+    kill: Kill, watched: Group | None, now: float
+) -> tuple[tuple[OomPart, ...], float | None]:
+    """Return the parts of the last whole reading before the kill, and its age."""
+    if kill.record is None:
+        level, read_at = kill.before or (None, now)
+    else:
+        level, read_at = (watched.level, watched.read_at) if watched else (None, now)
+    if level is None or not level.stat:
         return (), None
-    return account_parts(watched.level), round(now - watched.read_at, 1)
+    return account_parts(level), max(0.1, round(now - read_at, 1))
 
 
 def _parts_then(record: OomRecord | None, version: int) -> tuple[OomPart, ...]:

@@ -109,6 +109,7 @@ class Targets:
         self.sample_bytes = settings.sample_bytes
         self.ends = 0  # of recorders, because of the cost
         self.children_s = 0.0  # CPU time of recorders that have ended
+        self._chosen_by: tuple[Rule, ...] = ()
         self._recordings: dict[Key, str] = {}  # of processes that may have ended
         self._wait_s = _FIRST_WAIT_S
         self._next_at = 0.0
@@ -134,6 +135,7 @@ class Targets:
         self.refused = {key: why for key, why in self.refused.items() if key in known}
         ours = {os.getpid(), 1, self.recorder.pid if self.recorder else 0}
         ranked = sorted(known, key=lambda key: (key not in self.chosen, -known[key].rss))
+        by_name = {each.name: each for each in rules}
         counts: dict[str, int] = {}
         found: dict[Key, str] = {}
         for key in ranked if rules else ():
@@ -141,12 +143,13 @@ class Targets:
             old = now_ticks - process.started >= _LEAST_AGE_S * _TICKS
             if key[0] in ours or not old or len(found) >= most:
                 continue
-            rule = _rule_of(process, rules, chosen=key in self.chosen)
+            rule: Rule | None = by_name[self.chosen[key]] if self._keeps(key) else None
+            rule = rule or _rule_of(process, rules, chosen=key in self.chosen)
             if rule and counts.get(rule.name, 0) < rule.processes:
                 counts[rule.name] = counts.get(rule.name, 0) + 1
                 found[key] = rule.name
         left = [key for key in self.chosen if key not in found and key in known]
-        self.chosen = found
+        self.chosen, self._chosen_by = found, rules
         if left and self.recorder and any(key[0] in self.entered for key in left):
             self.recorder.end()  # a rule is gone: the rest goes on in another recording
 
@@ -173,6 +176,11 @@ class Targets:
             self._write_targets()
             self._check_cost(recorder, memory_bytes)
         return used
+
+    def _keeps(self, key: Key) -> bool:
+        """Return whether a chosen process stays one, though it calls itself otherwise now: the rules are the same."""
+        name = self.chosen.get(key, "")
+        return bool(name) and self._chosen_by == self.settings.rules
 
     @staticmethod
     def _skip(recorder: Recorder) -> float:

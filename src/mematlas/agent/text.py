@@ -60,6 +60,7 @@ def _answer(report: OomReport) -> list[str]:
     others = [each for each in report.processes if not each.killed and each.resident]
     if killed and killed[0].resident is not None:
         text = f"{killed[0].name} held {format_bytes(killed[0].resident)}"
+        text += "" if report.source == KERNEL_LOG else " when it was last read"
         grew = killed[0].growth
         if grew and grew > 0:
             text += f", {format_bytes(grew)} more than {killed[0].growth_s or 0:.0f} s before"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from mematlas.agent import groups as module
+from mematlas.agent import kills as kills_module
 from mematlas.agent.groups import Groups
+from mematlas.agent.kills import Kills
 from mematlas.agent.oom_report import charged_parts
 
 if TYPE_CHECKING:
@@ -90,6 +93,30 @@ def test_a_group_that_goes_is_forgotten(groups: Groups) -> None:
     Path(container.directory).rmdir()
     groups.find(2.0)
     assert list(groups.by_path) == ["/system.slice"]
+
+
+def test_kills_in_a_group_that_was_made_since(
+    tmp_path: Path, groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the log cannot be read: counters of old groups are compared, those of new ones count whole, each once."""
+    machine = [0]
+    monkeypatch.setattr(Kills, "_read_machine", lambda _: machine[0])
+    monkeypatch.setattr(kills_module, "_open", lambda _: -1)
+    monkeypatch.setattr(kills_module, "KernelLog", lambda: SimpleNamespace(is_readable=False))
+    kills = Kills()
+    assert kills.look(groups, 1.0) == []
+    machine[0] = 1
+    make(tmp_path, "new", 1)
+    (kill,) = kills.look(groups, 2.0)
+    assert kill.victim_group == "/new"
+    assert kills.look(groups, 3.0) == []
+    machine[0] = 2
+    (tmp_path / "system.slice" / "memory.events").write_text("oom_kill 3\n")
+    assert [each.victim_group for each in kills.look(groups, 4.0)] == ["/system.slice"]
+    machine[0] = 3
+    (gone,) = kills.look(groups, 5.0)  # its group is gone
+    assert (gone.victim_group, gone.record) == ("", None)
+    assert kills.count == 3
 
 
 def test_groups_are_bounded(

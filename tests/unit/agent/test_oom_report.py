@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -102,6 +103,12 @@ def test_from_counters_those_who_are_gone_were_killed() -> None:
         100,
         None,
     )
+    assert report.parts == ()
+    seen = CgroupLevel("/a", 100, 100, None, 100, None, None, 1, {"anon": 90, "file": 5}, {})
+    parted = make_report(replace(kill, before=(seen, 97.5)), kept(here, alive=False), "x")
+    assert parted.parts_age_s == 2.5
+    assert sum(each.bytes for each in parted.parts) == 100
+    assert "when it was last read" in shown(parted)
     report = make_report(kill, kept(here, alive=True), "x")
     assert not any(each.killed for each in report.processes)
     assert "ended a process" in shown(report)
