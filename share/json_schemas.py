@@ -64,6 +64,17 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "tune-verify": ("the last change against the current values", ("mematlas.cli.tune:Answer",)),
     "tune-undo": ("what was restored", ("mematlas.cli.tune:Answer",)),
+    "lake-add": ("the recordings that were added", ("mematlas.lake.model:Addition",)),
+    "lake-show": (
+        "days, services and versions; with --files the names of its files",
+        ("mematlas.lake.model:LakeSummary", "[builtins:str]"),
+    ),
+    "lake-top": ("lines with most memory in all hosts", ("mematlas.lake.model:Top",)),
+    "lake-trend": ("the memory of a host by day and line", ("mematlas.lake.model:Trend",)),
+    "lake-diff": ("two groups of recordings", ("mematlas.lake.model:LakeDiff",)),
+    "lake-regress": ("lines that grew across hosts", ("mematlas.lake.model:Regression",)),
+    "lake-compact": ("what was merged and deleted", ("mematlas.lake.model:Maintenance",)),
+    "lake-expire": ("what was removed", ("mematlas.lake.model:Maintenance",)),
     "oom": (
         "what is known of an OOM kill; with --list, of each",
         ("mematlas.agent.model:OomReport", "[mematlas.agent.model:OomReport]"),

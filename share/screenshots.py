@@ -76,6 +76,7 @@ PAGES = (
     Page("page-1440", "orders.html", 1440, 900),
     Page("page-flame-1280", "orders.html", 1280, 800, "#flame"),
     Page("page-390", "orders.html", 390, 844, scale=2),
+    Page("heap-1280", "shop.html", 1280, 640, "#heap"),
     Page("diff-1280", "diff.html", 1280, 800),
     Page("pages-1280", "pages.html", 1280, 800),
 )
@@ -116,10 +117,13 @@ def prepare(folder: Path) -> None:
     (folder / "after").mkdir()
     (folder / "after/orders.py").write_text(changed)
     (folder / "slow.py").write_text(SLOW)
+    (folder / "shop.py").write_text(_shop())
     for command in (
         "mematlas run -o orders.atlas -- python orders.py",
         "mematlas run -o after.atlas -- python after/orders.py",
+        "mematlas run --graph=exit -o shop.atlas -- python shop.py",
         "mematlas report orders.atlas -o orders.html",
+        "mematlas report shop.atlas -o shop.html",
         "mematlas diff orders.atlas after.atlas -o diff.html",
         "bash -c 'python orders.py >/dev/null & sleep 2; mematlas pages $! -o pages.html'",
     ):
@@ -130,6 +134,12 @@ def prepare(folder: Path) -> None:
             check=True,
             capture_output=True,
         )
+
+
+def _shop() -> str:
+    """Return the program of the tutorial about holders."""
+    text = (ROOT / "docs/tutorials/who-holds-my-memory.md").read_text("utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -52,8 +52,8 @@ static int add_extent(struct jemalloc *jemalloc, const struct jemalloc_extent *e
 	jemalloc->sum->pages++;
 	if (extent->slab)
 		return add_slab(jemalloc, extent);
-	size = jemalloc->classes[extent->size_class];
-	if (size > extent->start + extent->size - extent->address) {
+	size = jemalloc_large_size(jemalloc, extent, jemalloc->pad);
+	if (!size || size > extent->start + extent->size - extent->address) {
 		jemalloc->sum->torn += extent->size;
 		heap_finding(jemalloc->heap, MEMATLAS_HEAP_TORN_EXTENT, extent->start, extent->size,
 			     MEMATLAS_HEAP_JEMALLOC);

@@ -44,6 +44,8 @@ struct jemalloc {
 	struct jemalloc_bin bins[JEMALLOC_MOST_BINS];
 	uint64_t classes[JEMALLOC_MOST_CLASSES]; /* bytes of a block; those of bins come first */
 	uint32_t bin_count, class_count;
+	uint64_t
+		pad; /* bytes of extents beside a large block, which then begins at any line of the first page */
 	struct {
 		uint64_t address, describes;
 	} *leaves;
@@ -71,6 +73,9 @@ bool jemalloc_extent_at(const struct jemalloc *jemalloc, const struct jemalloc_l
 /* Regions that are handed out by the bitmap of a slab; -1: it contradicts the slab's count. */
 int64_t jemalloc_regions_in_use(const struct jemalloc *jemalloc,
 				const struct jemalloc_extent *extent);
+/* Bytes of the large block in an extent; 0: its class and the extent contradict each other. */
+uint64_t jemalloc_large_size(const struct jemalloc *jemalloc, const struct jemalloc_extent *extent,
+			     uint64_t pad);
 /* jemalloc_base.c. Adds the block of jemalloc's own structures that holds an address. */
 int jemalloc_add_base(struct jemalloc *jemalloc, uint64_t address);
 /* jemalloc_cache.c. Leaves out what thread caches hold. */

@@ -85,13 +85,13 @@ static uint32_t read_chain(const uint64_t *words, uint64_t count, struct stack *
 	return found >= LEAST_CHAIN ? found : 0;
 }
 
-/* Do the cached blocks of the first bins have the sizes of these bins? */
+/* Do the cached blocks of the bins of small blocks have their sizes? */
 static bool are_cached(const struct cached *cached, const struct stack *stacks, uint32_t count)
 {
 	const struct jemalloc *jemalloc = cached->jemalloc;
 	uint32_t wrong = 0, right = 0;
 
-	for (uint32_t i = 0; i < count && i < jemalloc->class_count; i++) {
+	for (uint32_t i = 0; i < count && i < jemalloc->bin_count; i++) {
 		uint64_t address;
 		uint32_t block;
 

@@ -50,6 +50,21 @@ int64_t jemalloc_regions_in_use(const struct jemalloc *jemalloc,
 	return free == extent->free ? (int64_t)(bin->regions - free) : -1;
 }
 
+/* From 5.3.1 on, large blocks need not be as large as their class. */
+uint64_t jemalloc_large_size(const struct jemalloc *jemalloc, const struct jemalloc_extent *extent,
+			     uint64_t pad)
+{
+	uint32_t number = extent->size_class;
+	uint64_t size = extent->size - pad;
+
+	if (number < jemalloc->bin_count) /* a small block that is sampled */
+		return jemalloc->classes[number] <= extent->size ? jemalloc->classes[number] : 0;
+	if (extent->size <= pad || size > jemalloc->classes[number] ||
+	    size <= jemalloc->classes[number - 1])
+		return 0;
+	return size;
+}
+
 /* An extent is listed at its first page, a slab at all its pages, others at their last page, too. */
 static int each_of_leaf(struct jemalloc *jemalloc, uint64_t leaf, uint64_t describes, uint64_t *end,
 			jemalloc_visitor *visit)

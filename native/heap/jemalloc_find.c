@@ -219,31 +219,29 @@ static void list_classes(struct jemalloc *jemalloc)
 
 struct agreement {
 	uint64_t yes, no;
+	bool shifted; /* a large block begins behind the start of its extent */
 };
 
-/* A slab's count agrees with its bitmap; another extent is as large as its class, and a page more where
- * blocks begin at random lines of their first page. A class behind the last marks unused extents. */
+/* A slab's count agrees with its bitmap; another extent is as large as its class. A class behind the last
+ * marks unused extents. */
 static void judge(const struct jemalloc *jemalloc, const struct jemalloc_extent *extent,
 		  struct agreement *found)
 {
-	uint64_t size;
+	bool agrees;
 
-	if (extent->size_class == jemalloc->class_count)
+	if (extent->size_class == jemalloc->class_count ||
+	    (extent->size_class < jemalloc->class_count && !extent->active))
 		return;
-	if (extent->size_class > jemalloc->class_count) {
-		found->no++;
-	} else if (extent->active && extent->slab) {
-		if (jemalloc_regions_in_use(jemalloc, extent) >= 0)
-			found->yes++;
-		else
-			found->no++;
-	} else if (extent->active && extent->size_class >= jemalloc->bin_count) {
-		size = jemalloc->classes[extent->size_class];
-		if (size == extent->size || size + JEMALLOC_PAGE == extent->size)
-			found->yes++;
-		else
-			found->no++;
-	}
+	if (extent->size_class > jemalloc->class_count)
+		agrees = false;
+	else if (extent->slab)
+		agrees = jemalloc_regions_in_use(jemalloc, extent) >= 0;
+	else
+		agrees = jemalloc_large_size(jemalloc, extent, 0) ||
+			 jemalloc_large_size(jemalloc, extent, JEMALLOC_PAGE);
+	found->yes += agrees;
+	found->no += !agrees;
+	found->shifted |= agrees && !extent->slab && extent->address % JEMALLOC_PAGE;
 }
 
 static struct agreement try_layout(struct jemalloc *jemalloc, const struct jemalloc_layout *layout)
@@ -283,6 +281,7 @@ bool jemalloc_recognise(struct jemalloc *jemalloc)
 		if (found.yes > most && found.no <= found.yes / 8) {
 			most = found.yes;
 			best = &layouts[i];
+			jemalloc->pad = found.shifted ? JEMALLOC_PAGE : 0;
 		}
 	}
 	jemalloc->layout = best;

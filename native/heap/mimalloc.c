@@ -33,8 +33,7 @@ static int add_torn(struct mimalloc *mimalloc, const struct mimalloc_segment *se
 	return heap_add_block(mimalloc->heap, start, size, MEMATLAS_HEAP_TORN);
 }
 
-static int add_page(struct mimalloc *mimalloc, const struct mimalloc_segment *segment,
-		    const struct mimalloc_page *page)
+int mimalloc_add_page(struct mimalloc *mimalloc, const struct mimalloc_page *page)
 {
 	uint64_t live = page->used - page->thread_freed;
 	int origin = page->objects ? MEMATLAS_HEAP_MIMALLOC_OBJECTS : MEMATLAS_HEAP_MIMALLOC;
@@ -54,6 +53,14 @@ static int add_page(struct mimalloc *mimalloc, const struct mimalloc_segment *se
 		if (mimalloc->live[i])
 			error = heap_add_block(mimalloc->heap, page->start + i * page->size,
 					       page->size, origin);
+	return error;
+}
+
+static int add_page(struct mimalloc *mimalloc, const struct mimalloc_segment *segment,
+		    const struct mimalloc_page *page)
+{
+	int error = mimalloc_add_page(mimalloc, page);
+
 	if (error)
 		return error;
 	return note_owner(mimalloc, (struct mimalloc_owner){
@@ -120,8 +127,10 @@ int mematlas_heap_read_mimalloc(struct mematlas_heap *handle, struct mematlas_he
 		error = read_segment(&mimalloc, &mimalloc.segments[i]);
 	if (!error)
 		error = mimalloc_drop_delayed(&mimalloc);
-	ret->blocks = mimalloc.heap->blocks.count - mimalloc.first_block;
 	ret->copies = mimalloc.segment_count || ret->refused;
+	if (!error)
+		error = mimalloc_read_maps(&mimalloc);
+	ret->blocks = mimalloc.heap->blocks.count - mimalloc.first_block;
 	free(mimalloc.segments);
 	free(mimalloc.owners);
 	free(mimalloc.live);

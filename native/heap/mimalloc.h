@@ -77,6 +77,8 @@ struct mimalloc_list {
 	bool encoded;
 	uint64_t end; /* stands for the end of an encoded list: the page's description */
 };
+/* Blocks that the image does not have could be any number. */
+bool mimalloc_in_image(const struct mimalloc *mimalloc, const struct mimalloc_page *page);
 /* Marks the blocks of a list as free. False: the list leaves the page, or has a block twice. */
 bool mimalloc_read_list(struct mimalloc *mimalloc, const struct mimalloc_page *page,
 			const struct mimalloc_list *list, uint64_t at, uint32_t *count);

@@ -113,6 +113,15 @@ bool mimalloc_next(const struct heap_image *image, uint64_t at, const uint64_t *
 	return true;
 }
 
+bool mimalloc_in_image(const struct mimalloc *mimalloc, const struct mimalloc_page *page)
+{
+	const struct heap_image *image = &mimalloc->heap->image;
+
+	return page->capacity == 1
+		       ? heap_range(image, page->start) != NULL
+		       : heap_at(image, page->start, page->capacity * page->size) != NULL;
+}
+
 bool mimalloc_read_list(struct mimalloc *mimalloc, const struct mimalloc_page *page,
 			const struct mimalloc_list *list, uint64_t at, uint32_t *count)
 {
@@ -191,7 +200,7 @@ bool mimalloc_read_page(struct mimalloc *mimalloc, const struct mimalloc_segment
 	ret->start = layout->start ? field(entry, layout->start, 8)
 				   : slices + first_shift(layout, ret->size);
 	*sound = is_possible(ret, slices, room, field(entry, RESERVED_AT, 2)) &&
-		 heap_range(&mimalloc->heap->image, ret->start) &&
+		 mimalloc_in_image(mimalloc, ret) &&
 		 read_lists(mimalloc, entry,
 			    segment->address + segment->slices + (uint64_t)slice * layout->entry,
 			    layout, ret);

@@ -41,8 +41,12 @@ static inline void capture_range(struct capture *capture, int memory, uint64_t s
 		mmap(NULL, end - start, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	CHECK(bytes != MAP_FAILED && capture->count < MOST_RANGES);
-	if (pread(memory, bytes, end - start, (off_t)start) <= 0)
-		return;
+	/* Guard pages inside a mapping (MADV_GUARD_INSTALL) cannot be read. */
+	for (uint64_t at = start; at < end;) {
+		ssize_t size = pread(memory, bytes + (at - start), end - at, (off_t)at);
+
+		at += size > 0 ? (uint64_t)size : 4096;
+	}
 	*range = (struct mematlas_heap_range){
 		.start = start, .size = end - start, .bytes = bytes, .kind = kind};
 	capture->count++;

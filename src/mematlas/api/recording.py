@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mematlas.recording import model
     from mematlas.report.export.source import ExportSource
     from mematlas.report.model.diff import Diff
+    from mematlas.report.model.heap import HeapView
     from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import Metric, Report
     from mematlas.report.model.window import Window
@@ -28,6 +29,8 @@ Format: TypeAlias = Literal[
 Unit: TypeAlias = Literal["bytes", "KiB", "pages"]
 Table: TypeAlias = Literal["stacks", "lines", "timeline"]
 Frames: TypeAlias = Literal["code", "all"]
+_HOLDERS = 30  # rows of a heap graph in a page
+_AT: dict[str, Literal["peak", "end"]] = {"peak": "peak", "exit": "end"}
 STACK_FORMATS = ("pprof", "speedscope", "collapsed", "dhat", "perfetto")
 
 
@@ -207,12 +210,15 @@ class Recording:
         Raises:
             UsageError: the recording has no such graph.
         """
+        return self._heap(self._index_of(pid), at)
+
+    def _heap(self, process: int | None, at: str | None) -> Look:
         from mematlas.heap.api import Look
         from mematlas.heap.read.recorded import read_graph
         from mematlas.report.analyse.heap_lines import choose_graph, with_lines
 
         step("reading the heap graph")
-        graph = choose_graph(self._data, self._index_of(pid), at)
+        graph = choose_graph(self._data, process, at)
         return Look.of(with_lines(read_graph(graph), self._data, graph.process))
 
     def diff(
@@ -399,8 +405,25 @@ def html_page(
     data = recording._data  # noqa: SLF001 - a function of the same module
     paths = StackTable.of(report.stacks).paths
     leaks, spans = find_leaks(data, paths), make_spans(data, paths)
+    heaps = heap_views(recording)
     step("drawing the page")
-    return render_html(report, ranked, leaks, spans, editor)
+    return render_html(report, ranked, leaks, spans, editor, heaps)
+
+
+def heap_views(recording: Recording, top: int = _HOLDERS) -> tuple[HeapView, ...]:
+    """Return what held the memory of the process with most live bytes, at each moment with a graph."""
+    from mematlas.report.analyse.heap_lines import choose_graph
+    from mematlas.report.model.heap import HeapView
+
+    data = recording._data  # noqa: SLF001 - a function of the same module
+    if not data.graphs:
+        return ()
+    process = choose_graph(data, None, None).process
+    moments = [moment for index, moment in sorted(data.graphs, reverse=True) if index == process]
+    return tuple(
+        HeapView(each, recording._heap(process, _AT[each]).summary(top=top))  # noqa: SLF001
+        for each in moments
+    )
 
 
 def open(  # noqa: A001 - mematlas.open, as in gzip.open

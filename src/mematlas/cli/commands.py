@@ -37,6 +37,7 @@ COMMANDS: tuple[Command, ...] = (
         ("merge", "merge recordings into one"),
         ("export", "convert a recording for another tool"),
         ("serve", "serve a recording over HTTP while it grows"),
+        ("lake", "ask the recordings of a fleet"),
     ),
     *_rows(
         "observe processes and the machine",
@@ -75,7 +76,7 @@ COMMANDS: tuple[Command, ...] = (
 READERS = frozenset(
     (
         *("report", "leaks", "diff", "merge", "export", "show", "pages", "where", "ps", "system"),
-        *("wss", "heap", "cache", "probe", "doctor", "help", "docs", "oom"),
+        *("wss", "heap", "cache", "probe", "doctor", "lake", "help", "docs", "oom"),
     )
 )
 """Commands that read, then print and end. A pager shows their output, a progress line that they are busy."""

@@ -196,7 +196,10 @@ def _print(recording: Recording, arguments: argparse.Namespace) -> None:
     leaks = None if arguments.pid else recording.leaks()  # which are of all processes together
     written = markdown.render_report(report, ranked, by=by, top=top, leaks=leaks)
     if not (write_markdown(arguments, written) or other):
-        render_report(report, ranked, top=top, by=by, console=Console(), leaks=leaks)
+        from mematlas.api.recording import heap_views
+
+        heaps = () if arguments.pid else heap_views(recording, top=top)
+        render_report(report, ranked, top=top, by=by, console=Console(), leaks=leaks, heaps=heaps)
 
 
 def _run_tree(arguments: argparse.Namespace, recording: Recording) -> int:

@@ -168,14 +168,6 @@ class RollingWriter(Writer):
         for path in joined_files(self.folder):
             path.unlink(missing_ok=True)
 
-    def discard(self) -> None:
-        """Remove what this run has written: nothing was recorded."""
-        self.close()
-        self._thinner.end()
-        self.path.unlink(missing_ok=True)
-        with suppress(OSError):  # other runs are in it
-            self.folder.rmdir()
-
     def _begin_thinning(self) -> None:
         """Have the segments before thinned, unless that goes on."""
         self._thinner.begin(self._run, self._number)

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import subprocess
+import sys
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -129,6 +130,34 @@ def test_redis_holds_its_keys(tmp_path: Path) -> None:
     sums = heap.allocators["jemalloc"]
     assert (sums.refused, sums.torn, sums.missing_caches) == (0, 0, 0)
     assert sums.told == sums.counted
+
+
+def test_mimalloc_inside_pyarrow(tmp_path: Path) -> None:
+    """A private mimalloc 3 in a library: exactly the buffers that the program has."""
+    pytest.importorskip("pyarrow")
+    program, told = tmp_path / "buffers.py", tmp_path / "told"
+    program.write_text(
+        "import os, pyarrow as pa, struct, sys\n"
+        "try:\n    pool = pa.mimalloc_memory_pool()\n"
+        "except NotImplementedError:\n    sys.exit(3)\n"
+        "made = [pa.allocate_buffer(1 + i * 37 % 9000, memory_pool=pool) for i in range(9000)]\n"
+        "kept = made[::3]\ndel made\n"
+        "pairs = b''.join(struct.pack('<QQ', each.address, each.size) for each in kept)\n"
+        "open(sys.argv[1], 'wb').write(pairs)\n"
+        "print(os.getpid(), flush=True)\nsys.stdin.readline()\n"
+    )
+    with waiting([sys.executable, program, told]) as pid:
+        heap = look(pid)
+    sums = heap.allocators["mimalloc"]
+    pairs = list(struct.iter_unpack("<QQ", told.read_bytes()))
+    assert sums.blocks == len(pairs) == 3000
+    assert sums.told == sums.counted
+    assert (sums.refused, sums.torn) == (0, 0)
+    for address, size in pairs:
+        block = heap.find(address)
+        assert block is not None
+        assert int(heap.address[block]) == address
+        assert int(heap.size[block]) >= size
 
 
 @pytest.mark.parametrize(

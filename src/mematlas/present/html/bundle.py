@@ -30,7 +30,10 @@ _CHARTS = (
 _STACKS = ("flame.js", "search.js", "detail.js", "explorer.js")
 
 REPORT = PageCode(
-    (*_CHARTS, "account.js", "timeline.js", "window.js", *_STACKS, "lines.js", "main.js"),
+    (
+        *(*_CHARTS, "account.js", "timeline.js", "window.js", *_STACKS),
+        *("lines.js", "holders.js", "main.js"),
+    ),
     ("style.css",),
 )
 DIFF = PageCode(

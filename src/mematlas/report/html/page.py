@@ -25,6 +25,7 @@ from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer_spans
 from mematlas.report.html import memory_sections
 from mematlas.report.html.frames import located, stack
+from mematlas.report.html.heap_section import heap_section
 from mematlas.report.html.payload import roots_of
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.heap import HeapView
     from mematlas.report.model.leaks import Leak, Leaks, RssGrowth
     from mematlas.report.model.report import (
         Account,
@@ -57,8 +59,9 @@ def render_html(
     leaks: Leaks | None = None,
     spans: Spans | None = None,
     editor: str = "",
+    heaps: Sequence[HeapView] = (),
 ) -> str:
-    """Return the whole page, with leaks and time windows if given.
+    """Return the whole page, with leaks, time windows and heap graphs if given.
 
     `ranked` are the lines by the main metric. `editor` is the URL that opens a line in an editor.
     """
@@ -78,6 +81,7 @@ def render_html(
                 flame_section("width is bytes; callers above, callees below", _roots(report), _KEYS)
                 if report.stacks
                 else "",
+                heap_section(heaps, directory),
                 _lines_section(ranked, directory),
                 _own_peaks(report, directory),
                 memory_sections.first_touch(report.page_faults, directory),

@@ -18,6 +18,7 @@ from mematlas.report.text.account import (
 )
 from mematlas.report.text.curves import draw_timeline
 from mematlas.report.text.fault_sites import page_faults
+from mematlas.report.text.heap import draw_heap
 from mematlas.report.text.lines import (
     draw_imports,
     draw_leaks,
@@ -30,9 +31,12 @@ from mematlas.report.text.processes import draw_processes
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.heap import HeapView
     from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import Report
 
@@ -48,9 +52,12 @@ def render_report(
     by: str,
     console: Console,
     leaks: Leaks | None = None,
+    heaps: Sequence[HeapView] = (),
 ) -> None:
     """Print the whole report; `ranked` are its lines by metric `by`."""
-    blocks = draw_blocks(Page.of(report, by, ranked, console, leaks), top)
+    page = Page.of(report, by, ranked, console, leaks)
+    *blocks, notes = draw_blocks(page, top)
+    blocks += [draw_heap(page.frames, heaps), notes]
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
             write(Text(), console)

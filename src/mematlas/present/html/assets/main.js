@@ -5,6 +5,7 @@ import { setUpContents } from "./contents.js";
 import { readPayload, showFailure } from "./data.js";
 import { setUpEditor } from "./editor.js";
 import { findInStacks, setUpExplorer } from "./explorer.js";
+import { setUpHolders } from "./holders.js";
 import { goToLine, setUpLines } from "./lines.js";
 import { setUpTheme } from "./theme.js";
 import { setUpTimeline } from "./timeline.js";
@@ -26,6 +27,7 @@ async function start() {
       if (goToLine(lines, link.textContent)) event.preventDefault();
     });
   }
+  setUpHolders();
   setUpContents();
   const root = document.documentElement;
   root.dataset.unpackMs = (unpacked - began).toFixed(1);

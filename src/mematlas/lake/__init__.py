@@ -1,0 +1,1 @@
+"""A lake: the lines of many recordings as partitioned Parquet, and questions to all of them at once."""
