@@ -18,14 +18,14 @@ import numpy as np
 
 from mematlas.recording import read
 from mematlas.recording.segments import list_segments
+from waiting import WAIT_S, wait_until
 
 if TYPE_CHECKING:
-    from mematlas.recording.model import CodeObject, Rows
+    from mematlas.recording.model import CodeObject, RecordingData, Rows
 
 KILLED = ("recorder", "program", "all")
 _ENTRY = struct.Struct("<dQ")  # CLOCK_MONOTONIC, blocks allocated until then
 _BLOCK = 65_536
-_WAIT_S = 60.0
 _PROGRAM = """
 import os, struct, sys, time
 held = []
@@ -60,21 +60,21 @@ def kill_round(folder: Path, what: str, after_s: float) -> list[tuple[float, int
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        wait_until(lambda: told.exists() and told.stat().st_size >= 10 * _ENTRY.size)
-        wait_until(lambda: _has_figures(folder / "rolling"))
+        wait_until(lambda: told.exists() and told.stat().st_size >= 10 * _ENTRY.size, "ten blocks")
+        wait_until(lambda: _has_blocks(folder / "rolling"), "some are recorded", 0.2)
         time.sleep(after_s)
-        target = _program_of(recorder.pid)
+        target = _program_of(recorder.pid, program)
         killed_s = time.monotonic()
         for pid in {"recorder": [recorder.pid], "program": [target]}.get(
             what, [recorder.pid, *_descendants(recorder.pid)]
         ):
             _kill(pid)
-        recorder.wait(_WAIT_S)
+        recorder.wait(WAIT_S)
     finally:
         for pid in _descendants(recorder.pid):
             _kill(pid)
         _kill(recorder.pid)
-        recorder.wait(_WAIT_S)
+        recorder.wait(WAIT_S)
         if what == "recorder":  # the program runs on without it
             _kill(target)
     return [
@@ -87,7 +87,12 @@ def check_files(folder: Path, history: list[tuple[float, int]]) -> int:
     for each in list_segments(folder):
         if each.bytes > 16 and _begins(each.path):
             read(each.path)
-    recording = read(folder)
+    found = _count_blocks(read(folder))
+    assert found <= history[-1][1] + 50, "more blocks than the program has allocated"
+    return found
+
+
+def _count_blocks(recording: RecordingData) -> int:
     found = 0.0
     for index, totals in recording.totals.items():
         nodes, codes = np.asarray(recording.nodes[index]), recording.codes.get(index, [])
@@ -95,7 +100,6 @@ def check_files(folder: Path, history: list[tuple[float, int]]) -> int:
             is_block = row["live_bytes"] >= _BLOCK * row["live_count"] > 0
             if is_block and _is_hold(nodes, codes, int(row["stack"])):
                 found += float(row["live_count"])
-    assert found <= history[-1][1] + 50, "more blocks than the program has allocated"
     return round(found)
 
 
@@ -105,17 +109,9 @@ def seconds_missing(found: int, history: list[tuple[float, int]]) -> float:
     return history[-1][0] - (then[-1] if then else history[0][0])
 
 
-def wait_until(condition: object, timeout_s: float = _WAIT_S) -> None:
-    """Wait for a condition. AssertionError if it does not come true."""
-    end = time.monotonic() + timeout_s
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "the condition did not come true"
-        time.sleep(0.02)
-
-
-def _has_figures(folder: Path) -> bool:
+def _has_blocks(folder: Path) -> bool:
     try:
-        return bool(read(folder).totals)
+        return _count_blocks(read(folder)) > 0
     except Exception:  # noqa: BLE001 - it has only begun
         return False
 
@@ -149,24 +145,18 @@ def _descendants(pid: int) -> list[int]:
     return found + [each for child in found for each in _descendants(child)]
 
 
-def _program_of(pid: int) -> int:
+def _program_of(pid: int, program: Path) -> int:
     """Return the child of the recorder that runs the program."""
     return next(
         each
         for each in _descendants(pid)
-        if b"held.py" in Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")[1]
+        if Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")[1:2] == [os.fsencode(program)]
     )
 
 
 def _kill(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-def say(line: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 def main() -> int:

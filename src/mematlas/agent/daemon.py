@@ -30,6 +30,7 @@ from mematlas.agent.service import (
     inherited_socket,
     notify,
     say,
+    socket_words,
     take_folder,
 )
 from mematlas.agent.settings import load_settings
@@ -52,10 +53,12 @@ _CHOOSE_S = 5.0
 _PRUNE_S = 60.0
 _NEAR_PROCESSES = 32  # of groups near their limit, that are read each second
 _PSS_EACH_TICK = 8
+_HISTORY_PART = 16  # of the limit on disk, that each of its two files may take
 _DRAIN_S = 60.0
 _STUCK_S = 60.0  # without a tick
 _MOST_SLOWDOWN = 120.0  # from which scrapers are refused
 _NOT_YET = (signal.SIGHUP, signal.SIGUSR2)  # would end a program that has no handlers yet
+_FIXED = ("listen", "state", "token_file", "tls_cert", "tls_key")  # as long as the agent runs
 _STALL = re.compile(r"^(some|full) .* total=(\d+)", re.MULTILINE)
 
 
@@ -71,7 +74,7 @@ class Agent:
         self.processes = Processes(absolute=self.groups.absolute)
         self.cost = OwnCost()
         self._last = read_last(settings.state)
-        self.history = History(settings.state)
+        self.history = History(settings.state, settings.disk_bytes // _HISTORY_PART)
         self.targets = Targets(settings)
         self._stalls: dict[str, float] = {}
         self._numbers = 0
@@ -81,7 +84,9 @@ class Agent:
         self._rendered = 0.0
         address = parse_address(settings.listen)
         protection = protect(address, settings.token_file, settings.tls_cert, settings.tls_key)
-        self.server = AgentServer(address, protection, inherited_socket(), self._why_not)
+        self.server = AgentServer(
+            address, protection, inherited_socket(settings.listen), self._why_not
+        )
         self.metrics = AgentMetrics(settings, self._view)
         self.server.metrics = self.metrics
 
@@ -121,10 +126,10 @@ class Agent:
 
     def _tick(self, now: float) -> None:
         """Do what cannot wait, then what can, as long as there is CPU time left."""
-        self._ticked = now
+        since, self._ticked = self._ticked, now
         for kill in self.kills.look(self.groups, now):
-            self._report(kill, now)
-        self.groups.read_usages(now, every=False)
+            self._report(kill, now, since)
+        self.groups.read_usages(now, self.pace.has_time)
         self._watch_near(now)
         used = self._supervise()
         self.pace.update(used)
@@ -149,7 +154,11 @@ class Agent:
         near = {each.path: each for each in self.groups if each.is_near()}
         if not near:
             return
-        members = [each for each in self.processes if each.cgroup and _is_below(each.cgroup, near)]
+        below: dict[str, bool] = {}  # by group: many processes have the same
+        for each in self.processes:
+            if each.cgroup and each.cgroup not in below:
+                below[each.cgroup] = _is_below(each.cgroup, near)
+        members = [each for each in self.processes if below.get(each.cgroup or "")]
         members = sorted(members, key=lambda each: -each.rss)[:_NEAR_PROCESSES]
         self.processes.read_rss(members, now)
         sizes = {each.pid: each.rss for each in members}
@@ -164,7 +173,7 @@ class Agent:
             self.groups.find(now)
         if self._is_due("round", _ROUND_S, now):
             self.processes.begin_round()
-            self.groups.read_usages(now, every=True)
+            self.groups.read_others(now)
             self._stalls = _read_stalls()
         if self._is_due("turn", _TURN_S, now):
             self.groups.begin_turn()
@@ -179,7 +188,9 @@ class Agent:
         self._keep(now)
 
     def _keep(self, now: float) -> None:
-        if self._is_due("choose", _CHOOSE_S, now) and self.settings.rules:
+        # A recorder that was taken over may have targets of rules that are gone.
+        profiles = self.settings.rules or self.targets.recorder
+        if self._is_due("choose", _CHOOSE_S, now) and profiles:
             ticks = os.sysconf("SC_CLK_TCK")
             self.targets.choose(
                 self.processes, int(time.clock_gettime(time.CLOCK_BOOTTIME) * ticks)
@@ -207,10 +218,12 @@ class Agent:
 
     # Reports
 
-    def _report(self, kill: Kill, now: float, notes: tuple[str, ...] = ()) -> None:
-        """Write the report of a kill, with the recording of who was killed."""
+    def _report(self, kill: Kill, now: float, since: float) -> None:
+        """Write the report of a kill after `since`, with the recording of who was killed."""
         self.targets.refresh()
-        gone = {(each.pid, each.started): each for each in self.processes.gone}
+        gone = {
+            (each.pid, each.started): each for each in self.processes.gone if each.ended_at >= since
+        }
         every = gone | {(each.pid, each.started): each for each in self.processes}
         kept = Kept(
             self.groups,
@@ -219,9 +232,9 @@ class Agent:
             self.processes.is_alive,
             now,
         )
-        self.save(kill, kept, notes)
+        self.save(kill, kept)
 
-    def save(self, kill: Kill, kept: Kept, notes: tuple[str, ...]) -> None:
+    def save(self, kill: Kill, kept: Kept) -> None:
         """Write the report of a kill. A full disk is said, and the agent goes on."""
         self._numbers += 1
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
@@ -232,7 +245,7 @@ class Agent:
             replace(each, recording=name if killed and each.recording == killed[0] else "")
             for each in report.processes
         )
-        report = replace(report, processes=processes, notes=(*report.notes, *notes))
+        report = replace(report, processes=processes)
         try:
             store.write_report(self.settings.state, report)
         except OSError as error:
@@ -249,13 +262,12 @@ class Agent:
         """Report the kills that happened while no agent ran."""
         now = time.monotonic()
         if self._last is not None:
-            note = "no agent ran at the time of the kill: what was kept is of before"
             kills, processes = find_missed(self._last, self.groups, self.kills)
             kept = Kept(
                 self.groups, processes, self.targets.recording_of, self.processes.is_alive, now
             )
             for kill in kills:
-                self.save(kill, kept, (note,))
+                self.save(kill, kept)
         self._last = None
 
     # Signals
@@ -264,10 +276,10 @@ class Agent:
         """Read the settings again; a mistake in them leaves those of before."""
         try:
             settings = load_settings(self._config)
-            if (settings.listen, settings.state) != (self.settings.listen, self.settings.state):
-                raise UsageError(
-                    "listen and state take effect at a restart, or an upgrade by SIGUSR2"
-                )
+            changed = [x for x in _FIXED if getattr(settings, x) != getattr(self.settings, x)]
+            if changed:
+                words = " and ".join(changed)
+                raise UsageError(f"{words} take effect at a restart, or an upgrade by SIGUSR2")
         except MematlasError as error:
             say(f"settings not changed: {error}")
             return
@@ -289,7 +301,7 @@ class Agent:
         self.history.write_all(self.kills.machine, self.groups, self.processes)
         file = self.server.socket.fileno()
         os.set_inheritable(file, True)
-        environment = os.environ | {SOCKET: str(file)}
+        environment = os.environ | {SOCKET: socket_words(file, self.settings.listen)}
         before = [(each, signal.signal(each, signal.SIG_IGN)) for each in _NOT_YET]
         try:
             os.execve(sys.executable, sys.orig_argv, environment)  # noqa: S606
@@ -329,9 +341,11 @@ class Agent:
         read = [each.read_at for each in processes if each.sizes]
         profiles: dict[str, dict[str, int]] = {each.name: {} for each in self.settings.rules}
         for key, rule in list(self.targets.chosen.items()):
-            states = profiles.setdefault(rule, {})
-            state = self.targets.state_of(key)
-            states[state] = states.get(state, 0) + 1
+            if (
+                rule in profiles
+            ):  # else it is gone, or not known yet of a recorder that was taken over
+                states, state = profiles[rule], self.targets.state_of(key)
+                states[state] = states.get(state, 0) + 1
         return View(
             groups=self.groups,
             processes=processes,

@@ -22,6 +22,7 @@ _AHEAD_S = 60.0  # of the forecasts that are compared with what came
 _KEPT = 60  # readings of each span
 _CHECKED = 30  # forecasts that are compared
 _LONG_S = 60.0  # between two readings of the long span
+_FIT_S = 5.0  # for which a line holds: a fit costs more than a reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Growth:
         self._long: deque[tuple[float, float]] = deque(maxlen=_KEPT)
         self._expected: deque[tuple[float, float]] = deque()  # (when, bytes)
         self._missed: deque[float] = deque(maxlen=_CHECKED)  # came minus forecast
+        self._fitted: tuple[float, Trend | None] | None = None  # the last line, and its time
 
     def add(self, now: float, used: int) -> None:
         """Add a reading."""
@@ -100,8 +102,14 @@ class Growth:
 
     def trend(self) -> Trend | None:
         """Return the line of the last minute, else that of the last hour, whichever rises; None if neither is known."""
-        found = [each for each in (fit(self._short), fit(self._long)) if each]
-        return next((each for each in found if each.rises), found[0] if found else None)
+        at = self._short[-1][0] if self._short else 0.0
+        if self._fitted is None or at - self._fitted[0] >= _FIT_S or self._fitted[1] is None:
+            # Copies: a scraper's thread asks as well.
+            lines = (fit(list(self._short)), fit(list(self._long)))
+            found = [each for each in lines if each]
+            rising = next((each for each in found if each.rises), found[0] if found else None)
+            self._fitted = (at, rising)
+        return self._fitted[1]
 
     def forecast(self, room: int) -> Forecast | None:
         """Return when `room` bytes are used up; None if nothing grows, or not within a week."""
@@ -116,6 +124,5 @@ class Growth:
     @property
     def missed_bytes(self) -> float | None:
         """The root mean square by which forecasts for a minute ahead missed; None before the first came true or not."""
-        if not self._missed:
-            return None
-        return math.sqrt(sum(each * each for each in self._missed) / len(self._missed))
+        missed = list(self._missed)
+        return math.sqrt(sum(each * each for each in missed) / len(missed)) if missed else None

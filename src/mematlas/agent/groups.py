@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +14,13 @@ from mematlas.agent.forecast import Forecast, Growth
 from mematlas.linux import cgroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mematlas.linux.cgroup import CgroupLevel
 
 MOST = 512  # groups that are watched
 _DEEPEST = 12  # folders inside each other that are looked at
+_MOST_WALKED = 8 * MOST  # folders that are looked at: others may be made by users
 _NEAR = 0.7  # of the limit, from which reclaimable memory is read with the usage
 _SOON_S = 120.0  # until the limit, likewise
 _FIRST_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO
@@ -85,7 +88,7 @@ class Group:
         """Return whether its limit is near, in bytes or in time."""
         if self.limit is None:
             return False
-        if self.usage > _NEAR * self.limit:
+        if self.usage - self.reclaimable > _NEAR * self.limit:
             return True
         forecast = self.forecast()
         return forecast is not None and forecast.seconds < _SOON_S
@@ -101,9 +104,9 @@ class Group:
 
     def read_reclaimable(self) -> None:
         """Read what reclaim can free: cached files that nobody uses come before the OOM killer."""
-        with suppress(OSError):
-            level = cgroup.read_level(self.path, self.directory, self.level.version)
-            self.reclaimable = level.reclaimable or 0
+        stat = cgroup.read_stat(self.directory)
+        if stat:
+            self.reclaimable = replace(self.level, stat=stat).reclaimable or 0
 
 
 def _is_in_namespace() -> bool:
@@ -121,7 +124,7 @@ class Groups:
         found = mount or cgroup.find_mount()
         self.version, self.top = found or (0, "")
         self.by_path: dict[str, Group] = {}
-        self.left_out = 0  # beyond the most
+        self.left_out = 0  # beyond the most, of those that were looked at
         self._queue: list[str] = []  # to be read whole, next last
         self._own = self._find_own() if _is_in_namespace() else ""
 
@@ -166,7 +169,7 @@ class Groups:
 
     def _walk(self) -> Iterator[str]:
         """Yield the paths of groups, those nearer to the root first. The machine itself is none."""
-        level = [self.top]
+        level, walked = [self.top], 0
         with suppress(OSError):
             if os.stat(self.top).st_ino != _ROOT:  # noqa: PTH116  a container's own group
                 yield "/"
@@ -174,24 +177,35 @@ class Groups:
             below: list[str] = []
             for folder in level:
                 with suppress(OSError), os.scandir(folder) as entries:
-                    below += [each.path for each in entries if each.is_dir(follow_symlinks=False)]
+                    folders = (each.path for each in entries if each.is_dir(follow_symlinks=False))
+                    below += islice(folders, _MOST_WALKED - walked - len(below))
+            walked += len(below)
             yield from (each[len(self.top) :] for each in sorted(below))
             level = below
 
     def _forget(self, path: str) -> None:
         self.by_path.pop(path).close()
 
-    def read_usages(self, now: float, *, every: bool) -> None:
-        """Read the usage of groups with a limit, or of every one, and take note of their growth."""
+    def read_usages(self, now: float, has_time: Callable[[], bool] = lambda: True) -> None:
+        """Read the usage of groups with a limit, and take note of their growth.
+
+        What reclaim can free is read too where the limit is near, and while there is time where cached files are.
+        """
         for group in list(self.by_path.values()):
-            if not every and group.limit is None:
+            if group.limit is None:
                 continue
             if not group.read_usage(now):
                 self._forget(group.path)
-            elif group.limit is not None:
-                if group.is_near():
-                    group.read_reclaimable()
-                group.growth.add(now, max(0, group.usage - group.reclaimable))
+                continue
+            if group.is_near() or (group.usage > _NEAR * group.limit and has_time()):
+                group.read_reclaimable()
+            group.growth.add(now, max(0, group.usage - group.reclaimable))
+
+    def read_others(self, now: float) -> None:
+        """Read the usage of groups without a limit."""
+        for group in list(self.by_path.values()):
+            if group.limit is None and not group.read_usage(now):
+                self._forget(group.path)
 
     def read_next(self, now: float) -> bool:
         """Read one group whole, each in turn; return whether there are more of this turn."""

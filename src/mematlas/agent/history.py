@@ -42,7 +42,7 @@ class History:
     def __init__(self, state: str, most_bytes: int = MOST_BYTES) -> None:
         """Open the newer file for appending. OSError as of open()."""
         self._paths = [Path(state, name) for name in _NAMES]
-        self._most = most_bytes
+        self._most = min(most_bytes, MOST_BYTES)
         self._file = self._open()
         self.failures = 0
 

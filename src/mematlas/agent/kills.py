@@ -39,6 +39,8 @@ class Kill:
     )
     notes: tuple[str, ...] = field(default=())
     before: tuple[CgroupLevel, float] | None = None
+    missed: bool = False  # no agent ran: groups were read after it
+    time_s: float | None = None  # Unix time; None: now
 
 
 class Kills:
@@ -48,24 +50,24 @@ class Kills:
         """Begin with the end of the log and the counters of now."""
         self.log = KernelLog()
         self.count = 0
-        self._oom_log = OomLog()
+        self.oom_log = OomLog()
         self._vmstat = _open("/proc/vmstat")
-        self.machine = self._read_machine()
+        self.machine = self.read_machine()
 
     def look(self, groups: Groups, now: float) -> list[Kill]:
         """Return the kills since the last look; `now` is of the monotonic clock."""
-        before, self.machine = self.machine, self._read_machine()
+        before, self.machine = self.machine, self.read_machine()
         found: list[Kill] = []
         if self.log.is_readable:
             found = [
-                Kill(record, record.task_group) for record in self._oom_log.add(self.log.read())
+                Kill(record, record.task_group) for record in self.oom_log.add(self.log.read())
             ]
         elif self.machine != before:
             found = _count_anew(groups, now)
         self.count += len(found)
         return found
 
-    def _read_machine(self) -> int | None:
+    def read_machine(self) -> int | None:
         """Read the machine's counter of OOM kills, of the memory cgroups too; None where there is none."""
         if self._vmstat < 0:
             return None

@@ -283,7 +283,9 @@ def _own(view: View, settings: AgentSettings) -> Iterator[Metric]:
         limit.add_metric((name,), value)
     yield from (cpu, rss, limit)
     yield _gauge(
-        "agent_cpu_ratio", "Share of one core in the last minute, agent and recorder", cost.share
+        "agent_cpu_ratio",
+        "Share of one core: agent in the last minute, recorder in five",
+        cost.share,
     )
     yield _gauge(
         "agent_slowdown", "How many times longer its intervals are than planned", cost.slowdown

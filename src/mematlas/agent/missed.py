@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mematlas.agent.kills import Kill, count_kills
@@ -12,11 +14,16 @@ from mematlas.linux.kernel_log import KernelLog
 from mematlas.linux.oom_records import OomLog
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.agent.groups import Groups
     from mematlas.agent.history import LastSeen
     from mematlas.agent.kills import Kills
+    from mematlas.linux.oom_records import OomRecord
 
 _MOST = 20  # kills of one absence that are reported
+_TRIES = 5
+_NOTE = "no agent ran at the time of the kill"
 
 
 def find_missed(last: LastSeen, groups: Groups, kills: Kills) -> tuple[list[Kill], list[Process]]:
@@ -24,13 +31,47 @@ def find_missed(last: LastSeen, groups: Groups, kills: Kills) -> tuple[list[Kill
     processes = [Process.restored(each) for each in last.processes]
     if kills.machine is not None and kills.machine == last.kills:
         return [], processes
-    log = KernelLog(whole=True)
-    if log.is_readable:
-        since = time.monotonic() - (time.time() - last.time_s)
-        records = [each for each in OomLog().add(log.read()) if each.time_s > since]
-        return [Kill(each, each.task_group) for each in records[-_MOST:]], processes
+    if kills.log.is_readable:
+        return _from_log(last, kills), processes
     before = {path: _level(path, row, groups.version) for path, row in last.groups.items()}
-    return count_kills(before, {each.path: each.level for each in groups})[-_MOST:], processes
+    found = count_kills(before, {each.path: each.level for each in groups})[-_MOST:]
+    note = f"{_NOTE}, which was after {_moment(last.time_s)}"
+    return [replace(each, missed=True, notes=(*each.notes, note)) for each in found], processes
+
+
+def _from_log(last: LastSeen, kills: Kills) -> list[Kill]:
+    """Return the kills that the log tells. The lines that were read here are not read again."""
+    for _ in range(_TRIES):
+        kills.machine, kills.oom_log = kills.read_machine(), OomLog()
+        records = kills.oom_log.add(KernelLog(whole=True).read())
+        if kills.machine == kills.read_machine():
+            break  # else there was one meanwhile
+    if kills.machine is not None and last.kills is not None:
+        records = newest(records, kills.machine - last.kills)
+    else:
+        since = time.monotonic() - (time.time() - last.time_s)
+        records = [each for each in records if each.time_s > since]
+    booted_s = time.time() - time.monotonic()
+    note = f"{_NOTE}: its time is by the clock of the kernel's log, what was kept is of before"
+    return [
+        Kill(each, each.task_group, notes=(note,), missed=True, time_s=booted_s + each.time_s)
+        for each in records[-_MOST:]
+    ]
+
+
+def newest(records: Sequence[OomRecord], victims: int) -> list[OomRecord]:
+    """Return the last records with so many victims. The log's clock drifts from all others, so none of them tells."""
+    found: list[OomRecord] = []
+    for each in reversed(records):
+        if victims <= 0:
+            break
+        found.insert(0, each)
+        victims -= len(each.victims)
+    return found
+
+
+def _moment(time_s: float) -> str:
+    return f"{dt.datetime.fromtimestamp(time_s, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _level(path: str, row: list[int | None], version: int) -> CgroupLevel:

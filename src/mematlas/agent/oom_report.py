@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
 from typing import TYPE_CHECKING, TypedDict
 
@@ -65,7 +66,7 @@ def make_report(kill: Kill, kept: Kept, name: str) -> OomReport:
     """Build the report with the ID `name`. `recording` of a process is the path of the recorder's file."""
     record = kill.record
     group = _group_of(kill)
-    watched = kept.groups.by_path.get(group)
+    watched = None if kill.missed else kept.groups.by_path.get(group)
     processes = _told(record, kept) if record else _gone(kill, kept)
     age: float | None
     parts, age = _parts_then(record, kept.groups.version), 0.0
@@ -74,7 +75,7 @@ def make_report(kill: Kill, kept: Kept, name: str) -> OomReport:
     limit = record.limit if record and record.limit else _limit(kill, watched)
     return OomReport(
         id=name,
-        time=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        time=_time(kill.time_s).isoformat(timespec="seconds"),
         source=KERNEL_LOG if record else COUNTERS,
         cause=_cause(kill, group, limit),
         constraint=record.constraint if record else "",
@@ -87,8 +88,12 @@ def make_report(kill: Kill, kept: Kept, name: str) -> OomReport:
         parts=parts,
         parts_age_s=age,
         usages=_usages(watched, kept.now),
-        notes=(*kill.notes, *_notes(record, watched, group)),
+        notes=(*kill.notes, *([] if kill.missed else _notes(record, watched, group))),
     )
+
+
+def _time(time_s: float | None) -> dt.datetime:
+    return dt.datetime.now(dt.UTC) if time_s is None else dt.datetime.fromtimestamp(time_s, dt.UTC)
 
 
 def _group_of(kill: Kill) -> str:
@@ -182,11 +187,12 @@ def _kept_sizes(process: Process | None, resident: int | None, kept: Kept) -> _K
         return {"pss": None, "pss_age_s": None, "growth": None, "growth_s": None, "recording": ""}
     sizes = process.sizes
     last = process.rss if resident is None else resident
+    known = math.isfinite(process.earlier[0])  # not of what an earlier agent saw
     return {
         "pss": sizes.pss if sizes else None,
         "pss_age_s": round(kept.now - process.read_at, 1) if sizes else None,
-        "growth": last - process.earlier[1],
-        "growth_s": round(kept.now - process.earlier[0], 1),
+        "growth": last - process.earlier[1] if known else None,
+        "growth_s": round(kept.now - process.earlier[0], 1) if known else None,
         "recording": kept.recording_of((process.pid, process.started)),
     }
 

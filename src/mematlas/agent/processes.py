@@ -45,7 +45,7 @@ class Process:
     """One process. `sizes` None: not read yet, or denied."""
 
     __slots__ = (
-        "cgroup", "command", "cost_s", "denied", "earlier", "name", "pid", "read_at", "rss", "same_as", "sizes", "started",
+        "cgroup", "command", "cost_s", "denied", "earlier", "ended_at", "name", "pid", "read_at", "rss", "same_as", "sizes", "started",
         "uid",
     )  # fmt: skip
 
@@ -54,6 +54,7 @@ class Process:
         self.pid, self.started, self.name, self.uid = pid, stat.started, stat.name, uid
         self.rss = stat.rss
         self.earlier = (now, stat.rss)  # a reading of about a minute ago
+        self.ended_at = math.inf  # when it was found to be gone
         self.command = ""
         self.cgroup: str | None = None
         self.sizes: Sizes | None = None
@@ -70,7 +71,8 @@ class Process:
         process.name, process.command = str(row[3]), str(row[4])
         process.cgroup = None if row[5] is None else str(row[5])
         process.rss = int(row[6])
-        process.earlier, process.sizes = (0.0, process.rss), None
+        process.earlier, process.sizes = (-math.inf, process.rss), None
+        process.ended_at = math.inf
         process.read_at, process.cost_s, process.denied, process.same_as = (
             -math.inf,
             0.0,
@@ -147,6 +149,7 @@ class Processes:
     def _drop(self, pid: int) -> None:
         process = self.by_pid.pop(pid, None)
         if process is not None:
+            process.ended_at = time.monotonic()
             self.gone.append(process)
 
     def _add(self, pid: int, path: str, stat: Stat, now: float) -> None:
@@ -154,7 +157,7 @@ class Processes:
         if stat.state in "ZX":
             return
         if len(self.by_pid) >= MOST:
-            self.left_out = len(self._seen) - len(self._kernel) - MOST
+            self.left_out = max(1, len(self._seen) - len(self._kernel) - MOST)
             return
         self.left_out = 0
         process = Process(pid, stat, os.stat(path).st_uid, now)  # noqa: PTH116

@@ -51,16 +51,26 @@ def take_folder(state: str) -> int:
             return file
 
 
-def inherited_socket() -> int | None:
-    """Return the listening socket of the agent that this one replaces; None without one."""
-    text = os.environ.pop(SOCKET, "")
+def socket_words(file: int, listen: str) -> str:
+    """Format the listening socket for the agent that replaces this one, with the address it listens on."""
+    return f"{file} {listen}"
+
+
+def inherited_socket(listen: str) -> int | None:
+    """Return the listening socket of the agent that this one replaces; None without one.
+
+    A socket of another address is closed: what protects `listen` may not protect that address.
+    """
+    text, _, address = os.environ.pop(SOCKET, "").partition(" ")
     if not text.isdecimal():
         return None
     file = int(text)
     with suppress(OSError), socket.socket(fileno=os.dup(file)) as found:
         if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            os.set_inheritable(file, False)
-            return file
+            if address == listen:
+                os.set_inheritable(file, False)
+                return file
+            os.close(file)
     return None
 
 

@@ -7,6 +7,7 @@ import os
 import pwd
 import tomllib
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,7 @@ def load_settings(path: str | None) -> AgentSettings:
         TargetError, AccessError: the file cannot be read.
         UsageError: a setting is unknown or invalid.
     """
+    _user_name.cache_clear()
     file = Path(path or DEFAULT_FILE)
     try:
         text = file.read_text("utf-8")
@@ -201,6 +203,7 @@ def _share(value: object) -> float:
     return share
 
 
+@lru_cache(maxsize=256)  # the name service may be another host
 def _user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

@@ -68,11 +68,19 @@ class Recorder:
         now = time.monotonic()
         if self.ending_at is None:
             self.ending_at = now
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
-        elif now - self.ending_at > _SETTLE_S and not self.has_ended():
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+            self._send(signal.SIGTERM)
+        elif now - self.ending_at > _SETTLE_S:
+            self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send a signal, never to a process that has its PID by now: the descriptor is opened before the look."""
+        with suppress(ProcessLookupError):
+            file = os.pidfd_open(self.pid)
+            try:
+                if not self.has_ended():
+                    signal.pidfd_send_signal(file, number)
+            finally:
+                os.close(file)
 
     def measure(self) -> float:
         """Read its cost; return the CPU time since the last reading."""
@@ -136,17 +144,19 @@ class Targets:
         ours = {os.getpid(), 1, self.recorder.pid if self.recorder else 0}
         ranked = sorted(known, key=lambda key: (key not in self.chosen, -known[key].rss))
         by_name = {each.name: each for each in rules}
-        counts: dict[str, int] = {}
+        counts = dict.fromkeys(by_name, 0)
         found: dict[Key, str] = {}
         for key in ranked if rules else ():
             process = known[key]
             old = now_ticks - process.started >= _LEAST_AGE_S * _TICKS
-            if key[0] in ours or not old or len(found) >= most:
+            if key[0] in ours or not old:
                 continue
             rule: Rule | None = by_name[self.chosen[key]] if self._keeps(key) else None
             rule = rule or _rule_of(process, rules, chosen=key in self.chosen)
-            if rule and counts.get(rule.name, 0) < rule.processes:
-                counts[rule.name] = counts.get(rule.name, 0) + 1
+            if rule and key in self.refused:  # which takes nobody's place
+                found[key] = rule.name
+            elif rule and sum(counts.values()) < most and counts[rule.name] < rule.processes:
+                counts[rule.name] += 1
                 found[key] = rule.name
         left = [key for key in self.chosen if key not in found and key in known]
         self.chosen, self._chosen_by = found, rules
@@ -253,6 +263,8 @@ class Targets:
             with suppress(ChildProcessError):
                 os.waitpid(recorder.pid, os.WNOHANG)
         self.children_s += recorder.cpu_s
+        if time.monotonic() - recorder.begun > _LONGEST_WAIT_S:
+            self._wait_s = _FIRST_WAIT_S
         status = recorder.child.returncode if recorder.child is not None else 0
         if status > 0:
             with suppress(OSError):

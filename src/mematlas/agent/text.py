@@ -71,11 +71,20 @@ def _answer(report: OomReport) -> list[str]:
         sentences.append(text)
     if report.lines:
         first = report.lines[0]
-        sentences.append(
-            f"most of it was allocated by {_where(first)}:"
-            f" {format_estimate(first.live_bytes, first.error)} live"
-        )
+        size = format_estimate(first.live_bytes, first.error)
+        sentences.append(f"{_share_words(report, killed)} {_where(first)}: {size} live")
     return sentences
+
+
+def _share_words(report: OomReport, killed: Sequence[OomProcess]) -> str:
+    """Return what the first line is of the process that it belongs to: most of it, where that is sure."""
+    first = report.lines[0]
+    of = next((each for each in killed if each.pid == first.pid), None)
+    sure = first.live_bytes - 2 * first.error
+    if of is not None and of is killed[0] and of.resident and 2 * sure > of.resident:
+        return "most of it was allocated by"
+    name = f"{of.name} ({of.pid})" if of else f"PID {first.pid}"
+    return f"the line with most memory of {name} is"
 
 
 def _processes(report: OomReport, console: Console) -> None:

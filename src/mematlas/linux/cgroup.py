@@ -92,6 +92,11 @@ def read_level(path: str, directory: str, version: int) -> CgroupLevel:
     return _read_v1(path, directory) if version == 1 else _read_v2(path, directory)
 
 
+def read_stat(directory: str) -> dict[str, int]:
+    """Read memory.stat of the group in a directory; {} if it cannot be read."""
+    return _pairs(directory, "memory.stat")
+
+
 def _find(text: str) -> tuple[int, str]:
     """Return version and path of the memory cgroup; (0, "") without one."""
     unified = (0, "")

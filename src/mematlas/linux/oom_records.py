@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _KERNEL = 8  # priorities below are of the kernel; root may write others to the log
 _UNLIMITED = 1 << 52  # KiB; version 1 writes no limit as the largest multiple of a page
 _MOST_TASKS = 4096
-_RECORD = re.compile(r"(\d+),\d+,(\d+),[^;]*;(.*)")
+_RECORD = re.compile(r"(\d+),(\d+),(\d+),[^;]*;(.*)")
 _INVOKED = re.compile(r"(.*) invoked oom-killer: ")
 _USAGE = re.compile(r"memory: usage (\d+)kB, limit (\d+)kB, failcnt (\d+)")
 _KERNEL_MEMORY = re.compile(r"kmem: usage (\d+)kB, ")
@@ -93,14 +93,21 @@ class OomLog:
         self._section = ""  # "stat", "tasks"
         self._together = False  # more victims follow: memory.oom.group
         self._columns: list[str] = []
+        self._last = -1  # number of the last line
 
     def add(self, lines: Iterable[str]) -> list[OomRecord]:
-        """Return the kills that lines complete. More victims may come to one that was returned."""
+        """Return the kills that lines complete. More victims may come to one that was returned.
+
+        Lines that were added before are left out, by the numbers that the kernel gives them.
+        """
         found: list[OomRecord] = []
         for line in lines:
             whole = _RECORD.match(line)
-            if whole and int(whole[1]) < _KERNEL:
-                self._add_line(int(whole[2]) / 1e6, whole[3], found)
+            if whole is None or int(whole[2]) <= self._last:
+                continue
+            self._last = int(whole[2])
+            if int(whole[1]) < _KERNEL:
+                self._add_line(int(whole[3]) / 1e6, whole[4], found)
         return found
 
     def _add_line(self, time_s: float, text: str, found: list[OomRecord]) -> None:

@@ -6,6 +6,7 @@ in the same folder has the next RUN. `look-TIME.atlas` is kept, whatever its age
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
 LOOK = "look-"
+_PENDING = re.compile(r"\.(?:\d{4,9}-\d{6,12}(?:-\d{6,12})?|look-\d+T\d+)\.atlas\.\d+")
 _NAME = re.compile(r"(\d{4,9})-(\d{6,12})(?:-(\d{6,12}))?\.atlas")
 
 
@@ -65,6 +67,16 @@ def joined_files(folder: str | PathLike[str]) -> list[Path]:
     return [
         path for path in Path(folder).iterdir() if _NAME.fullmatch(path.name) and path not in kept
     ]
+
+
+def pending_path(path: Path) -> Path:
+    """Return the name of a file that this process writes to put it in the place of another."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def pending_files(folder: str | PathLike[str]) -> list[Path]:
+    """Return the files that a process had not yet put in the place of others, as it was killed."""
+    return [path for path in Path(folder).iterdir() if _PENDING.fullmatch(path.name)]
 
 
 def newest_file(path: str | PathLike[str]) -> Path:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.errors import MematlasError
+from mematlas.errors import AccessError, MematlasError, UnsupportedError
 from mematlas.recording import reader
 from mematlas.recording.frames import Resolver, used_words
 from mematlas.recording.join import join
@@ -25,7 +25,7 @@ from mematlas.recording.join_results import coarser
 from mematlas.recording.merge import write_joined
 from mematlas.recording.model import Segment
 from mematlas.recording.prune import prune
-from mematlas.recording.segments import LOOK, SegmentFile, list_segments, segment_path
+from mematlas.recording.segments import LOOK, SegmentFile, list_segments, pending_path, segment_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -78,10 +78,11 @@ def thin_folder(folder: Path, run: int, number: int, limits: Limits) -> None:
     for path in sorted(folder.glob(f"{LOOK}*.atlas")):
         _name_file(path, resolver)
     for group in _groups(folder, run, number, limits):
-        if len(group.files) > 1 or group.stretch.detail_s:
-            _join_files(folder, group, resolver)
-        else:
-            _name_file(group.files[0].path, resolver)
+        with suppress(OSError):  # such as a full disk: the next pass tries again
+            if len(group.files) > 1 or group.stretch.detail_s:
+                _join_files(folder, group, resolver)
+            else:
+                _name_file(group.files[0].path, resolver)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,8 @@ def _groups(folder: Path, run: int, number: int, limits: Limits) -> Iterator[_Gr
             modified_s = each.path.stat().st_mtime
         except OSError:
             continue
-        found = next(known for known in STRETCHES if now - modified_s >= known.age_s)
+        age_s = max(0.0, now - modified_s)  # a clock may have been set back
+        found = next(known for known in STRETCHES if age_s >= known.age_s)
         file_s = limits.file_s(found)
         its = (each.run, found, modified_s // file_s)
         size = sum(other.bytes for other in group) + each.bytes
@@ -160,19 +162,26 @@ def _join_files(folder: Path, group: _Group, resolver: Resolver) -> None:
 
 
 def _read_files(files: Sequence[SegmentFile], resolver: Resolver) -> list[RecordingData]:
-    """Read segments with their names; one of a mematlas that was killed at its begin holds nothing."""
+    """Read segments with their names; [] if one cannot be read, such as one of a later version, which must stay.
+
+    One of a mematlas that was killed at its begin holds nothing, and another may be gone meanwhile.
+    """
     found = []
     for each in files:
-        with suppress(MematlasError, OSError):
+        try:
             data = reader.read(each.path)
-            _add_names(data, resolver)
-            found.append(data)
+        except (AccessError, UnsupportedError, OSError):
+            return []
+        except MematlasError:
+            continue
+        _add_names(data, resolver)
+        found.append(data)
     return found
 
 
 def _replace(path: Path, data: RecordingData, dated: Path) -> None:
     """Write a recording in the place of a file, with the date of another. All or nothing."""
-    pending = path.with_name(f".{path.name}.{os.getpid()}")
+    pending = pending_path(path)
     try:
         date = dated.stat()
         write_joined(pending, data)

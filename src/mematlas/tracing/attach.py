@@ -11,7 +11,7 @@ from mematlas.tracing.attachment import Attachment, end_attachment
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.inject import attach_tracer, detach_tracer
-from mematlas.tracing.output import open_recording, published
+from mematlas.tracing.output import begun_recording
 from mematlas.tracing.recorder import command_of
 from mematlas.tracing.target import Target
 
@@ -80,8 +80,7 @@ def attach(
     target = Target(pid)
     collector = open_collector(settings)
     try:
-        with published(path, rolls=settings.rolls) as pending:
-            writer = open_recording(pending, command_of(pid), settings)
+        with begun_recording(path, command_of(pid), settings) as writer:
             # Before the tracer is loaded: the process may end right after that.
             follower = Follower(
                 collector,

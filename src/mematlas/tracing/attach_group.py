@@ -12,7 +12,7 @@ from mematlas.tracing.attach import detach_all, enter_process
 from mematlas.tracing.attachment import Attachment
 from mematlas.tracing.entries import POLL_S, Entries
 from mematlas.tracing.follow import Follower, open_collector
-from mematlas.tracing.output import open_recording, published
+from mematlas.tracing.output import begun_recording
 from mematlas.tracing.target import Target
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def attach_group(  # noqa: PLR0913 - one argument a fact
         entries = Entries(members, lambda pid: _enter(collector, pid))
         waits = waits or Waits()
         entries.poll_s = waits.poll_s
-        with published(path, rolls=settings.rolls) as pending:
-            writer = open_recording(pending, (members.name,), settings)
+        with begun_recording(path, (members.name,), settings) as writer:
             follower = Follower(
                 collector,
                 writer,

@@ -147,7 +147,8 @@ class Follower:
         for _ in range(len(self._recorders) + 1):  # one ENDED event each may be pending
             self._handle(*self._collector.poll(0))
         self._collector.stop()
-        if peak_rss_bytes and len(self._recorders) == 1 and not self._may_have_untraced():
+        alone = len(self._families) == 1  # a rolling recording forgets processes that have ended
+        if peak_rss_bytes and alone and self._recorders and not self._may_have_untraced():
             next(iter(self._recorders.values())).ended_at(peak_rss_bytes)
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
@@ -160,7 +161,7 @@ class Follower:
         refusals = self._collector.refusals()
         losses += self._finish_untraced({pid for pid, _ in refusals})
         losses += _describe_refusals(refusals)
-        if not self._recorders and not losses:
+        if not self._families and not losses:
             losses.append("the program was not traced: it did not load the tracer")
         if losses:
             self._writer.notes(losses, lossy=True)

@@ -62,12 +62,30 @@ def pending_path(path: str) -> str:
 
 
 @contextmanager
-def published(path: str, *, rolls: bool = False) -> Iterator[str]:
-    """Yield the name of a pending recording; rename it to `path` at the end, remove it after an error.
+def begun_recording(path: str, command: Sequence[str], settings: TraceSettings) -> Iterator[Writer]:
+    """Yield the writer of a recording, which has its name at the end of the block. After an error nothing of it is left.
 
-    `rolls`: it is a folder, in which earlier runs may be, and which is written in its place.
+    A rolling one is a folder, in which earlier runs may be, and which is written in its place.
     """
-    pending = path if rolls else pending_path(path)
+    if not settings.rolls:
+        with published(path) as pending:
+            writer = open_recording(pending, command, settings)
+            writer.name = path  # by which it is found from then on
+            yield writer
+        return
+    writer = open_recording(path, command, settings)
+    try:
+        yield writer
+    except BaseException:
+        if isinstance(writer, RollingWriter):
+            writer.discard()
+        raise
+
+
+@contextmanager
+def published(path: str) -> Iterator[str]:
+    """Yield the name of a pending recording; rename it to `path` at the end, remove it after an error."""
+    pending = pending_path(path)
     try:
         yield pending
         if pending != path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from mematlas.recording.segments import (
     SegmentFile,
     joined_files,
     list_segments,
+    pending_files,
     segment_path,
 )
 
@@ -32,6 +35,7 @@ _PARTS = 16  # of the disk that a segment may take
 _LEAST_BYTES, _MOST_BYTES = 256 << 10, 64 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MOST_LOOKS = 20
+_LOOKS_PART = 4  # of the disk that looks may take
 # It ends when this process does. "$0" to "$6": the command, the folder and what it may hold.
 _LOOP = 'trap "" INT HUP PIPE; while read -r run number; do "$0" "$@" "$run" "$number"; echo; done'
 _THINNING_S = 60.0  # that the end of a recording waits for
@@ -64,23 +68,40 @@ class RollingWriter(Writer):
         self.segment_s = min(max(keep_s / _SEGMENTS, _LEAST_SEGMENT_S), _MOST_SEGMENT_S)
         self._segment_bytes = min(max(disk_bytes // _PARTS, _LEAST_BYTES), _MOST_BYTES)
         self.lacks_space = False
-        self._run, self._number = self._begin_run(), 1
+        self._make_folder()
+        self._lock = self._take_lock()
+        for path in (*joined_files(self.folder), *pending_files(self.folder)):
+            path.unlink(missing_ok=True)  # of a mematlas that was killed
+        files = list_segments(self.folder)
+        self._run, self._number = max((each.run for each in files), default=0) + 1, 1
         self._open(0.0)
         self._thinner = _Thinner(self.folder, keep_s, disk_bytes)
 
-    def _begin_run(self) -> int:
+    def _make_folder(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(
                 f"{self.folder} is a file; --keep writes a folder: name another with -o"
             )
         made = not self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
-        files = list_segments(self.folder)
-        if not made and not files and any(self.folder.iterdir()):
+        if not made and any(self.folder.iterdir()) and not list_segments(self.folder):
             raise UsageError(
                 f"{self.folder} holds other files and no recording; name another folder with -o"
             )
-        return max((each.run for each in files), default=0) + 1
+
+    def _take_lock(self) -> int:
+        """Lock the folder: two writers would remove and thin each other's segments."""
+        lock = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise UsageError(
+                f"another mematlas records into {self.folder}; name another folder with -o"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        return lock
 
     def _open(self, start_s: float) -> None:
         path = segment_path(self.folder, self._run, self._number)
@@ -124,9 +145,19 @@ class RollingWriter(Writer):
         look = self.folder / f"{LOOK}{stamp}.atlas"
         with suppress(FileExistsError):
             os.link(segment, look)
-        for old in sorted(self.folder.glob(f"{LOOK}*.atlas"))[:-_MOST_LOOKS]:
-            old.unlink(missing_ok=True)
+        self._trim_looks()
         return look
+
+    def _trim_looks(self) -> int:
+        """Remove the oldest looks but the last one, if they are too many or too large; return the bytes of the rest."""
+        looks = sorted(self.folder.glob(f"{LOOK}*.atlas"))
+        sizes = [_size(path) for path in looks]
+        while len(looks) > 1 and (
+            len(looks) > _MOST_LOOKS or sum(sizes) > self._disk_bytes // _LOOKS_PART
+        ):
+            looks.pop(0).unlink(missing_ok=True)
+            sizes.pop(0)
+        return sum(sizes)
 
     def trim(self) -> None:
         """Remove segments that are older than what is kept, then the oldest until the rest fits the disk."""
@@ -139,7 +170,7 @@ class RollingWriter(Writer):
             else:
                 kept.append(each)
         used = self.size + sum(each.bytes for each in kept)
-        used += sum(_size(path) for path in self.folder.glob(f"{LOOK}*.atlas"))
+        used += self._trim_looks()
         while kept and used > self._disk_bytes:
             oldest = kept.pop(0)
             used -= oldest.bytes
@@ -167,6 +198,18 @@ class RollingWriter(Writer):
         thin_folder(self.folder, self._run, self._number + 1, limits)
         for path in joined_files(self.folder):
             path.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def discard(self) -> None:
+        """Remove what this run has written: nothing was recorded."""
+        self.close()
+        self._thinner.end()
+        for each in list_segments(self.folder):
+            if each.run == self._run:
+                each.path.unlink(missing_ok=True)
+        with suppress(OSError):  # other runs are in it
+            self.folder.rmdir()
+        os.close(self._lock)
 
     def _begin_thinning(self) -> None:
         """Have the segments before thinned, unless that goes on."""
@@ -229,14 +272,17 @@ class _Thinner:
             os.write(self._shell.stdin.fileno(), f"{run} {number}\n".encode())
 
     def end(self) -> None:
-        """Stop the shell, and wait for what goes on."""
+        """Stop the shell, and wait for what goes on; end it after a minute: two that join the same files lose some."""
         if self._shell is None:
             return
         for pipe in (self._shell.stdin, self._shell.stdout):
             if pipe:
                 pipe.close()
-        with suppress(subprocess.TimeoutExpired):
+        try:
             self._shell.wait(_THINNING_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._shell.pid, signal.SIGKILL)  # its own session
+            self._shell.wait()
 
 
 def _modified_s(path: Path) -> float:

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 
 from killed_recordings import KILLED, check_files, kill_round
+from mematlas.errors import UsageError
 from mematlas.recording import read
-from mematlas.recording.model import ALIVE, LIFETIMES
+from mematlas.recording.model import ALIVE, LIFETIMES, Sampling
 from mematlas.recording.segments import list_segments
+from mematlas.tracing.output import begun_recording
+from mematlas.tracing.rolling import RollingWriter
+from mematlas.tracing.settings import TraceSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +122,74 @@ def test_a_second_run_goes_on_in_the_folder(tmp_path: Path) -> None:
         _run("run", "--keep", "1h", "-o", "service", "--", sys.executable, "-c", code, cwd=tmp_path)
     assert {each.run for each in list_segments(tmp_path / "service")} == {1, 2}
     assert read(tmp_path / "service").command[-1] == "x = bytearray(2 << 24)"
+
+
+HEADER = {
+    "command": ["x"],
+    "started": "2026-11-30T10:00:00.000+00:00",
+    "machine": {},
+    "sampling": Sampling("exact", 0, 1.0),
+}
+
+
+def writer_of(folder: Path, disk_bytes: int = 64 << 20) -> RollingWriter:
+    """Begin a run."""
+    return RollingWriter(str(folder), HEADER, keep_s=3600.0, disk_bytes=disk_bytes)
+
+
+def test_a_folder_has_one_writer(tmp_path: Path) -> None:
+    """Two would remove each other's segments; what nobody recorded into leaves no run."""
+    folder = tmp_path / "rolling"
+    first = writer_of(folder)
+    with pytest.raises(UsageError, match="another mematlas records into"):
+        writer_of(folder)
+    first.finish()
+    second = writer_of(folder)
+    assert len(list_segments(folder)) == 2
+    second.discard()
+    assert [each.run for each in list_segments(folder)] == [1]
+    third = writer_of(tmp_path / "new")
+    third.discard()
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_a_killed_recorder_left_goes(tmp_path: Path) -> None:
+    """Files that were not complete, and those that another file has joined; files of others stay."""
+    left = (".0001-000001-000003.atlas.77", ".look-20261130T101010.atlas.77", "0001-000002.atlas")
+    others = (".0001.atlas.77", "0001-000001-000003.atlas", "notes.txt")
+    for name in (*left, *others):
+        (tmp_path / name).write_bytes(b"")
+    writer = writer_of(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {*others, "0002-000001.atlas"}
+    writer.discard()
+
+
+def test_looks_do_not_push_out_what_is_recorded(tmp_path: Path) -> None:
+    """They take a quarter of the disk at most; the last one always stays."""
+    (tmp_path / "0001-000001.atlas").write_bytes(bytes(1 << 20))
+    for number in range(6):
+        (tmp_path / f"look-20261130T10000{number}.atlas").write_bytes(bytes(1 << 20))
+    writer = writer_of(tmp_path, 8 << 20)
+    writer.trim()
+    looks = sorted(each.name for each in tmp_path.glob("look-*"))
+    assert looks == ["look-20261130T100004.atlas", "look-20261130T100005.atlas"]
+    assert [each.run for each in list_segments(tmp_path)] == [1, 2]
+    writer.discard()
+
+
+def test_a_recording_that_does_not_begin_leaves_no_run(tmp_path: Path) -> None:
+    """As where attach is refused: the folder would show a run without a process."""
+    settings = TraceSettings(keep_s=3600.0, disk_bytes=64 << 20)
+    folder = tmp_path / "rolling"
+
+    def fail() -> None:
+        with begun_recording(str(folder), ["x"], settings):
+            assert list_segments(folder)
+            raise ProcessLookupError
+
+    with pytest.raises(ProcessLookupError):
+        fail()
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("what", KILLED)

@@ -73,12 +73,40 @@ def test_usage_and_forecast(groups: Groups) -> None:
     file = Path(container.directory, "memory.current")
     for second in range(30):
         file.write_text(f"{100 + second}\n")
-        groups.read_usages(float(second), every=False)
+        groups.read_usages(float(second))
     forecast = container.forecast()
     assert forecast
     assert round(forecast.slope, 6) == 1
     assert round(forecast.seconds) == 200 - (129 - 19)
     assert container.is_near()
+
+
+def test_cached_files_at_the_limit_are_not_near(groups: Groups) -> None:
+    """Usage at the limit is usual where files are cached. What they take is read anew while there is time."""
+    (container,) = [each for each in groups if each.limit]
+    folder = Path(container.directory)
+    (folder / "memory.current").write_text("199\n")
+    (folder / "memory.stat").write_text("anon 60\nfile 130\ninactive_file 130\nactive_file 0\n")
+    groups.read_usages(1.0, lambda: False)
+    assert container.reclaimable == 130
+    assert not container.is_near()
+    (folder / "memory.stat").write_text("anon 170\nfile 20\ninactive_file 20\nactive_file 0\n")
+    groups.read_usages(3.0, lambda: False)
+    assert not container.is_near()
+    groups.read_usages(4.0, lambda: True)
+    assert container.is_near()
+
+
+def test_a_tree_without_end_is_not_walked(
+    tmp_path: Path, groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users may make groups, too."""
+    monkeypatch.setattr(module, "_MOST_WALKED", 10)
+    for number in range(40):
+        (tmp_path / "system.slice" / f"user-{number}").mkdir()
+    groups.find(1.0)
+    assert len(list(groups._walk())) <= 11
+    assert "/system.slice" in groups.by_path
 
 
 def test_a_group_that_goes_is_forgotten(groups: Groups) -> None:
@@ -100,7 +128,7 @@ def test_kills_in_a_group_that_was_made_since(
 ) -> None:
     """Where the log cannot be read: counters of old groups are compared, those of new ones count whole, each once."""
     machine = [0]
-    monkeypatch.setattr(Kills, "_read_machine", lambda _: machine[0])
+    monkeypatch.setattr(Kills, "read_machine", lambda _: machine[0])
     monkeypatch.setattr(kills_module, "_open", lambda _: -1)
     monkeypatch.setattr(kills_module, "KernelLog", lambda: SimpleNamespace(is_readable=False))
     kills = Kills()

@@ -6,10 +6,13 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from mematlas.agent.groups import Groups
 from mematlas.agent.kills import Kill
+from mematlas.agent.missed import newest
+from mematlas.agent.model import OomLine
 from mematlas.agent.oom_report import Kept, make_report
 from mematlas.agent.processes import Process, Sizes
 from mematlas.agent.text import render_report
@@ -44,6 +47,43 @@ def shown(report: object) -> str:
     stream = io.StringIO()
     render_report(report, console=Console(file=stream, width=100))  # type: ignore[arg-type]
     return " ".join(stream.getvalue().split())
+
+
+def test_a_kill_that_was_missed() -> None:
+    """Its time is of the log, and nothing that was read after it is told as if it were of before."""
+    found = record("memcg-6.18.txt")
+    old = Process.restored([15262, 1, 0, "app", "app --serve", "/app/b", 1 << 20])
+    kill = Kill(found, found.task_group, missed=True, time_s=1_700_000_000.0, notes=("a note",))
+    report = make_report(kill, kept(old), "x")
+    assert report.time == "2023-11-14T22:13:20+00:00"
+    assert (report.processes[0].growth, report.processes[0].growth_s) == (None, None)
+    assert report.processes[0].command == "app --serve"
+    assert (report.usages, report.notes) == ((), ("a note",))
+    assert "more than" not in shown(report)
+
+
+@pytest.mark.parametrize(
+    ("pid", "live", "words"),
+    [
+        (15262, 70 << 20, "most of it was allocated by leak (a.py:3)"),
+        (15262, 30 << 20, "the line with most memory of 12 a) b (15262) is leak (a.py:3)"),
+        (4, 70 << 20, "the line with most memory of PID 4 is leak (a.py:3)"),
+    ],
+)
+def test_the_first_line_is_not_most_of_it_unless_it_is(pid: int, live: int, words: str) -> None:
+    """The sentence is of the process that it names, and of half of its memory at least."""
+    found = record("memcg-6.18.txt")
+    report = make_report(Kill(found, found.task_group), kept(), "x")
+    line = OomLine(pid, "leak", "a.py", 3, live, 1 << 20, ("leak",))
+    assert words in shown(replace(report, lines=(line,)))
+
+
+def test_the_last_victims_of_the_log() -> None:
+    """As many as the machine counted since, whatever the clocks say."""
+    records = [record("machine-6.1.txt", at) for at in (0, 1)]
+    assert newest(records, 0) == []
+    assert newest(records, 1) == records[1:]
+    assert newest(records, 9) == records
 
 
 def test_the_kernels_figures_and_what_was_kept() -> None:

@@ -9,7 +9,7 @@ from mematlas.linux.oom_records import OomLog
 
 DATA = Path(__file__).parents[2] / "data" / "oom"
 TOGETHER = (
-    "6,9,7,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+    "6,2,7,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
     "oom_memcg=/a,b,task_memcg=/a,b,task=x,pid=7,uid=0"
 )
 
@@ -19,10 +19,10 @@ def lines(name: str) -> list[str]:
     return (DATA / name).read_text().splitlines()
 
 
-def killed(pid: int, kib: int) -> str:
+def killed(pid: int, kib: int, number: int) -> str:
     """Return the line of a killed process."""
     return (
-        f"3,9,7,-;Memory cgroup out of memory: Killed process {pid} (x) total-vm:9kB,"
+        f"3,{number},7,-;Memory cgroup out of memory: Killed process {pid} (x) total-vm:9kB,"
         f" anon-rss:{kib}kB, file-rss:0kB, shmem-rss:0kB"
     )
 
@@ -62,11 +62,22 @@ def test_all_processes_of_a_group_are_one_kill() -> None:
     """memory.oom.group ends all: one record, also where its lines come in two readings."""
     log = OomLog()
     start = ["4,1,7,-;x invoked oom-killer: gfp_mask=0", TOGETHER]
-    mark = "3,2,7,-;Tasks in /a,b are going to be killed due to memory.oom.group set"
-    (found,) = log.add([*start, killed(7, 1), mark, killed(8, 2)])
-    assert log.add([killed(9, 3)]) == []
+    mark = "3,4,7,-;Tasks in /a,b are going to be killed due to memory.oom.group set"
+    (found,) = log.add([*start, killed(7, 1, 3), mark, killed(8, 2, 5)])
+    assert log.add([killed(9, 3, 6)]) == []
     assert found.group == "/a,b"
     assert [each.pid for each in found.victims] == [7, 8, 9]
+
+
+def test_lines_that_were_added_are_left_out() -> None:
+    """The log is read twice where an agent starts: each kill is told once."""
+    log = OomLog()
+    every = lines("machine-6.1.txt")
+    first, second = log.add(every)
+    third = "4,900,9000000,-;x invoked oom-killer: "
+    (found,) = log.add([*every, third, killed(77, 1, 901)])
+    assert [each.pid for each in found.victims] == [77]
+    assert len(first.victims) == len(second.victims) == 1
 
 
 def test_lines_of_users_are_not_the_kernels() -> None:

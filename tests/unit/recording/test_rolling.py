@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ from mematlas.recording.model import (
 )
 from mematlas.recording.prune import prune
 from mematlas.recording.segments import joined_files, list_segments, segment_path
-from mematlas.recording.thinning import thin
+from mematlas.recording.thinning import Limits, thin, thin_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -191,6 +192,33 @@ def test_pruning_keeps_sums(tmp_path: Path) -> None:
     assert counts(recording, "allocations")[0x2000 + 16 * 500] == 1000
     assert counts(recording, "allocations")[0x1010] > 900
     assert any("summed up" in note for note in recording.notes)
+
+
+def test_files_of_tomorrow_are_thinned(tmp_path: Path) -> None:
+    """The clock was set back, or that of a file server is ahead."""
+    for number in (1, 2):
+        with begin(tmp_path / f"0001-00000{number}.atlas", number, [(0, 0x1010)]) as writer:
+            change(writer, number, 1, 1, totals((1, 1, 0, 1, 1)))
+            writer.end()
+        os.utime(tmp_path / f"0001-00000{number}.atlas", (2**32, 2**32))
+    thin_folder(tmp_path, 1, 3, Limits(3600.0, 1 << 30))
+    (joined,) = list_segments(tmp_path)
+    assert (joined.first, joined.last) == (1, 2)
+    assert counts(read(tmp_path), "allocations") == {0x1010: 2}
+
+
+def test_a_file_of_a_later_version_stays(tmp_path: Path) -> None:
+    """It cannot be joined, and what would be joined around it would take its place."""
+    for number in (1, 2, 3):
+        with begin(tmp_path / f"0001-00000{number}.atlas", number, [(0, 0x1010)]) as writer:
+            writer.end()
+    later = tmp_path / "0001-000002.atlas"
+    content = bytearray(later.read_bytes())
+    content[8] = 99
+    later.write_bytes(content)
+    thin_folder(tmp_path, 1, 4, Limits(3600.0, 1 << 30))
+    assert later.read_bytes() == content
+    assert [each.first for each in list_segments(tmp_path)] == [1, 2, 3]
 
 
 def test_one_segment_is_as_it_is(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mematlas.tracing.output import published
+from mematlas.tracing.output import begun_recording, published
+from mematlas.tracing.settings import TraceSettings
 
 
 def test_a_pending_recording_gets_its_name(tmp_path: Path) -> None:
@@ -15,6 +16,16 @@ def test_a_pending_recording_gets_its_name(tmp_path: Path) -> None:
     with published(str(file)) as pending:
         Path(pending).write_text("content")
         assert not file.exists()
+    assert [each.name for each in tmp_path.iterdir()] == ["a.atlas"]
+
+
+def test_a_recording_is_called_by_the_name_that_it_gets(tmp_path: Path) -> None:
+    """Lines that tell how to open it are printed later."""
+    file = tmp_path / "a.atlas"
+    with begun_recording(str(file), ["x"], TraceSettings()) as writer:
+        assert not file.exists()
+        assert writer.name == str(file)
+    writer.close()
     assert [each.name for each in tmp_path.iterdir()] == ["a.atlas"]
 
 
