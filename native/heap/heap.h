@@ -93,6 +93,8 @@ struct heap {
 struct heap_span {
 	uint64_t start, end;
 };
+/* Of one allocator. More are of a heap that was made up to be slow to read: each costs a pass over the image. */
+#define HEAP_MOST_COPIES 16U
 /* Leaves out the blocks that touch one of the ascending, disjoint spans, memory that another allocator
  * subdivides, and makes each a region. Call it before the blocks of that allocator are added. */
 int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);

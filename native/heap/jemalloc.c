@@ -141,7 +141,8 @@ int mematlas_heap_read_jemalloc(struct mematlas_heap *handle, struct mematlas_he
 	int error = 0;
 
 	memset(ret, 0, sizeof *ret);
-	while (!error && jemalloc_find(&jemalloc, &range, &offset))
+	while (!error && ret->copies < HEAP_MOST_COPIES &&
+	       jemalloc_find(&jemalloc, &range, &offset))
 		error = read_one(&jemalloc);
 	free(jemalloc.leaves);
 	free(jemalloc.spans);

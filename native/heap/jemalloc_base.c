@@ -7,6 +7,7 @@
 
 #define STEP (2ULL << 20)
 #define MOST_STEPS 64U /* the blocks of a process grow with its number of blocks */
+#define MOST_BLOCKS 65536U
 
 /* struct base_block_s: size, next, and an edata that lies 16 bytes behind the start. */
 static uint64_t block_size(const struct jemalloc *jemalloc, uint64_t start)
@@ -17,7 +18,8 @@ static uint64_t block_size(const struct jemalloc *jemalloc, uint64_t start)
 	if (!heap_word(image, start, &size) || !heap_word(image, start + 8, &next) ||
 	    !heap_word(image, start + 24, &inside))
 		return 0;
-	if (!size || size % STEP || next % JEMALLOC_PAGE || inside < start || inside - start > size)
+	if (!size || size % STEP || start + size < start || next % JEMALLOC_PAGE ||
+	    inside < start || inside - start > size)
 		return 0;
 	return size;
 }
@@ -42,7 +44,7 @@ int jemalloc_add_base(struct jemalloc *jemalloc, uint64_t address)
 	uint32_t at = place(jemalloc, address);
 	uint64_t start = address & ~(STEP - 1);
 
-	if (at && address < jemalloc->base[at - 1].end)
+	if ((at && address < jemalloc->base[at - 1].end) || jemalloc->base_count == MOST_BLOCKS)
 		return 0;
 	for (uint32_t i = 0; i < MOST_STEPS && start >= STEP; i++, start -= STEP) {
 		uint64_t size = block_size(jemalloc, start);

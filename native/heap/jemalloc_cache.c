@@ -16,6 +16,7 @@
 #define OLD_MOST 200U
 #define OLD_APART 1024U /* words between the bins of small blocks and those of large ones */
 #define CACHED 255 /* origin of a block that is left out */
+#define MOST_CACHES 65536U /* each thread has one or two */
 
 /* start <= head <= end: [head, end) holds cached blocks */
 struct stack {
@@ -152,6 +153,8 @@ static int add_stacks(struct cached *cached, uint64_t start, uint64_t end)
 		cached->jemalloc->heap->blocks.origin[block] = CACHED;
 		cached->jemalloc->sum->own_blocks++;
 	}
+	if (cached->stack_count == MOST_CACHES)
+		return 0;
 	if (!ARRAY_RESERVE(cached->stacks, cached->stack_count, cached->stack_capacity, 16))
 		return -ENOMEM;
 	cached->stacks[cached->stack_count++] = (struct heap_span){start, end};

@@ -78,13 +78,12 @@ static bool read_page(const struct map *map, uint64_t address, uint64_t slice,
 				      .size = word(page, 40),
 				      .used = counts & 0xFFFF,
 				      .capacity = counts >> 16 & 0xFFFF};
-	if (!is_possible(ret, slice, counts >> 32 & 0xFFFF))
+	if (!is_possible(ret, slice, counts >> 32 & 0xFFFF) || !mimalloc_in_image(mimalloc, ret))
 		return false;
 	if (map->layout->keys)
 		memcpy(list.keys, page + map->layout->keys, sizeof list.keys);
 	memset(mimalloc->live, 1, ret->capacity);
-	*sound = mimalloc_in_image(mimalloc, ret) &&
-		 mimalloc_read_list(mimalloc, ret, &list, word(page, 8), &free) &&
+	*sound = mimalloc_read_list(mimalloc, ret, &list, word(page, 8), &free) &&
 		 mimalloc_read_list(mimalloc, ret, &list, word(page, 24), &local) &&
 		 mimalloc_read_list(mimalloc, ret, &list, word(page, 32) & ~FLAGS, &thread);
 	if (!*sound)
@@ -213,8 +212,12 @@ static bool is_root(const struct map *map, const uint8_t *bytes, uint64_t words,
 	for (uint64_t i = 1; i < words && *left; i++, --*left) {
 		uint64_t sub = word(bytes, (uint32_t)(i * 8));
 
-		if (sub)
-			return sub % 8 == 0 && is_table(map, i, sub, left);
+		if (!sub)
+			continue;
+		if (sub % 8 || !is_table(map, i, sub, left))
+			return false;
+		*left -= words < *left ? words : *left; /* they are read next */
+		return true;
 	}
 	return false;
 }
@@ -318,7 +321,9 @@ static int scan_range(struct map *map, const struct mematlas_heap_range *range, 
 {
 	int error = 0;
 
-	for (uint64_t at = -range->start % 8; at + 8 <= range->size && *left && !error; at += 8) {
+	for (uint64_t at = -range->start % 8; at + 8 <= range->size && *left && !error &&
+					      map->mimalloc->sum->copies < HEAP_MOST_COPIES;
+	     at += 8) {
 		uint64_t root;
 
 		memcpy(&root, range->bytes + at, sizeof root);

@@ -120,7 +120,8 @@ int mematlas_heap_read_tcmalloc(struct mematlas_heap *handle, struct mematlas_he
 	int error = tcmalloc.live ? 0 : -ENOMEM;
 
 	memset(ret, 0, sizeof *ret);
-	while (!error && tcmalloc_find(&tcmalloc, &range, &offset))
+	while (!error && ret->copies < HEAP_MOST_COPIES &&
+	       tcmalloc_find(&tcmalloc, &range, &offset))
 		error = read_one(&tcmalloc);
 	free(tcmalloc.leaves);
 	free(tcmalloc.spans);

@@ -308,8 +308,35 @@ static void test_chain(void)
 	free(chain);
 }
 
+/* Each radix tree of jemalloc costs a pass over the image, so a made-up heap may not have any number. */
+static void test_many_copies(void)
+{
+	enum { COPIES = 20, WORDS = 1 << 18 };
+	const uint64_t start = 1ULL << 30, leaf = start + COPIES * WORDS * 8ULL;
+	uint64_t *words = calloc(COPIES + 2, WORDS * 8ULL);
+	const struct mematlas_heap_range range = {.start = start,
+						  .size = (COPIES + 2) * WORDS * 8ULL,
+						  .bytes = (uint8_t *)words,
+						  .kind = MEMATLAS_HEAP_DATA};
+	struct mematlas_heap_allocator sum;
+	struct mematlas_heap *heap;
+
+	CHECK(words);
+	for (int i = 0; i < COPIES; i++)
+		words[i * WORDS + (start >> 30)] = leaf;
+	words[COPIES * WORDS] =
+		leaf + WORDS * 8ULL; /* the first page of the leaf leads to an extent, */
+	words[(COPIES + 1) * WORDS + 1] = start; /* which has this address */
+	CHECK(mematlas_heap_create(&range, 1, 4096, &heap) == 0);
+	CHECK(mematlas_heap_read_jemalloc(heap, &sum) == 0);
+	CHECK(sum.copies == HEAP_MOST_COPIES && sum.refused == HEAP_MOST_COPIES);
+	mematlas_heap_destroy(heap);
+	free(words);
+}
+
 int main(void)
 {
+	test_many_copies();
 	test_pointer_behind_text();
 	test_random();
 	test_lost();

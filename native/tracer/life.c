@@ -28,6 +28,7 @@
 #define WORTH_A_SNAPSHOT_MS 100
 
 static struct timespec joined;
+static _Atomic bool exit_is_asked, exit_is_over; /* of the last snapshot */
 static _Atomic uint64_t fork_serials;
 static __thread uint64_t fork_serial __attribute__((tls_model("initial-exec")));
 static __thread uint64_t fork_image __attribute__((tls_model("initial-exec")));
@@ -79,6 +80,7 @@ static void join_as_child(void)
 
 	trace_process_file_close();
 	*trace_fork_mark = 1;
+	exit_is_asked = exit_is_over = false; /* of the parent, which may be at its end */
 	trace_fork_lineage = (trace_fork_lineage ^ fork_serial) * 0x9e3779b97f4a7c15ull;
 	trace_threads_reset();
 	if (trace_process_file_open(fork_serial, fork_image)) {
@@ -160,15 +162,13 @@ static bool is_own_process(void)
  * meanwhile would be missing in it, and with the last of them the process is gone. */
 void trace_exit(void)
 {
-	static _Atomic bool asked, over;
-
-	if (atomic_load_explicit(&over, memory_order_relaxed) || !is_own_process())
+	if (atomic_load_explicit(&exit_is_over, memory_order_relaxed) || !is_own_process())
 		return;
-	if (!atomic_exchange(&asked, true))
+	if (!atomic_exchange(&exit_is_asked, true))
 		wait_for_snapshot();
 	else
 		wait_until_released(trace_session.process);
-	atomic_store(&over, true);
+	atomic_store(&exit_is_over, true);
 }
 
 static void look_before_exec(void)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_")
+_PATIENCE_S = 300.0  # for a run that has closed its output, longer than it may have it open
 _LIMITS = tuple(getattr(resource, each) for each in dir(resource) if each.startswith("RLIMIT_"))
 
 
@@ -62,6 +63,7 @@ class ForkServer:
     def start(cls) -> ForkServer:
         """Start the process; it ends with this one."""
         ours, theirs = socket.socketpair()
+        ours.settimeout(_PATIENCE_S)
         with theirs:
             command = [sys.executable, __file__, str(theirs.fileno())]
             process = subprocess.Popen(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core import AllocatorSums, GlibcSums
 from mematlas.linux.glibc_heap import HeapUse
 from mematlas.recording import Writer
 from mematlas.recording.model import (
     AGE_MATRIX_DTYPE,
     FAULT_SITES_DTYPE,
     FRAGMENTATION_DTYPE,
+    GRAPH_DTYPE,
     IDLE_DTYPE,
     LIFETIMES_DTYPE,
     NODE_DTYPE,
@@ -187,6 +190,50 @@ def write(path: Path, *, end: bool = True) -> None:
         writer.close()
 
 
+GRAPH_FACTS = {
+    "size": 4096,
+    "strong": 1,
+    "types": ["node", "page"],
+    "groups": [["server", "file", 0, 0]],
+    "items": [[0, 12]],
+    "glibc": {each.name: 0 for each in fields(GlibcSums)},
+    "allocators": {"jemalloc": {each.name: 0 for each in fields(AllocatorSums)}},
+    "findings": [["the blocks at 0x10 and 0x18 overlap", 24]],
+    "findings_total": 1,
+    "edges": 1,
+    "seconds": 0.5,
+    "source": {
+        "pid": 100,
+        "name": "server",
+        "moment": 1.75e9,
+        "way": "stop",
+        "pause_s": 0.001,
+        "page_size": 4096,
+        "notes": ["a mapping is left out"],
+        "knows_resident": True,
+    },
+    "waste": {
+        "rows": [{"kind": "empty", "name": "dict", "count": 2, "size": 128}],
+        "totals": {"empty": 128},
+        "size": 4096,
+    },
+    "rss_bytes": 9_000_000,
+}
+
+
+def graph_rows() -> bytes:
+    """Return the nodes of a heap: all memory, a root, a block that it holds, a lost block, what is lost."""
+    none = 0xFFFFFFFF
+    nodes = [
+        (0, 0, 0, 4096, 4096, 2, 0, 0, 0, none, 0),
+        (0, 0, 0, 3072, 3072, 1, 0, 0, 0, 0, 0),
+        (0x5010, 3072, 3072, 0, 0, 0, 1, 3, 1, 1, 0),
+        (0x1000, 1024, 1024, 0, 0, 0, 0, 3, 4, none, 2),
+        (0, 0, 0, 1024, 1024, 1, 0, 0, 0, none, 0),
+    ]
+    return np.array(nodes, GRAPH_DTYPE).tobytes()
+
+
 def write_every_chunk(path: Path) -> None:
     """Write a recording of one process with one chunk of each type."""
     heap = HeapUse(
@@ -268,6 +315,7 @@ def write_every_chunk(path: Path) -> None:
         writer.heaps(0, time_s=1.0, heaps=[heap])
         objects = np.array([(3, 1, 4000, 50, 0)], OBJECTS_DTYPE)
         writer.objects(0, time_s=1.0, names=["dict", "Order"], rows=objects.tobytes())
+        writer.graph(0, moment="exit", time_s=1.0, facts=GRAPH_FACTS, rows=graph_rows())
         writer.notes(["one thread was not traced"])
         writer.frames(0, FRAMES)
         writer.end()

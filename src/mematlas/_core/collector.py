@@ -390,7 +390,7 @@ class Collector:
             got = check(lib.mematlas_collector_live_blocks(self._handle, process, rows, capacity))
             if got <= capacity:
                 return _bytes(rows, got)
-            capacity = got + got // 64  # more may come meanwhile
+            capacity = got + got // 4  # more may come meanwhile
 
     def age_matrix(self, process: int) -> tuple[float, bytes]:
         """Return the length of a cell in seconds, and bytes by cell of birth and death (AGE_MATRIX_DTYPE).

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 
 _ATTACHED = "when it was attached to"  # in the note of a process, where it is not said otherwise
+_GRAPH_MOMENTS = {"peak", "exit"}
 _MOST_CHANGES = 1 << 20  # rows, before they are folded
 _FEW = 1 << 16  # rows checked at once; larger chunks are checked at access
 
@@ -379,6 +380,9 @@ def _read_mark(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> No
 
 def _read_graph(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process, moment = int(metadata["process"]), text_of(metadata["moment"])
+    if moment not in _GRAPH_MOMENTS:
+        message = f"{moment!r} is no moment of a heap graph"
+        raise ValueError(message)
     amount_of(metadata["facts"]["size"])
     pieces.graphs[process, moment] = model.HeapGraph(
         process=process,

@@ -152,6 +152,7 @@ def _write_results(
             peak_live_bytes=totals.peak_live_bytes,
             rows=totals.rows.tobytes(),
         )
+    _write_graphs(writer, recording, old, new, later_s)
     if old in recording.lifetimes:
         writer.lifetimes(new, recording.lifetimes[old].tobytes())
     if age_matrix := recording.age_matrix.get(old):
@@ -216,6 +217,16 @@ def _write_marks(
             account_s = None if mark.account_s is None else mark.account_s + later_s
             time_s = mark.time_s + later_s
             writer.mark(replace(mark, process=new, time_s=time_s, account_s=account_s))
+
+
+def _write_graphs(
+    writer: Writer, recording: RecordingData, old: int, new: int, later_s: float
+) -> None:
+    for graph in recording.graphs.values():
+        if graph.process == old:
+            rows = np.asarray(graph.rows).tobytes()
+            time_s = graph.time_s + later_s
+            writer.graph(new, moment=graph.moment, time_s=time_s, facts=graph.facts, rows=rows)
 
 
 def _write_age_matrix(writer: Writer, age_matrix: AgeMatrix, new: int, later_s: float) -> None:

@@ -27,6 +27,7 @@ TITLES = {
     LeakVerdict.UNCLEAR: "too few samples or snapshots for a verdict",
 }
 GROWTH_UNKNOWN = "Growth of RSS outside live allocations is unknown: fewer than 5 snapshots of a process (run --interval)."
+DOUBTS = 3  # of a heap graph that are shown
 SEARCHED = 1000  # leaks in which the largest of a verdict is looked for
 _SMALL = 100  # a leak of less than this fraction of the memory is not for the headline
 _LEAST_SAMPLE = 1024
@@ -118,7 +119,9 @@ def outline(leaks: Leaks) -> Iterator[tuple[str, bool]]:
         lost = leaks.heap.lost_bytes
         blocks_lost = count(leaks.heap.lost_count, "block")
         yield (
-            f"{format_bytes(lost)} definitely lost in {blocks_lost}" if lost else "nothing is lost",
+            f"{format_bytes(lost)} definitely lost in {blocks_lost}"
+            if lost
+            else f"nothing {'that was read ' if leaks.heap.doubts else ''}is lost",
             lost > 0,
         )
         yield f"{format_bytes(leaks.heap.reachable_bytes)} still reachable", False

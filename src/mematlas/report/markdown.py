@@ -69,9 +69,8 @@ def render_leaks(leaks: Leaks, *, top: int) -> Iterator[str]:
     if not leaks.complete:
         yield f"> {plain(titles.CUT_SHORT)}"
         yield ""
-    if leaks.heap is not None and leaks.heap.lost:
+    if leaks.heap is not None:
         yield from _lost(leaks.heap, directory, top)
-        yield ""
     yield from _table(
         ("live", "blocks", "verdict", "allocated by", "evidence"),
         "rrlll",
@@ -192,7 +191,12 @@ def _lost(heap: HeapAtExit, directory: str, top: int) -> Iterator[str]:
         function, place = _place(owning_frame(each.frames), directory)
         size = format_bytes(each.all_bytes)
         rows.append((size, f"{function} {place}", plain(words.lost_remark(each))))
-    yield from _table(("definitely lost", "allocated by", "blocks"), "rll", rows)
+    if rows:
+        yield from _table(("definitely lost", "allocated by", "blocks"), "rll", rows)
+        yield ""
+    for doubt in heap.doubts[: words.DOUBTS]:
+        yield f"> {plain(doubt)}"
+        yield ""
 
 
 def _growth(leaks: Leaks) -> Iterator[str]:

@@ -122,6 +122,8 @@ class Follower:
                 reap()
                 self._deadline = time.monotonic() + _GRACE_S
             self._handle(event, index)
+            if self._graphs:
+                self._graphs.relieve()
             if self._untraced:
                 self._untraced.look(self._joined)
             if time.monotonic() >= self._next_flush:

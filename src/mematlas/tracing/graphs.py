@@ -28,6 +28,10 @@ _EXIT_STOP_S = 6.0  # the program waits for ten at its exit
 _SHORT = 0.95  # part of the highest RSS; a graph at less is told
 _SMALL_BYTES = 16 << 20  # RSS of a process whose peak is not worth a note
 _NAMED = 3  # refusals with a note of their own
+_MEANWHILE_S = 0.01
+_RELIEF_S = 0.1
+_LEAST_ROOM = 64 << 20  # bytes that the program can still populate; with less, copies are given up
+_FAILURES = (MematlasError, OSError, ValueError, MemoryError, LookupError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class GraphTaker:
         self._moments = moments
         self._copies: dict[tuple[int, GraphMoment], _Copy] = {}
         self._refusals: dict[tuple[int, GraphMoment], str] = {}
-        self._spent_s = 0.0
+        self._spent_s = 0.0  # on copies at peaks
+        self._next_relief = 0.0
         self._small = 0
         self._began_s = time.monotonic()
 
@@ -76,23 +81,53 @@ class GraphTaker:
         import numpy as np
 
         from mematlas._core import LIVE_BLOCK_FORMAT
-        from mematlas.heap.read.capture import capture
         from mematlas.heap.read.traced import Traced
 
         began = time.monotonic()
-        at_exit = moment == "exit"
         try:
             before = self._collector.live_blocks(index)
-            image = capture(pid, stop_s=_EXIT_STOP_S if at_exit else _PEAK_STOP_S, waits=at_exit)
+            image = self._capture(pid, at_exit=moment == "exit")
             after = self._collector.live_blocks(index)
-        except (MematlasError, OSError, ValueError, MemoryError) as error:
+        except _FAILURES as error:
             self._refusals[index, moment] = f"PID {pid}: {error}"
             return
         finally:
-            self._spent_s += time.monotonic() - began
+            if moment == "peak":
+                self._spent_s += time.monotonic() - began
         traced = Traced(*(np.frombuffer(each, LIVE_BLOCK_FORMAT) for each in (before, after)))
         self._copies[index, moment] = _Copy(pid, image, traced, self._collector.now_s(), rss_bytes)
         self._refusals.pop((index, moment), None)
+
+    def _capture(self, pid: int, *, at_exit: bool) -> Image:
+        """Copy a process. The rings are read meanwhile, or other threads and processes would wait for room in theirs."""
+        from concurrent.futures import ThreadPoolExecutor, wait
+
+        from mematlas.heap.read.capture import capture
+
+        stop_s = _EXIT_STOP_S if at_exit else _PEAK_STOP_S
+        with ThreadPoolExecutor(1) as copier:
+            copied = copier.submit(capture, pid, stop_s=stop_s, waits=at_exit)
+            while not wait([copied], _MEANWHILE_S).done:
+                self._collector.read_rings()
+        return copied.result()
+
+    def relieve(self) -> None:
+        """Drop all copies if memory became short since they were made: the program comes first."""
+        now = time.monotonic()
+        if not self._copies or now < self._next_relief:
+            return
+        from mematlas.memory.headroom import read_headroom
+
+        self._next_relief = now + _RELIEF_S
+        room = read_headroom(swap=False)
+        if room is None or room.size >= _LEAST_ROOM:
+            return
+        for key, each in self._copies.items():
+            self._refusals[key] = (
+                f"PID {each.pid}: memory became short, {format_bytes(room.size)} are all that"
+                f" {room.limit}, so the copy was given up"
+            )
+        self._copies.clear()
 
     def write(self, writer: Writer, highest_rss: Callable[[int], int | None]) -> list[str]:
         """Read all copies into graphs, write these, and return notes. The processes' nodes must be written."""
@@ -128,7 +163,7 @@ def _write(writer: Writer, index: int, moment: GraphMoment, copied: _Copy) -> li
     try:
         heap = read_heap(copied.image, copied.traced)
         facts, rows = pack_graph(heap, copied.rss_bytes)
-    except (MematlasError, MemoryError, ValueError) as error:
+    except _FAILURES as error:
         return [f"no heap graph of PID {copied.pid}: {clean(str(error))}"]
     writer.graph(index, moment=moment, time_s=copied.time_s, facts=facts, rows=rows)
     return []

@@ -51,5 +51,6 @@ def recorder_command(module: str, request: str) -> list[str]:
     """Return the command of a recorder process of this program.
 
     `-P`: a module of the working directory that is named as one of Python's own must not be imported there.
+    `tracemalloc=0`: PYTHONTRACEMALLOC is meant for the program.
     """
-    return [sys.executable, "-P", "-m", module, request]
+    return [sys.executable, "-P", "-X", "tracemalloc=0", "-m", module, request]

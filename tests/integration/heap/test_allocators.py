@@ -21,6 +21,7 @@ from mematlas._core import TypeKind
 from mematlas.errors import UnsupportedError
 from mematlas.heap import look
 from mematlas.heap.read.content import CopiedContent
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,16 +110,14 @@ def test_redis_holds_its_keys(tmp_path: Path) -> None:
     ) as process:
         try:
             script = f'for i=1,{keys} do redis.call("set","key:"..i,string.rep("v",200)..i) end'
-            for _ in range(600):
-                run = subprocess.run(
-                    [client, "-s", socket, "eval", script, "0"],
-                    capture_output=True,
-                    check=False,
-                    timeout=60,
-                )
-                if run.returncode == 0 and b"onnect" not in run.stdout + run.stderr:
-                    break
+            command = [client, "-s", str(socket), "eval", script, "0"]
+
+            def has_answered() -> bool:
                 assert process.poll() is None
+                run = subprocess.run(command, capture_output=True, check=False, timeout=60)
+                return run.returncode == 0 and b"onnect" not in run.stdout + run.stderr
+
+            wait_until(has_answered, "the server to answer")
             heap = look(process.pid)
         finally:
             process.kill()

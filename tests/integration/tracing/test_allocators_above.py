@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from interpreters import interpreters
+from mematlas.tracing.own_tracer import recorder_command
 from traced_runs import MEMATLAS, trace
 from waiting import wait_until
 
@@ -78,6 +80,21 @@ def test_set_at_the_start(environment: tuple[str, ...], tmp_path: Path) -> None:
     """Allocators that the interpreter sets while it starts are no danger either."""
     found = run(tmp_path, sys.executable, "--exact", environment=environment)
     assert found.left("live_bytes", "after") >= 5000 * BLOCK
+
+
+def test_a_recorder_of_a_program_with_tracemalloc_is_not_slowed() -> None:
+    """PYTHONTRACEMALLOC is meant for the program: its recorder would take tens of seconds."""
+    options = recorder_command("module", "{}")[:-3]
+    code = "import tracemalloc; print(tracemalloc.is_tracing())"
+    done = subprocess.run(
+        [*options, "-c", code],
+        env={**os.environ, "PYTHONTRACEMALLOC": "5"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "False\n"
 
 
 ATTACHED = """

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +25,20 @@ from rich.console import Console
 import synthetic_recording
 from mematlas.cli.main import main
 from mematlas.errors import MematlasError
+from mematlas.heap.analyse.summary import summarise
+from mematlas.heap.read.recorded import read_graph
+from mematlas.heap.text.answers import render_waste
+from mematlas.heap.text.tree import render_summary
 from mematlas.recording import format as atlas
 from mematlas.recording import reader
 from mematlas.recording.columns import ChunkData
 from mematlas.recording.frames import resolve_missing
 from mematlas.recording.model import COLUMNS, NODE_DTYPE, TIMELINE_DTYPE
 from mematlas.recording.packed import Packed, read_head
+from mematlas.report.analyse.heap_lines import with_lines
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.lines import lines
+from mematlas.report.analyse.lost_memory import find_lost_memory
 from mematlas.report.analyse.report import make_report
 from mematlas.report.text.leaks import render_leaks
 from mematlas.report.text.report import render_report
@@ -92,7 +99,12 @@ def show(whole: bytes) -> None:
             recording.notes += resolve_missing(recording)
             report = make_report(recording)
             render_report(report, lines(report.stacks, "live"), top=5, by="live", console=console)
-            render_leaks(find_leaks(recording), top=5, console=console)
+            leaks = replace(find_leaks(recording), heap=find_lost_memory(recording))
+            render_leaks(leaks, top=5, console=console)
+            for each in recording.graphs.values():
+                heap = with_lines(read_graph(each), recording, each.process)
+                render_summary(summarise(heap), top=5, console=console)
+                render_waste(heap.content.waste(5), top=5, console=console)
 
 
 @given(st.data())
@@ -119,6 +131,31 @@ def test_any_row_may_be_anything(data: st.DataObject) -> None:
     where = data.draw(st.integers(0, len(rows) // 8 - 1)) * 8
     changed = rows[:where] + data.draw(st.binary(min_size=8, max_size=8)) + rows[where + 8 :]
     survive([*CHUNKS[:at], (kind, metadata, changed), *CHUNKS[at + 1 :]])
+
+
+def damaged(data: st.DataObject, value: Any) -> Any:
+    """Return a JSON value of which one part is another."""
+    if isinstance(value, dict) and value:
+        key = data.draw(st.sampled_from(sorted(value)))
+        return {**value, key: damaged(data, value[key])}
+    if isinstance(value, list) and value:
+        at = data.draw(st.integers(0, len(value) - 1))
+        return [*value[:at], damaged(data, value[at]), *value[at + 1 :]]
+    return data.draw(VALUES)
+
+
+@given(st.data())
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+def test_a_heap_graph_may_be_anything(data: st.DataObject) -> None:
+    """One fact or eight bytes of the rows of a heap graph replaced by any others."""
+    at = next(number for number, each in enumerate(EVERY) if each[0] == atlas.GRAPH)
+    kind, metadata, rows = EVERY[at]
+    if data.draw(st.booleans()):
+        metadata = {**metadata, "facts": damaged(data, metadata["facts"])}
+    else:
+        where = data.draw(st.integers(0, len(rows) // 8 - 1)) * 8
+        rows = rows[:where] + data.draw(st.binary(min_size=8, max_size=8)) + rows[where + 8 :]
+    survive([*EVERY[:at], (kind, metadata, rows), *EVERY[at + 1 :]])
 
 
 @given(st.permutations(range(len(CHUNKS))), st.integers(0, len(CHUNKS)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import mematlas
 import synthetic_recording
 from mematlas.api.recording import load
 from mematlas.cli.main import main
@@ -58,6 +59,20 @@ def test_a_source_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixtu
     synthetic_recording.write(one)
     assert main(["merge", str(one), "-o", str(one)]) == 2
     assert "name another file" in capsys.readouterr().err
+
+
+def test_heap_graphs_stay_with_their_processes(tmp_path: Path) -> None:
+    """Each process keeps what held its blocks at its exit, and what was lost."""
+    one, out = tmp_path / "a.atlas", tmp_path / "out.atlas"
+    synthetic_recording.write_every_chunk(one)
+    write_merged(out, [read(one), read(one)])
+    single, both = mematlas.open(one).leaks().heap, mematlas.open(out).leaks().heap
+    assert single is not None
+    assert both is not None
+    assert [each.process for each in both.lost] == [0, 1]
+    assert single.lost_bytes == 1024
+    assert both.lost_bytes == 2 * single.lost_bytes
+    assert both.reachable_bytes == 2 * single.reachable_bytes
 
 
 @pytest.mark.parametrize("days", [0.001, 30, 365, 3650])

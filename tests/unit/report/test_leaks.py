@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import numpy as np
 import pytest
+from rich.console import Console
 
 import reports
 import synthetic_recording
@@ -17,11 +19,13 @@ from mematlas.cli import main
 from mematlas.recording import Writer, read
 from mematlas.recording.model import AGE_MATRIX_DTYPE, ALIVE, AgeMatrix, Frame, Sampling
 from mematlas.report import leaks as words
+from mematlas.report import markdown
 from mematlas.report.analyse.committed_heap import growing_heap
 from mematlas.report.analyse.leak_table import LeakTable
 from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.analyse.trend import find_trend, sample_times
-from mematlas.report.model.leaks import LIKELY, LeakVerdict, VerdictSum
+from mematlas.report.model.leaks import LIKELY, HeapAtExit, LeakVerdict, VerdictSum
+from mematlas.report.text.leaks import render_leaks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,6 +235,23 @@ def test_a_cut_recording_says_what_it_means(tmp_path: Path) -> None:
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path, end=False)
     assert "cut short" in find_leaks(read(path)).notes[0]
+
+
+def test_doubts_about_a_heap_are_told_where_nothing_is_lost(tmp_path: Path) -> None:
+    """Memory that was not read may be lost, or hold what is not: no view says that nothing is lost."""
+    doubt = "hoard serves malloc, and its blocks are not read"
+    heap = HeapAtExit(lost=(), lost_bytes=0, lost_count=0, reachable_bytes=9, doubts=(doubt,))
+    leaks = replace(find_leaks(record(tmp_path / "a.atlas", SNAPSHOTS)), heap=heap)
+    console = Console(file=io.StringIO(), width=100)
+    render_leaks(leaks, top=5, console=console)
+    written = console.file.getvalue()  # type: ignore[attr-defined]
+    for text in (written, "\n".join(markdown.render_leaks(leaks, top=5))):
+        assert doubt in text
+        assert "nothing that was read is lost" in text
+    sure = "; ".join(
+        phrase for phrase, _ in words.outline(replace(leaks, heap=replace(heap, doubts=())))
+    )
+    assert "nothing is lost" in sure
 
 
 def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:

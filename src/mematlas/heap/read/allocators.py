@@ -40,11 +40,14 @@ def read_blocks(handle: HeapHandle) -> tuple[GlibcSums, dict[str, AllocatorSums]
     return glibc, {name: sums for name, sums in found.items() if sums.copies}
 
 
-def name_unread(image: Image, sums: Mapping[str, AllocatorSums]) -> list[str]:
-    """Return a sentence for each library behind malloc(3) whose blocks are not read."""
+def name_unread(
+    image: Image, sums: Mapping[str, AllocatorSums], *, traced: bool = False
+) -> list[str]:
+    """Return a sentence for each library behind malloc(3) whose blocks are not read. `traced`: a tracer knows them."""
     paths = {os.fsdecode(image.mappings.name(index)) for index in range(image.mappings.count)}
     return [
-        f"{allocator} serves malloc ({Path(path).name}), and its blocks are not read"
+        f"{allocator} serves malloc ({Path(path).name}), and its blocks are "
+        + ("those of the trace alone" if traced else "not read")
         for path in sorted(paths)
         if (allocator := allocator_of_file(path)) and allocator not in sums
     ]

@@ -42,7 +42,7 @@ def read_heap(image: Image, traced: Traced | None = None) -> Heap:
         image.page_size,
     )
     glibc, allocators = read_blocks(handle)
-    others = name_unread(image, allocators)
+    others = name_unread(image, allocators, traced=traced is not None)
     handle.index()
     stacks = add_traced(handle, image, traced) if traced is not None else None
     if not len(handle.column("address")):

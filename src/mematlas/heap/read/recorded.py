@@ -14,6 +14,7 @@ from mematlas.heap.model.heap import Finding, Heap, Source
 from mematlas.heap.model.roots import RootGroup, RootKind
 from mematlas.recording import model
 from mematlas.recording.model import GRAPH_COLLECTABLE, GRAPH_FORGOTTEN
+from mematlas.recording.validate import amount_of, number_of, optional, text_of, texts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,8 @@ _WASTE_ROWS = 200
 _ITEMS_OF = 2000  # the containers that retain most
 _STATES = 0xFF
 _BLOCK_STATES = 5
+_AMOUNTS = ("gap", "size", "resident", "held_bytes", "held_resident")
+_MOST = 2.0**57  # the widest addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def read_graph(graph: HeapGraph) -> Heap:
     """
     try:
         return _read(graph)
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         message = (
             f"the heap graph of the recording is malformed ({error}); record the program again"
         )
@@ -132,14 +135,15 @@ def read_graph(graph: HeapGraph) -> Heap:
 
 def _read(graph: HeapGraph) -> Heap:
     facts, rows = graph.facts, np.asarray(graph.rows)
-    names = tuple(map(str, facts["types"]))
+    names = tuple(texts_of(facts["types"]))
     groups = tuple(
-        RootGroup(str(name), RootKind(kind), int(parent), Rank(rank))
+        RootGroup(text_of(name), RootKind(kind), amount_of(parent), Rank(rank))
         for name, kind, parent, rank in facts["groups"]
     )
-    strong = int(facts["strong"])
+    strong = amount_of(facts["strong"])
     blocks = slice(strong + 1, len(rows) - 1 - (len(groups) - strong))
     _check(rows, blocks, len(names), groups, strong)
+    _check_amounts(rows)
     own, types = rows[blocks], _node_types(rows["type"], blocks, len(names))
     dominator, path = rows["dominator"].copy(), rows["path"].copy()
     size, resident = (rows[name].astype(np.uint64) for name in ("size", "resident"))
@@ -150,7 +154,7 @@ def _read(graph: HeapGraph) -> Heap:
         content=RecordedContent(
             path=path,
             path_top=_tops(path, types, blocks),
-            items_of={int(block): int(count) for block, count in facts["items"]},
+            items_of={int(block): amount_of(count) for block, count in facts["items"]},
             flags=own["state"].copy(),
             wasted=_waste(facts["waste"]),
         ),
@@ -168,17 +172,17 @@ def _read(graph: HeapGraph) -> Heap:
         retained_count=counts,
         node_state=(rows["state"] & _STATES).astype(np.uint8),
         top=_tops(dominator, types, blocks),
-        glibc=GlibcSums(**{each.name: facts["glibc"][each.name] for each in fields(GlibcSums)}),
+        glibc=_glibc(facts["glibc"]),
         allocators={
             str(name): AllocatorSums(
-                **{each.name: sums[each.name] for each in fields(AllocatorSums)}
+                **{each.name: amount_of(sums[each.name]) for each in fields(AllocatorSums)}
             )
             for name, sums in facts["allocators"].items()
         },
-        findings=tuple(Finding(str(text), int(address)) for text, address in facts["findings"]),
-        findings_total=int(facts["findings_total"]),
-        edges=int(facts["edges"]),
-        seconds=float(facts["seconds"]),
+        findings=tuple(Finding(text_of(text), int(address)) for text, address in facts["findings"]),
+        findings_total=amount_of(facts["findings_total"]),
+        edges=amount_of(facts["edges"]),
+        seconds=number_of(facts["seconds"]),
         stack=own["stack"].copy(),
     )
 
@@ -204,9 +208,18 @@ def _check(
         raise ValueError("an unknown state")
     above = rows["dominator"].copy()
     for _ in range(nodes.bit_length() + 1):  # each step doubles the way that is gone
+        if not above.any():
+            return
         above = above[above]
-    if above.any():
-        raise ValueError("dominators in a ring")
+    raise ValueError("dominators in a ring")
+
+
+def _check_amounts(rows: NDArray[np.void]) -> None:
+    """Raise ValueError unless all bytes are those of an address space."""
+    for name in _AMOUNTS:
+        if not ((rows[name] >= 0) & (rows[name] < _MOST)).all():  # not of NaN either
+            message = f"{name}: an amount of memory that cannot be"
+            raise ValueError(message)
 
 
 def _node_types(types: NDArray[np.uint32], blocks: slice, kinds: int) -> Numbers:
@@ -232,13 +245,35 @@ def _tops(above: Numbers, types: Numbers, blocks: slice) -> Numbers:
     return top
 
 
+def _glibc(facts: Mapping[str, Any]) -> GlibcSums:
+    values = {each.name: optional(amount_of, facts[each.name]) for each in fields(GlibcSums)}
+    if any(values[name] is None for name in values if not name.startswith("told_mapped")):
+        raise ValueError("a sum of malloc is missing")
+    return GlibcSums(**values)  # type: ignore[arg-type]
+
+
 def _source(facts: Mapping[str, Any]) -> Source:
-    values = {each.name: facts[each.name] for each in fields(Source)}
-    return Source(**{**values, "notes": tuple(map(str, values["notes"]))})
+    return Source(
+        pid=optional(amount_of, facts["pid"]),
+        name=text_of(facts["name"]),
+        moment=number_of(facts["moment"]),
+        way=text_of(facts["way"]),
+        pause_s=optional(number_of, facts["pause_s"]),
+        page_size=amount_of(facts["page_size"]),
+        notes=tuple(texts_of(facts["notes"])),
+        knows_resident=bool(facts["knows_resident"]),
+    )
 
 
 def _waste(facts: Mapping[str, Any]) -> Waste:
-    rows = tuple(WasteRow(**each) for each in facts["rows"])
-    return Waste(
-        rows, {str(kind): int(size) for kind, size in facts["totals"].items()}, facts["size"]
+    rows = tuple(
+        WasteRow(
+            text_of(each["kind"]),
+            text_of(each["name"]),
+            amount_of(each["count"]),
+            amount_of(each["size"]),
+        )
+        for each in facts["rows"]
     )
+    totals = {str(kind): amount_of(size) for kind, size in facts["totals"].items()}
+    return Waste(rows, totals, amount_of(facts["size"]))

@@ -45,11 +45,21 @@ def add_traced(handle: HeapHandle, image: Image, traced: Traced) -> NDArray[np.u
 
 
 def _at_the_copy(traced: Traced) -> NDArray[np.void]:
-    """Return one row for each address, of the table before the copy where both have it."""
+    """Return one row for each address.
+
+    Where the tables differ, a block took the place of another during the copy, or was resized: its stack is unknown,
+    and its size is the larger one, since what the end of a block holds must not look lost.
+    """
     rows = np.concatenate((traced.before, traced.after))
     rows = rows[rows["size"] > 0]
-    _, first = np.unique(rows["address"], return_index=True)  # the first of equal ones
-    return rows[first]
+    _, first, which = np.unique(rows["address"], return_index=True, return_inverse=True)
+    found: NDArray[np.void] = rows[first]
+    differ = np.flatnonzero(
+        (rows["size"] != found["size"][which]) | (rows["stack"] != found["stack"][which])
+    )
+    found["stack"][which[differ]] = 0
+    np.maximum.at(found["size"], which[differ], rows["size"][differ])
+    return found
 
 
 def _exact(

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mematlas.report.model.leaks import HeapAtExit, Leak, Leaks
 
 
-_DOUBTS = 3
 _NAMING = 1000  # leaks from which the common directory of paths is derived
 
 
@@ -74,11 +73,13 @@ def _header(page: FramePrinter, leaks: Leaks) -> Text:
 
 def _lost(page: FramePrinter, heap: HeapAtExit | None, top: int) -> Text:
     """Render what nothing pointed to at the exit, by the line that allocated it."""
-    if heap is None or not heap.lost:
+    if heap is None or not (heap.lost or heap.doubts):
         return Text()
     text = title(
         "Definitely lost",
-        "nothing pointed to it at the exit; what follows may be reachable or lost",
+        "nothing pointed to it at the exit; what follows may be reachable or lost"
+        if heap.lost
+        else "nothing that was read",
     )
     for lost in heap.lost[:top]:
         first = Text("  ").append(format_bytes(lost.all_bytes).rjust(10), "bold red").append("  ")
@@ -92,7 +93,7 @@ def _lost(page: FramePrinter, heap: HeapAtExit | None, top: int) -> Text:
         text.append(
             f"\n  and {quantities.count(len(heap.lost) - top, 'more place')} (--top N)", "dim"
         )
-    for doubt in heap.doubts[:_DOUBTS]:
+    for doubt in heap.doubts[: words.DOUBTS]:
         text.append("\n").append_text(page.hanging(Text("  "), Text(clean(doubt), "yellow"), 2))
     return text
 
