@@ -279,7 +279,9 @@ class Agent:
             changed = [x for x in _FIXED if getattr(settings, x) != getattr(self.settings, x)]
             if changed:
                 words = " and ".join(changed)
-                raise UsageError(f"{words} take effect at a restart, or an upgrade by SIGUSR2")
+                raise UsageError(
+                    f"a change of {words} takes effect at a restart, or an upgrade by SIGUSR2"
+                )
         except MematlasError as error:
             say(f"settings not changed: {error}")
             return

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from mematlas.errors import UsageError
 from mematlas.lake.model import METRICS
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 UNKNOWN_STACK = "unknown stack"
+_MOST = 1 << 56  # bytes of one line: sums over a fleet fit 63 bits
+_LONGEST_SERVICE = 200  # bytes: it is part of the name of a folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ def run_rows(
         each: run[each] for each in ("day", "service", "host", "version", "build", "run", "start")
     }
     found = tuple({**of_run, "line_id": number, **row} for number, row in lines.items())
+    if any(abs(row[name] or 0) >= _MOST for row in found for name in _SUMMED):
+        raise UsageError("has figures that no program reaches")
     for metric in (f"{each}_bytes" for each in METRICS):
         known = [row[metric] for row in found if row[metric] is not None]
         run[metric] = sum(known) if known or not found else None
@@ -77,11 +82,14 @@ def _run(source: ExportSource, duration_s: float, content_id: str) -> Row:
     host = labels.get("host") or origin.host
     if not host:
         raise UsageError("does not say its host; add --label host=NAME")
+    service = _label(labels, "service") or program_name(main.command or (main.executable,))
+    if len(quote(service, safe="")) > _LONGEST_SERVICE:
+        raise UsageError("has a service with too long a name; add --label service=NAME")
     start = _start(source)
     sampling = source.report.sampling
     return {
         "day": f"{start:%Y-%m-%d}",
-        "service": _label(labels, "service") or program_name(main.command or (main.executable,)),
+        "service": service,
         "host": host,
         "version": _label(labels, "version"),
         "build": labels.get("build") or origin.build_id or None,

@@ -174,11 +174,23 @@ def merge_small(store: Storage, state: LakeState) -> LakeState:
         for each in state.files.values():
             if each.bytes < _FULL:
                 groups[each.table, each.day, each.service, each.tier].append(each)
-        full = [files for files in groups.values() if len(files) >= MERGED]
+        full = [files for files in map(_fitting, groups.values()) if len(files) >= MERGED]
         if not full:
             return state
         for files in full:
             state = merge(store, files)
+
+
+def _fitting(files: Sequence[LakeFile]) -> list[LakeFile]:
+    """Return the smallest files, as many as _FULL bytes have: merging holds the rows of all of them."""
+    found: list[LakeFile] = []
+    size = 0
+    for each in sorted(files, key=lambda each: (each.bytes, each.path)):
+        size += each.bytes
+        if size > _FULL:
+            break
+        found.append(each)
+    return found
 
 
 def merge(store: Storage, files: Sequence[LakeFile]) -> LakeState:

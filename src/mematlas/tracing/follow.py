@@ -166,6 +166,7 @@ class Follower:
         if losses:
             self._writer.notes(losses, lossy=True)
         modules = {item for each in self._recorders.values() for item in each.build_ids.items()}
+        modules |= self._rotation.modules if self._rotation else set()
         allocators = find_private_allocators(modules)
         notes = [
             *describe_private_allocators(allocators),

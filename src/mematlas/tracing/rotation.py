@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MOST_NODES = 1 << 19  # of the stack trie of a process, new in one segment
 _MOST_STACKS = 1 << 16  # likewise
 _MOST_LOSSES = 100
+_MOST_MODULES = 10_000
 
 
 class Rotation:
@@ -41,6 +42,9 @@ class Rotation:
         self._keep = keep
         self._began: dict[int, tuple[int, int]] = {}  # nodes and stacks at the begin of the segment
         self.losses: list[str] = []
+        self.modules: set[tuple[str, str]] = (
+            set()
+        )  # path and build ID, of processes that are forgotten
 
     def look(self) -> None:
         """Write what has changed, and begin a segment if it is time."""
@@ -90,6 +94,8 @@ class Rotation:
         for index, recorder in list(self._recorders.items()):
             if recorder.ended and recorder.pid != self._keep:
                 self.losses = (self.losses + recorder.losses)[:_MOST_LOSSES]
+                if len(self.modules) < _MOST_MODULES:
+                    self.modules |= recorder.build_ids.items()
                 del self._recorders[index]
                 self._began.pop(index, None)
 

@@ -22,6 +22,9 @@ import synthetic_recording
 from json_schemas import schema as closed
 from lake_rows import recording
 from mematlas.cli import main
+from mematlas.errors import UsageError
+from mematlas.lake import rows
+from mematlas.lake.add import read_rows
 from mematlas.lake.storage import Folder
 from mematlas.lake.write import Writer
 
@@ -114,6 +117,9 @@ def test_recordings_of_all_formats(tmp_path: Path) -> None:
     found = answer(tmp_path, "add", *files, "--to", "lake")
     assert [each["outcome"] for each in found["recordings"]] == ["failed"] * 4
     assert found["recordings"][0]["note"] == "does not say its host; add --label host=NAME"
+    long = ("--label", "host=old", "--label", f"service={'x' * 300}")
+    found = answer(tmp_path, "add", files[0], "--to", "lake", *long)
+    assert found["recordings"][0]["note"].startswith("has a service with too long a name")
     for expected in ("added", "known"):
         found = answer(tmp_path, "add", *files, "--to", "lake", "--label", "host=old")
         assert [each["outcome"] for each in found["recordings"]] == [expected] * 4
@@ -121,6 +127,16 @@ def test_recordings_of_all_formats(tmp_path: Path) -> None:
     top = answer(tmp_path, "top", "one", "--service", "orders")
     assert top["fleet_bytes"] == 2_000_000
     assert top["recordings"] == 1
+
+
+def test_figures_that_no_program_reaches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over a fleet would run over."""
+    synthetic_recording.write(tmp_path / "a.atlas")
+    labels = (("host", "a"),)
+    assert read_rows(str(tmp_path / "a.atlas"), labels).lines
+    monkeypatch.setattr(rows, "_MOST", 1000)
+    with pytest.raises(UsageError, match="no program reaches"):
+        read_rows(str(tmp_path / "a.atlas"), labels)
 
 
 def test_refusals(folder: Path) -> None:

@@ -373,6 +373,21 @@ def test_files_stay_few(tmp_path: Path) -> None:
     assert sum(sums(store).values()) == sum(1000 + number for number in range(count))
 
 
+def test_large_files_are_not_merged_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merging holds the rows of all files: they are as many as fit, the smallest first."""
+    store = Folder(str(tmp_path / "lake"))
+    for number in range(write.MERGED):
+        Writer(store).add([recording(f"run-{number}", {"f": 1000})])
+    before = read_state(store)
+    sizes = sorted(each.bytes for each in before.of_table("lines"))
+    monkeypatch.setattr(write, "_FULL", sum(sizes) - 1)
+    assert len(merge_small(store, before).of_table("lines")) == write.MERGED
+    monkeypatch.setattr(write, "_FULL", sum(sizes))
+    assert len(merge_small(store, read_state(store)).of_table("lines")) == 1
+
+
 def test_compact_keeps_what_readers_and_writers_need(tmp_path: Path) -> None:
     """Replaced files stay for the grace time, files of a writer that has not committed for a day."""
     store = Folder(str(tmp_path / "lake"))
