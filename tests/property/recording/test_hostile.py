@@ -315,6 +315,7 @@ def with_samples(name: str, value: float) -> bytes:
         with_values(atlas.PROCESS, end_s=-5, index=0),
         with_values(atlas.AGE_MATRIX, cell_s=1e-300),
         with_values(atlas.TOTALS, time_s=1e308, peak_live_bytes=1e300),
+        with_values(atlas.GRAPH, moment="noon"),
         with_samples("time_s", float("inf")),
         with_samples("time_s", float("nan")),
         with_samples("rss_bytes", float("-inf")),
