@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def read(path: str | PathLike[str], at_s: float | None = None) -> RecordingData:
     """Read a recording, a file or a folder, as it was at a time in seconds since 1970; None: as it is.
 
-    Of a folder with several runs of mematlas, the last one that had begun by then. Raises as reader.read();
+    Of a folder with several runs of mematlas, the last one that had a process by then. Raises as reader.read();
     MematlasError as well, if the recording holds nothing of that time.
     """
     if not Path(path).is_dir():
@@ -33,10 +33,14 @@ def read(path: str | PathLike[str], at_s: float | None = None) -> RecordingData:
     except PermissionError:
         message = f"{path}: permission denied; run as its owner or ask for read permission"
         raise AccessError(message) from None
+    begun: list[RecordingData] = []
     for run in sorted({each.run for each in files}, reverse=True):
         found = _read_run([each for each in files if each.run == run], at_s)
-        if found:
+        if any(each.processes for each in found):
             return join(found)
+        begun = begun or found
+    if begun:
+        return join(begun)
     if not files:
         message = f"{path}: is a directory without a recording; name a file, or what `mematlas run --keep 24h` wrote"
         raise TargetError(message)

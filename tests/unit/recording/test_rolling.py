@@ -240,6 +240,25 @@ def test_a_file_without_a_header_is_skipped(tmp_path: Path) -> None:
         assert counts(read(tmp_path), "allocations") == {0x1010: 1}
 
 
+def test_a_run_without_a_process_hides_no_other(tmp_path: Path) -> None:
+    """A recorder that was killed before its program began leaves one."""
+    with begin(tmp_path / "0001-000001.atlas", 1, [(0, 0x1010)]) as writer:
+        change(writer, 1, 1, 10, totals((1, 1, 0, 1, 1)))
+        writer.end()
+    header = {"machine": {}, "sampling": Sampling("exact", 0, 1.0), "segment": Segment(1, 1, 0.0)}
+    for run, command in ((2, "y"), (3, "z")):
+        with Writer(
+            tmp_path / f"000{run}-000001.atlas",
+            command=[command],
+            started="2026-11-30T10:00:00.000+00:00",
+            **header,  # type: ignore[arg-type]
+        ):
+            pass
+    assert read(tmp_path).command == ("x",)
+    (tmp_path / "0001-000001.atlas").unlink()
+    assert read(tmp_path).command == ("z",)
+
+
 @pytest.mark.parametrize("at_s", [-5.0, 5.0])
 def test_a_time_that_is_not_kept(tmp_path: Path, at_s: float) -> None:
     """The error tells what the oldest is."""
