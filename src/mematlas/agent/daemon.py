@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from mematlas.agent import store
 from mematlas.agent.groups import Groups
 from mematlas.agent.history import History, read_last
+from mematlas.agent.hung import Readings
 from mematlas.agent.kills import Kills
 from mematlas.agent.metrics import AgentMetrics, OwnCost, View
 from mematlas.agent.missed import find_missed
@@ -71,7 +72,8 @@ class Agent:
         self._lock = take_folder(settings.state)
         self.pace = Pace(settings.cpu)
         self.groups, self.kills = Groups(), Kills()
-        self.processes = Processes(absolute=self.groups.absolute)
+        self._readings = Readings(settings.state)
+        self.processes = Processes(absolute=self.groups.absolute, readings=self._readings)
         self.cost = OwnCost()
         self._last = read_last(settings.state)
         self.history = History(settings.state, settings.disk_bytes // _HISTORY_PART)
@@ -324,6 +326,7 @@ class Agent:
         self.server.shutdown()
         self.server.close()
         self.history.close()
+        self._readings.close()
         self.kills.close()
         self.groups.close()
         os.close(self._lock)

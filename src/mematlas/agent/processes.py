@@ -11,14 +11,16 @@ import math
 import os
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mematlas.linux.processes import find_same_mm, read_cgroup, read_command, read_sizes, read_stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
+    from mematlas.agent.hung import Readings
     from mematlas.linux.processes import Stat
 
 MOST = 4096  # processes that are kept
@@ -95,9 +97,18 @@ class Process:
 class Processes:
     """All processes with an address space, by PID."""
 
-    def __init__(self, root: str = "/", absolute: Callable[[str], str] = lambda path: path) -> None:
-        """Begin without a process. `absolute` returns the path of a cgroup from what /proc/PID/cgroup says."""
-        self._absolute = absolute
+    def __init__(
+        self,
+        root: str = "/",
+        absolute: Callable[[str], str] = lambda path: path,
+        readings: Readings | None = None,
+    ) -> None:
+        """Begin without a process.
+
+        `absolute` returns the path of a cgroup from what /proc/PID/cgroup says; `readings` knows processes that
+        are not to be read.
+        """
+        self._absolute, self._readings = absolute, readings
         self.by_pid: dict[int, Process] = {}
         self.left_out = 0
         self.gone: deque[Process] = deque(maxlen=_GONE)  # that ended last, the newest last
@@ -161,7 +172,8 @@ class Processes:
             return
         self.left_out = 0
         process = Process(pid, stat, os.stat(path).st_uid, now)  # noqa: PTH116
-        process.command = read_command(path)[:_LONGEST_COMMAND]
+        process.denied = self._is_hung(process)
+        process.command = self._read_command(process, path)
         process.cgroup = self._read_cgroup(path)
         self.by_pid[pid] = process
 
@@ -174,8 +186,22 @@ class Processes:
         process.rss = stat.rss
         if process.name != stat.name:  # it began another program, or changed its name
             process.name, process.sizes, process.read_at = stat.name, None, -math.inf
-            process.command = read_command(path)[:_LONGEST_COMMAND]
+            process.command = self._read_command(process, path)
             process.uid = os.stat(path).st_uid  # noqa: PTH116
+
+    def _is_hung(self, process: Process) -> bool:
+        return self._readings is not None and (process.pid, process.started) in self._readings.hung
+
+    def _reading(self, process: Process) -> AbstractContextManager[None]:
+        if self._readings is None:
+            return nullcontext()
+        return self._readings.of(process.pid, process.started)
+
+    def _read_command(self, process: Process, path: str) -> str:
+        if self._is_hung(process):
+            return ""
+        with self._reading(process):
+            return read_command(path)[:_LONGEST_COMMAND]
 
     def _read_cgroup(self, path: str) -> str | None:
         found = read_cgroup(path)
@@ -211,7 +237,8 @@ class Processes:
             stat = read_stat(path)
             if stat.started != process.started:
                 raise ProcessLookupError
-            fields, _ = read_sizes(path, stat)
+            with self._reading(process):
+                fields, _ = read_sizes(path, stat)
             process.cgroup = self._read_cgroup(path) or process.cgroup
             process.same_as = self._find_same(process, stat)
         except (OSError, ValueError):

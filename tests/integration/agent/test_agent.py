@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -166,8 +165,8 @@ def test_a_rule_that_is_removed_ends_its_recording(tmp_path: Path) -> None:
         assert program.poll() is None
 
 
-def test_a_failed_attach_is_not_repeated(tmp_path: Path) -> None:
-    """A static program cannot be entered: that is remembered with its reason."""
+def test_a_failed_attach_is_told(tmp_path: Path) -> None:
+    """A static program cannot be entered: that is told, and the agent goes on."""
     source, static = tmp_path / "static.c", tmp_path / f"agts{os.getpid()}"
     source.write_text(
         '#include <stdio.h>\nint main(void) { puts("ready"); fflush(stdout); return getchar(); }\n'
@@ -183,9 +182,4 @@ def test_a_failed_attach_is_not_repeated(tmp_path: Path) -> None:
         with running_agent(tmp_path, settings) as agent:
             name = 'mematlas_profile_processes{rule="static",state="refused"}'
             await_agent(lambda: agent.metrics().get(name) == 1, "the refusal is told", 0.5)
-            log = (agent.state / "recorder.process").read_text()
-            await_agent(lambda: (agent.state / "history.jsonl").stat().st_size, "a round passed")
-            assert agent.metrics()[name] == 1
-            assert (agent.state / "recorder.process").read_text() == log
-            assert json.loads(log)
         program.communicate("\n", timeout=WAIT_S)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import PAGE
 from mematlas.agent import processes as module
+from mematlas.agent.hung import Readings
 from mematlas.agent.metrics import Sums, _bounded, _sum_up
 from mematlas.agent.processes import Process, Processes
 
@@ -145,3 +146,33 @@ def test_sums_with_few_labels_add_up() -> None:
         whole.add_sums(each)
     assert whole.processes == 48
     assert whole.rss == sum(each.rss for each in every) - every[5].rss
+
+
+def test_a_process_that_hung_an_agent_is_not_read_again(tmp_path: Path) -> None:
+    """The agent was killed while it read: the next ones leave that process alone, and the others not."""
+    write(tmp_path, 10, 8 << 20, 4 << 20)
+    write(tmp_path, 11, 8 << 20, 4 << 20)
+    for _ in range(2):
+        before = Readings(str(tmp_path))
+        with before.of(11, 5):
+            pass
+        before.close()
+    assert before.hung == set()
+    during = Readings(str(tmp_path))
+    with during.of(10, 5):
+        left = (tmp_path / "reading").read_bytes()
+    during.close()
+    (tmp_path / "reading").write_bytes(left)  # as a kill at that time leaves it
+    for _ in range(2):
+        readings = Readings(str(tmp_path))
+        assert readings.hung == {(10, 5)}
+        processes = Processes(str(tmp_path), readings=readings)
+        read(processes, 0.0)
+        assert (processes.by_pid[10].command, processes.by_pid[11].command) == ("", "app --x")
+        assert processes.next_pss(1.0) is processes.by_pid[11]
+        processes.read_pss(processes.by_pid[11], 1.0)
+        assert processes.next_pss(1.0) is None
+        readings.close()
+    write(tmp_path, 10, 8 << 20, 4 << 20, started=6)  # another process
+    read(processes, 2.0)
+    assert processes.by_pid[10].command == "app --x"
