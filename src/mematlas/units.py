@@ -46,6 +46,11 @@ def format_change(size: float) -> str:
     return f"+{format_bytes(size)}" if size > 0 else format_bytes(size)
 
 
+def format_count(number: int, noun: str) -> str:
+    """Format a count: "1 block", "2,000 blocks"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def format_page_size(size: int) -> str:
     """Format a power of two as page sizes are named: "4K", "2M", "1G"."""
     power = min(max(size.bit_length() - 1, 0) // 10, len(_UNITS))

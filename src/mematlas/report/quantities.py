@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.recording.model import LIFETIME_LIMITS_S
 from mematlas.report.titles import IDLE_METHODS, KIND_TITLES
-from mematlas.units import format_bytes, format_duration, format_percent
+from mematlas.units import format_bytes, format_count, format_duration, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def count(number: int, noun: str) -> str:
     """Format a count: "1 block", "2,000 blocks"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return format_count(number, noun)
 
 
 def change_error(change: StackChange) -> str:

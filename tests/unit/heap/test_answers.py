@@ -55,3 +55,10 @@ def test_sampled_paths_are_called_an_estimate() -> None:
         console=console,
     )
     assert "100,000 of 300,000" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_one_block_is_one_block() -> None:
+    """A count of one has its noun in the singular."""
+    console = Console(file=io.StringIO(), width=100)
+    render_why(Why("Order", 1, 64, (PathRow(("app",), 1, 64),), 0, 1), console=console)
+    assert "1 block, 64 B: Order" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from mematlas.heap.model.answers import PATH_MARK
 from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, note, show, title, write
-from mematlas.units import format_bytes, format_change, format_duration
+from mematlas.units import format_bytes, format_change, format_count, format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,7 @@ def render_why(why: Why, *, console: Console) -> None:
     """Render the paths from the roots, the most bytes first."""
     title(
         console,
-        f"{why.count:,} blocks, {format_bytes(why.size)}: {clean(why.question)}",
+        f"{format_count(why.count, 'block')}, {format_bytes(why.size)}: {clean(why.question)}",
         "shortest paths from a root",
     )
     for each in why.paths:
@@ -55,7 +55,7 @@ def render_lost(lost: Lost, *, top: int, console: Console) -> None:
         title(
             console,
             f"lost {format_bytes(lost.direct_size + lost.indirect_size)}",
-            f"{lost.direct:,} blocks directly, {lost.indirect:,} by way of these",
+            f"{format_count(lost.direct, 'block')} directly, {lost.indirect:,} by way of these",
         )
         show(
             console,

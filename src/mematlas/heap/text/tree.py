@@ -12,7 +12,7 @@ from mematlas.heap.model.answers import TIMES
 from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, note, show, title, write
-from mematlas.units import format_bytes, format_duration, format_percent
+from mematlas.units import format_bytes, format_count, format_duration, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,7 @@ def _totals(totals: Totals, console: Console) -> None:
     lost = totals.lost + totals.lost_indirectly
     if lost:
         blocks = totals.lost_blocks + totals.lost_indirectly_blocks
-        text = f"lost {format_bytes(lost)} in {blocks:,} blocks; list them with --unreachable"
+        text = f"lost {format_bytes(lost)} in {format_count(blocks, 'block')}; list them with --unreachable"
         write(console, Text(text, "red"))
     if totals.forgotten:
         write(
@@ -154,7 +154,7 @@ def _label(holder: Holder, lead: str) -> Text:
         if holder.nearest:
             text.append(f"  nearest root: {clean(holder.nearest)}", "dim")
     elif holder.retained_count:
-        text.append(f"  {holder.retained_count:,} blocks", "dim")
+        text.append(f"  {format_count(holder.retained_count, 'block')}", "dim")
     return text
 
 

@@ -8,7 +8,7 @@ from mematlas.heap.model.answers import TIMES
 from mematlas.present.html.markup import safe, scrolling_table, section, sized, switch, tag
 from mematlas.present.printable import shorten
 from mematlas.report.analyse.short_paths import short_path
-from mematlas.units import format_bytes, format_percent
+from mematlas.units import format_bytes, format_count, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ def _view(view: HeapView, directory: str) -> str:
     summary = view.summary
     total = summary.totals.size
     text = (
-        f"{summary.totals.blocks:,} live blocks with {format_bytes(total)} of process {summary.pid}, "
+        f"{format_count(summary.totals.blocks, 'live block')} with {format_bytes(total)} of process {summary.pid}, "
         f"{_TITLES[view.moment]}."
     )
     lost = summary.totals.lost + summary.totals.lost_indirectly
@@ -82,7 +82,7 @@ def _is_python(name: str) -> bool:
 
 def _aside(holder: Holder) -> str:
     if holder.kind != "block":
-        return f"{holder.retained_count:,} blocks"
+        return format_count(holder.retained_count, "block")
     if holder.count > 1:
         text = f"{TIMES} {holder.count:,}"
     else:

@@ -9,7 +9,7 @@ from rich.text import Text
 from mematlas.heap.analyse.line_rows import line_label
 from mematlas.present.printable import clean
 from mematlas.report.text.page import title
-from mematlas.units import format_bytes
+from mematlas.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def draw_heap(page: FramePrinter, views: Sequence[HeapView]) -> Text:
 
 
 def _held(part: LinePart) -> str:
-    what = f"{format_bytes(part.size)} in {part.count:,} blocks: {part.type}"
+    what = f"{format_bytes(part.size)} in {format_count(part.count, 'block')}: {part.type}"
     if part.lost:
         return f"{what}, which nothing holds"
     nearest = "" if part.alone else "several, nearest "
