@@ -209,6 +209,10 @@ class Recording:
 
         Raises:
             UsageError: the recording has no such graph.
+
+        >>> held = mematlas.open("app.atlas").heap()
+        >>> int(held.retained[0]) == int(held.size.sum()) >= 32 << 20
+        True
         """
         return self._heap(self._index_of(pid), at)
 

@@ -41,8 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory with the two recordings that examples read."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "app.py").write_text(PROGRAM)
-    for name, size in (("app.atlas", "32"), ("later.atlas", "48")):
-        command = ["run", "--exact", "-o", name, "--", sys.executable, "-S", "app.py"]
+    for name, size, options in (("app.atlas", "32", ["--graph=exit"]), ("later.atlas", "48", [])):
+        command = ["run", "--exact", *options, "-o", name, "--", sys.executable, "-S", "app.py"]
         environment = {**os.environ, "MEGABYTES": size}
         subprocess.run(
             [sys.executable, "-m", "mematlas", *command],

@@ -19,13 +19,15 @@ from mematlas.observe.cgroup_account.model import CgroupReading, Member
 from mematlas.present import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mematlas.linux.cgroup import CgroupLevel
     from mematlas.observe.cgroup_account.model import ChargedFile
 
 _INTERPRETERS = re.compile(r"(python|pypy|node|ruby|perl|php|bash|sh|dash|java)[\d.]*$")
 _BATCH_PAGES = 64  # MEMCG_CHARGE_BATCH: pages that a CPU charges ahead
+_TRIES = 10  # to count the threads of the machine while none are started
+_CHANGE = 0.05  # of their number, meanwhile
 _OWNER = "needs root"
 _NEEDS = "needs CAP_SYS_ADMIN (run as root)"
 
@@ -38,7 +40,6 @@ def read_cgroup(level: CgroupLevel, trees: Sequence[str] = ()) -> CgroupReading:
     usage_after = cgroup.read_usage(level)
     inodes = frozenset(cgroup_members.read_names(level.directory))
     pids = cgroup_members.read_pids(level.directory)
-    meminfo = machine.parse_meminfo(machine.Tree("/").text("proc/meminfo"))
     notes: list[str] = []
     progress.step("reading the processes of the group")
     found = [_member(pid) for pid in pids]
@@ -54,10 +55,10 @@ def read_cgroup(level: CgroupLevel, trees: Sequence[str] = ()) -> CgroupReading:
         files=files,
         files_known=files_known,
         frames=_read_frames(inodes, notes) if level.version == 1 else None,
-        stack_bytes=_kernel_stack(meminfo),
+        stack_bytes=_kernel_stack(),
         batch_bytes=_BATCH_PAGES * _core.PAGE * (os.cpu_count() or 1),
         notes=tuple(notes),
-        swap_bytes=meminfo.get("SwapTotal", 0),
+        swap_bytes=_read_meminfo().get("SwapTotal", 0),
     )
 
 
@@ -147,11 +148,29 @@ def _read_frames(inodes: frozenset[int], notes: list[str]) -> dict[str, int] | N
     }
 
 
-def _kernel_stack(meminfo: Mapping[str, int]) -> int:
-    """Return the bytes of a thread's stack in the kernel: all stacks by all threads, to a power of two."""
-    stacks, threads = meminfo.get("KernelStack", 0), 0
+def _kernel_stack() -> int:
+    """Return the bytes of a thread's stack in the kernel: all stacks by all threads, to a power of two; 0: unknown.
+
+    Programs that start or end thousands of threads meanwhile make the quotient wrong, so threads are counted
+    before and after.
+    """
+    stacks = before = after = 0
     with suppress(OSError, ValueError, IndexError):
-        threads = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
-    if not stacks or not threads:
+        for _ in range(_TRIES):
+            before = _count_threads()
+            stacks = _read_meminfo().get("KernelStack", 0)
+            after = _count_threads()
+            if abs(after - before) <= _CHANGE * before:
+                break
+    if not stacks or not before:
         return 0
-    return int(2 ** round(math.log2(stacks / threads)))
+    return int(2 ** round(math.log2(2 * stacks / (before + after))))
+
+
+def _read_meminfo() -> dict[str, int]:
+    return machine.parse_meminfo(machine.Tree("/").text("proc/meminfo"))
+
+
+def _count_threads() -> int:
+    """Count the threads of the machine."""
+    return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
