@@ -1,6 +1,6 @@
 """Observe all processes and cgroups of this host, for Prometheus, and keep what explains an OOM kill.
 
-The agent injects nothing, but into processes that a rule of its settings chooses. It takes at most 1 % of one core and
+The agent injects nothing, but into processes that a rule of its settings chooses. Its budget is 1 % of one core and
 64 MiB. SIGHUP reads the settings again, SIGUSR2 begins a new version in place, SIGTERM ends the recordings and the agent.
 """
 
