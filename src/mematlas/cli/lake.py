@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _part(parts: Any, name: str, text: str) -> argparse.ArgumentParser:
-    part: argparse.ArgumentParser = parts.add_parser(name, help=text, description=_sentence(text))
+    """Declare an action on a lake that there is."""
+    part = _bare_part(parts, name, text)
     part.add_argument("lake", metavar="LAKE", help="a folder, or s3://BUCKET/PREFIX")
     add_json(part, f"lake-{name}")
     part.add_argument(  # the parser of `lake` has the option, too, before ACTION
@@ -81,12 +82,18 @@ def _part(parts: Any, name: str, text: str) -> argparse.ArgumentParser:
         default=argparse.SUPPRESS,
         help="print long output to the terminal as a whole",
     )
-    part.epilog = "examples:\n" + "\n".join(f"  mematlas {each}" for each in _EXAMPLES[name])
     return part
 
 
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + "."
+def _bare_part(parts: Any, name: str, text: str) -> argparse.ArgumentParser:
+    examples = "\n".join(f"  mematlas {each}" for each in _EXAMPLES[name])
+    part: argparse.ArgumentParser = parts.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"examples:\n{examples}",
+    )
+    return part
 
 
 _EXAMPLES = {
@@ -120,8 +127,7 @@ _EXAMPLES = {
 
 
 def _declare_add(parts: Any) -> None:
-    text = "add recordings; one that is in the lake is not added twice"
-    part = parts.add_parser("add", help=text, description=_sentence(text))
+    part = _bare_part(parts, "add", "add recordings; one that is in the lake is not added twice")
     part.add_argument(
         "files",
         metavar="RECORDING",
@@ -148,7 +154,6 @@ def _declare_add(parts: Any) -> None:
         " same lines; * stands for one name, as in '/srv/*'; repeatable",
     )
     add_json(part, "lake-add")
-    part.epilog = "examples:\n" + "\n".join(f"  mematlas {each}" for each in _EXAMPLES["add"])
 
 
 def _declare_question(part: argparse.ArgumentParser) -> None:

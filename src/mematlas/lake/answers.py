@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 def top(lake: Lake, selection: Selection, *, by: str, level: Level, most: int) -> Top:
     """Return the lines with most memory in all hosts together."""
     chosen = lake.select(selection)
-    totals = query.host_totals(lake, chosen, by)
-    _check_known(totals, by, selection)
+    totals = _host_totals(lake, chosen, by, selection)
     rows = query.top_rows(lake, chosen, by, level, most).to_pylist()
     code = lake.code(level, [row["id"] for row in rows])
     return Top(
@@ -56,8 +55,7 @@ def trend(
 ) -> Trend:
     """Return the mean of a host by day: of all lines, and of those with most memory or whose name has a text."""
     chosen = lake.select(selection)
-    totals = query.host_totals(lake, chosen, by, "day")
-    _check_known(totals, by, selection)
+    totals = _host_totals(lake, chosen, by, selection, "day")
     sums: dict[str, list[float]] = {}
     for row in totals.to_pylist():
         sums.setdefault(row["day"], []).append(row["mean"])
@@ -101,7 +99,8 @@ def diff(
     sides, means = [], []
     for selection in (before, after):
         chosen = lake.select(selection)
-        side = _side(lake, chosen, by, selection)
+        totals = _host_totals(lake, chosen, by, selection)
+        side = _side(totals, selection, _sum(totals, "recordings"))
         rows = query.top_rows(lake, chosen, by, level)
         ids, fleet = rows["id"].to_pylist(), rows["fleet"].to_pylist()
         sides.append(side)
@@ -120,11 +119,9 @@ def diff(
     return LakeDiff(by, level, sides[0], sides[1], tuple(rows_of))
 
 
-def _side(lake: Lake, chosen: Selected, by: str, selection: Selection) -> Side:
-    totals = query.host_totals(lake, chosen, by)
-    _check_known(totals, by, selection)
+def _side(totals: pa.Table, selection: Selection, recordings: int) -> Side:
     mean = float(np.mean(totals["mean"].to_numpy()))
-    return Side(selection.words(), len(totals), _sum(totals, "recordings"), mean)
+    return Side(selection.words(), len(totals), recordings, mean)
 
 
 def regress(  # noqa: PLR0913 - options of the command, by keyword
@@ -143,11 +140,9 @@ def regress(  # noqa: PLR0913 - options of the command, by keyword
     sides, groups, samples = [], [], []
     for selection in (before, after):
         chosen = lake.select(selection)
-        totals = query.host_totals(lake, chosen, by)
-        _check_known(totals, by, selection)
+        totals = _host_totals(lake, chosen, by, selection)
         recordings, sample_bytes = query.run_facts(lake, chosen)
-        mean = float(np.mean(totals["mean"].to_numpy()))
-        sides.append(Side(selection.words(), len(totals), recordings, mean))
+        sides.append(_side(totals, selection, recordings))
         samples.append(sample_bytes / (recordings / len(totals)) ** 0.5)
         groups.append(_host_means(totals, query.host_means(lake, chosen, by, level)))
     growth = find_growth(
@@ -235,11 +230,16 @@ def _host_means(totals: pa.Table, means: pa.Table) -> HostMeans:
     )
 
 
-def _check_known(totals: pa.Table, by: str, selection: Selection) -> None:
+def _host_totals(
+    lake: Lake, chosen: Selected, by: str, selection: Selection, *more: str
+) -> pa.Table:
+    """Return recordings and the mean of all lines by host; UsageError if there is none."""
+    totals = query.host_totals(lake, chosen, by, *more)
     if not len(totals):
         raise UsageError(
             f"no recording of {selection.words()} has {by} bytes: there is none, or {by} is unknown"
         )
+    return totals
 
 
 def _sum(rows: pa.Table, name: str) -> int:

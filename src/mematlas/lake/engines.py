@@ -65,7 +65,17 @@ def _lacks(kind: str, error: Exception) -> MematlasError:
     return UnsupportedError(f"the engine {kind} needs {name}: run `pip install '{name}'`")
 
 
-class DuckDB:
+class _Backend:
+    """A backend of ibis."""
+
+    _connection: Any
+
+    def fetch(self, expression: Any) -> pa.Table:
+        """Compute an expression and return its rows."""
+        return self._connection.to_pyarrow(expression)
+
+
+class DuckDB(_Backend):
     """DuckDB in this process. Its views keep partition columns out: the files have those columns."""
 
     def __init__(self, store: Storage) -> None:
@@ -85,10 +95,6 @@ class DuckDB:
         )
         return self._connection.table(view)
 
-    def fetch(self, expression: Any) -> pa.Table:
-        """Compute an expression and return its rows."""
-        return self._connection.to_pyarrow(expression)
-
 
 def _view(name: str, files: Sequence[str]) -> str:
     """Return the name of a view: one for each list of files, since expressions are computed later."""
@@ -96,7 +102,7 @@ def _view(name: str, files: Sequence[str]) -> str:
     return f"{name}_{digest}"
 
 
-class Polars:
+class Polars(_Backend):
     """Polars in this process."""
 
     def __init__(self) -> None:
@@ -110,12 +116,8 @@ class Polars:
         frame = self._scan(list(files), hive_partitioning=False)
         return self._connection.create_table(view, frame, overwrite=True)
 
-    def fetch(self, expression: Any) -> pa.Table:
-        """Compute an expression and return its rows."""
-        return self._connection.to_pyarrow(expression)
 
-
-class Ibis:
+class Ibis(_Backend):
     """Any other backend of ibis, by a URL of ibis.connect(): it is given the rows of the files."""
 
     def __init__(self, url: str) -> None:
@@ -127,12 +129,8 @@ class Ibis:
         found = self._connection.read_parquet(list(files), table_name=_view(name, files))
         return found.select(*schema.TABLES[name])
 
-    def fetch(self, expression: Any) -> pa.Table:
-        """Compute an expression and return its rows."""
-        return self._connection.to_pyarrow(expression)
 
-
-class Spark:
+class Spark(_Backend):
     """Spark: `spark` for this machine, spark://HOST:PORT, or spark:MASTER for any other master."""
 
     def __init__(self, name: str) -> None:
@@ -153,10 +151,6 @@ class Spark:
         found = self._session.read.parquet(*files).select(*schema.TABLES[name])
         found.createOrReplaceTempView(view)
         return self._connection.table(view)
-
-    def fetch(self, expression: Any) -> pa.Table:
-        """Compute an expression and return its rows."""
-        return self._connection.to_pyarrow(expression)
 
 
 _SPARK = {

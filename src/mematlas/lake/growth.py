@@ -7,8 +7,11 @@ where two hosts differ. Of each line the logarithm of its mean on a host is comp
 - On other hosts: Welch's t test of the two groups.
 
 What moves all lines of a host together, such as its load, is taken off first: the median of its lines. Lines that
-moved are left out of it in further passes, so that many that grew do not hide each other. The null hypothesis is a growth of at most `over`. P values become q values by Benjamini and Hochberg: of the lines reported, the
-expected share of false ones is at most `rate`, if the tests are independent or depend on each other positively.
+moved are left out of it in further passes, so that many that grew do not hide each other.
+
+The null hypothesis is a growth of at most `over`. P values become q values by Benjamini and Hochberg: of the lines
+reported, the expected share of false ones is at most `rate`, if the tests are independent or depend on each other
+positively.
 
 How much a line grew is estimated apart from the test: as the ratio of the sums over the hosts, with the error of a
 ratio estimator. The mean of logarithms would be of another quantity, and be biased by what is added to small means.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mematlas.lake.storage import Storage
 
-_FOLDER = "log"
+FOLDER = "log"
 _HEAD = "lake.json"
 WHOLE = 64  # commits from one with the whole state to the next
 _ATTEMPTS = 200
@@ -35,7 +35,7 @@ def make_lake(store: Storage) -> None:
     if _HEAD in found:
         _check_head(store)
         return
-    if set(found) - {_FOLDER, *schema.TABLES}:
+    if set(found) - {FOLDER, *schema.TABLES}:
         raise UsageError(f"{store.name} is not empty and no lake; name a new folder")
     head = json.dumps({"schema": schema.LAKE}).encode()
     if not store.create(_HEAD, head):
@@ -156,19 +156,17 @@ def _encode(after: LakeState, change: Commit, action: str, now: float) -> bytes:
 
 
 def _entry(number: int) -> str:
-    return f"{_FOLDER}/{number:012}.json"
+    return f"{FOLDER}/{number:012}.json"
 
 
-def remove_old_entries(store: Storage, state: LakeState, before: float) -> int:
+def remove_old_entries(store: Storage, state: LakeState, before: float) -> None:
     """Remove commits that the newest whole state makes superfluous, if changed before a Unix time."""
     whole = state.number - state.number % WHOLE
-    changed = dict(store.paths(_FOLDER))
-    old = [_entry(number) for number in _numbers(store) if number < whole]
-    gone = [path for path in old if changed.get(path, before) < before]
-    for path in gone:
-        store.remove(path)
-    return len(gone)
+    changed = dict(store.paths(FOLDER))
+    for path in [_entry(number) for number in _numbers(store) if number < whole]:
+        if changed.get(path, before) < before:
+            store.remove(path)
 
 
 def _numbers(store: Storage) -> list[int]:
-    return [int(each[:-5]) for each in store.names(_FOLDER) if each.endswith(".json")]
+    return [int(each[:-5]) for each in store.names(FOLDER) if each.endswith(".json")]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mematlas.lake import log
 from mematlas.lake.log import Commit
 from mematlas.lake.model import LakeFile, LakeState, LakeSummary, Maintenance, Partition
-from mematlas.lake.write import delete_orphans, delete_replaced, merge, read_file
+from mematlas.lake.write import FULL, delete_orphans, delete_replaced, merge, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mematlas.lake.storage import Storage
-
-_MOST = 256 << 20  # bytes of the files that become one
 
 
 def compact(store: Storage, *, grace_s: float) -> Maintenance:
@@ -29,7 +28,7 @@ def compact(store: Storage, *, grace_s: float) -> Maintenance:
 
 
 def _groups(files: Iterable[LakeFile]) -> list[list[LakeFile]]:
-    """Return the files that become one: of one partition, as many as _MOST bytes allow."""
+    """Return the files that become one: of one partition, as many as FULL bytes allow."""
     partitions: dict[tuple[str, str, str], list[LakeFile]] = defaultdict(list)
     for each in sorted(files, key=lambda each: (each.bytes, each.path)):
         partitions[each.table, each.day, each.service].append(each)
@@ -37,7 +36,7 @@ def _groups(files: Iterable[LakeFile]) -> list[list[LakeFile]]:
     for members in partitions.values():
         groups: list[list[LakeFile]] = [[]]
         for each in members:
-            if groups[-1] and sum(file.bytes for file in groups[-1]) + each.bytes > _MOST:
+            if groups[-1] and sum(file.bytes for file in groups[-1]) + each.bytes > FULL:
                 groups.append([])
             groups[-1].append(each)
         found += [group for group in groups if len(group) > 1]
@@ -72,12 +71,10 @@ def expire(
     state, _ = log.commit(store, "expire", decide)
     result = _result(store, before, state, 0)
     whole = {each.day for each in gone if each.table == "runs"}
-    return Maintenance(
-        **{
-            **{name: getattr(result, name) for name in result.__slots__},
-            "expired_days": tuple(sorted(whole)),
-            "rows_expired": sum(each.rows for each in gone),
-        }
+    return replace(
+        result,
+        expired_days=tuple(sorted(whole)),
+        rows_expired=sum(each.rows for each in gone),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mematlas.errors import MematlasError
 from mematlas.lake import log, schema
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mematlas.lake.storage import Storage
 
 MERGED = 16  # files of one tier, which become one of the next
-_FULL = 256 << 20  # bytes of a file that is not merged any more
+FULL = 256 << 20  # bytes of a file that is not merged any more
 GRACE_S = 3600.0  # how long a reader may go on with a state that it has read
 ORPHAN_S = 24 * 3600.0  # age of a file that no commit named: its writer has ended
 _ROW_GROUP = 500_000
@@ -35,8 +35,7 @@ class Writer:
         """Write to a lake, which is made if there is none."""
         self.store = store
         log.make_lake(store)
-        self._runs: dict[str, frozenset[str]] = {}  # by file of `runs`
-        self._names: dict[str, frozenset[int]] = {}  # by file of `names`
+        self._read: dict[str, frozenset[Any]] = {}  # the key of each row, by file
 
     def state(self) -> LakeState:
         """Return the newest state of the lake."""
@@ -83,22 +82,22 @@ class Writer:
 
     def _fresh(self, state: LakeState, recordings: Sequence[RunRows]) -> dict[str, RunRows]:
         days = {each.run["day"] for each in recordings}
-        files = [each for each in state.of_table("runs") if each.day in days]
-        known: set[str] = set()
-        for file in files:
-            if file.path not in self._runs:
-                column = read_file(self.store, file, ["run"])["run"]
-                self._runs[file.path] = frozenset(column.to_pylist())
-            known |= self._runs[file.path]
+        files = (each for each in state.of_table("runs") if each.day in days)
+        known = self._known(files, "run")
         return {each.run["run"]: each for each in recordings if each.run["run"] not in known}
 
+    def _known(self, files: Iterable[LakeFile], key: str) -> set[Any]:
+        """Return the keys of the rows of some files, each of which is read once."""
+        known: set[Any] = set()
+        for file in files:
+            if file.path not in self._read:
+                column = read_file(self.store, file, [key])[key]
+                self._read[file.path] = frozenset(column.to_pylist())
+            known |= self._read[file.path]
+        return known
+
     def _tables(self, state: LakeState, fresh: Mapping[str, RunRows]) -> dict[str, pa.Table]:
-        known: set[int] = set()
-        for file in state.of_table("names"):
-            if file.path not in self._names:
-                column = read_file(self.store, file, ["line_id"])["line_id"]
-                self._names[file.path] = frozenset(column.to_pylist())
-            known |= self._names[file.path]
+        known = self._known(state.of_table("names"), "line_id")
         names = {number: row for each in fresh.values() for number, row in each.names.items()}
         rows = {
             "runs": [each.run for each in fresh.values()],
@@ -172,7 +171,7 @@ def merge_small(store: Storage, state: LakeState) -> LakeState:
     while True:
         groups: dict[tuple[str, str, str, int], list[LakeFile]] = defaultdict(list)
         for each in state.files.values():
-            if each.bytes < _FULL:
+            if each.bytes < FULL:
                 groups[each.table, each.day, each.service, each.tier].append(each)
         full = [files for files in map(_fitting, groups.values()) if len(files) >= MERGED]
         if not full:
@@ -182,12 +181,12 @@ def merge_small(store: Storage, state: LakeState) -> LakeState:
 
 
 def _fitting(files: Sequence[LakeFile]) -> list[LakeFile]:
-    """Return the smallest files, as many as _FULL bytes have: merging holds the rows of all of them."""
+    """Return the smallest files, as many as FULL bytes have: merging holds the rows of all of them."""
     found: list[LakeFile] = []
     size = 0
     for each in sorted(files, key=lambda each: (each.bytes, each.path)):
         size += each.bytes
-        if size > _FULL:
+        if size > FULL:
             break
         found.append(each)
     return found
@@ -241,9 +240,11 @@ def delete_orphans(store: Storage, state: LakeState) -> int:
     known = state.files.keys() | state.replaced.keys()
     found = [
         path
-        for folder in (*schema.TABLES, "log")
+        for folder in (*schema.TABLES, log.FOLDER)
         for path, changed in store.paths(folder)
-        if changed < before and path not in known and (folder != "log" or path.endswith(".part"))
+        if changed < before
+        and path not in known
+        and (folder != log.FOLDER or path.endswith(".part"))
     ]
     for path in found:
         store.remove(path)

@@ -382,9 +382,9 @@ def test_large_files_are_not_merged_as_they_come(
         Writer(store).add([recording(f"run-{number}", {"f": 1000})])
     before = read_state(store)
     sizes = sorted(each.bytes for each in before.of_table("lines"))
-    monkeypatch.setattr(write, "_FULL", sum(sizes) - 1)
+    monkeypatch.setattr(write, "FULL", sum(sizes) - 1)
     assert len(merge_small(store, before).of_table("lines")) == write.MERGED
-    monkeypatch.setattr(write, "_FULL", sum(sizes))
+    monkeypatch.setattr(write, "FULL", sum(sizes))
     assert len(merge_small(store, read_state(store)).of_table("lines")) == 1
 
 
