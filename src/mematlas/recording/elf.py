@@ -82,7 +82,9 @@ def parse(data: Data) -> Elf | None:
     if data[:6] != _MAGIC:
         return None
     header = _unpack(HEADER, data, 0)
-    loads = (address - offset for kind, offset, address, *_ in _segments(data) if kind == PT_LOAD)
+    loads = (
+        address - offset for kind, _, offset, address, *_ in _segments(data) if kind == PT_LOAD
+    )
     load_address = next(loads, 0)
     thread_local = (size + align for kind, *_, size, align in _segments(data) if kind == _PT_TLS)
     sections = dict(_sections(data, header[5], *header[10:13]))
@@ -105,20 +107,20 @@ def build_id_of_head(head: Data) -> str:
         return ""
 
 
-def _segments(data: Data) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """Yield type, file offset, address, size in the file and in memory, and alignment of each segment."""
+def _segments(data: Data) -> Iterator[tuple[int, int, int, int, int, int, int]]:
+    """Yield type, flags, file offset, address, size in the file and in memory, and alignment of each segment."""
     header = _unpack(HEADER, data, 0)
     for number in range(header[9]):
-        kind, _, offset, address, _, size, in_memory, align = _unpack(
+        kind, flags, offset, address, _, size, in_memory, align = _unpack(
             SEGMENT, data, header[4] + number * header[8]
         )
-        yield kind, offset, address, size, in_memory, align
+        yield kind, flags, offset, address, size, in_memory, align
 
 
 def _noted_build_id(data: Data) -> str:
     notes = (
         _build_id(_part(data, offset, size), 8 if align == 8 else 4)
-        for kind, offset, _, size, _, align in _segments(data)
+        for kind, _, offset, _, size, _, align in _segments(data)
         if kind == PT_NOTE
     )
     return next(filter(None, notes), "")
@@ -171,11 +173,7 @@ def function_starts(path: str | PathLike[str]) -> array[int]:
 
 
 def _function_starts(data: Data) -> array[int]:
-    header = _unpack(HEADER, data, 0)
-    for number in range(header[9]):
-        kind, _, offset, address, _, size, *_ = _unpack(
-            SEGMENT, data, header[4] + number * header[8]
-        )
+    for kind, _, offset, address, size, *_ in _segments(data):
         if kind != _PT_GNU_EH_FRAME:
             continue
         table = data[offset : offset + size]
@@ -190,11 +188,7 @@ def _function_starts(data: Data) -> array[int]:
 
 def _end_of_code(data: Data, address: int) -> array[int]:
     """Return the end of the executable segment around an address; empty if there is none."""
-    header = _unpack(HEADER, data, 0)
-    for number in range(header[9]):
-        kind, flags, _, start, _, _, size, _ = _unpack(
-            SEGMENT, data, header[4] + number * header[8]
-        )
+    for kind, flags, _, start, _, size, _ in _segments(data):
         if kind == PT_LOAD and flags & 1 and start <= address < start + size:
             return array("Q", [start + size])
     return array("Q")
