@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from traced_runs import MEMATLAS, Outcome, Traced
@@ -11,7 +12,6 @@ from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 class Obedient:
@@ -102,3 +102,15 @@ def compiled(code: str, folder: Path) -> Path:
     command = ["gcc", "-O1", "-fno-builtin", str(folder / "program.c"), "-o"]
     subprocess.run([*command, str(folder / "program")], check=True)
     return folder / "program"
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and its descendants."""
+    found = [pid]
+    for each in found:
+        try:
+            words = Path(f"/proc/{each}/task/{each}/children").read_text().split()
+        except OSError:
+            continue
+        found += map(int, words)
+    return found

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attachments import tree
 from mematlas.recording import read
 from mematlas.recording.segments import list_segments
 from waiting import WAIT_S, wait_until
@@ -65,15 +66,12 @@ def kill_round(folder: Path, what: str, after_s: float) -> list[tuple[float, int
         time.sleep(after_s)
         target = _program_of(recorder.pid, program)
         killed_s = time.monotonic()
-        for pid in {"recorder": [recorder.pid], "program": [target]}.get(
-            what, [recorder.pid, *_descendants(recorder.pid)]
-        ):
+        for pid in {"recorder": [recorder.pid], "program": [target]}.get(what, tree(recorder.pid)):
             _kill(pid)
         recorder.wait(WAIT_S)
     finally:
-        for pid in _descendants(recorder.pid):
+        for pid in reversed(tree(recorder.pid)):
             _kill(pid)
-        _kill(recorder.pid)
         recorder.wait(WAIT_S)
         if what == "recorder":  # the program runs on without it
             _kill(target)
@@ -136,20 +134,11 @@ def _whole(data: bytes) -> bytes:
     return data[: len(data) // _ENTRY.size * _ENTRY.size]
 
 
-def _descendants(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    found = [int(each) for each in children]
-    return found + [each for child in found for each in _descendants(child)]
-
-
 def _program_of(pid: int, program: Path) -> int:
     """Return the child of the recorder that runs the program."""
     return next(
         each
-        for each in _descendants(pid)
+        for each in tree(pid)[1:]
         if Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")[1:2] == [os.fsencode(program)]
     )
 

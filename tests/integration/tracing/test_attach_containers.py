@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from attachments import attached, compiled, mematlas, recorded, wait_until_recorded
+from attachments import attached, compiled, mematlas, recorded, tree, wait_until_recorded
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -94,18 +94,6 @@ def running(command: Sequence[str | Path], program: str) -> Iterator[int]:
             except ProcessLookupError:
                 continue
         launcher.wait()
-
-
-def tree(pid: int) -> list[int]:
-    """Return a process and its descendants."""
-    found = [pid]
-    for each in found:
-        try:
-            words = Path(f"/proc/{each}/task/{each}/children").read_text().split()
-        except OSError:
-            continue
-        found += map(int, words)
-    return found
 
 
 def _program(pid: int) -> str:
