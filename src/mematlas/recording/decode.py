@@ -170,12 +170,16 @@ def _read_totals(pieces: PartialRecording, metadata: Metadata, data: ChunkData) 
     rows = data.rows(model.TOTALS_DTYPE)
     if len(rows) <= _FEW:
         check_column(stack_count(pieces, process), "stack", rows["stack"])
-    pieces.totals[process] = model.Totals(
-        process=process,
+    pieces.totals[process] = _totals_of(metadata, stack_rows(stack_count(pieces, process), rows))
+
+
+def _totals_of(metadata: Metadata, rows: Rows) -> model.Totals:
+    return model.Totals(
+        process=int(metadata["process"]),
         time_s=number_of(metadata["time_s"]),
         peak_time_s=number_of(metadata["peak_time_s"]),
         peak_live_bytes=number_of(metadata["peak_live_bytes"]),
-        rows=stack_rows(stack_count(pieces, process), rows),
+        rows=rows,
     )
 
 
@@ -189,14 +193,7 @@ def read_changes(
     for metadata, data in chunks:
         rows = data.array(model.TOTALS_DTYPE)
         check_column(stacks, "stack", rows["stack"])
-        totals = model.Totals(
-            process=process,
-            time_s=number_of(metadata["time_s"]),
-            peak_time_s=number_of(metadata["peak_time_s"]),
-            peak_live_bytes=number_of(metadata["peak_live_bytes"]),
-            rows=rows,
-        )
-        parts.append((totals, rows))
+        parts.append((_totals_of(metadata, rows), rows))
         if sum(len(rows) for _, rows in parts) > _MOST_CHANGES:
             parts = [_fold(parts)]
     if parts:

@@ -102,6 +102,6 @@ def _read_run(files: Sequence[SegmentFile], at_s: float | None) -> list[Recordin
         if data.segment and data.segment.start_s > until_s:
             break
         found.append(data)
-    if found and found[-1] is not None and until_s < math.inf:
+    if found and until_s < math.inf:
         found[-1].complete = True  # up to then
     return found

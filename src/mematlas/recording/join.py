@@ -18,6 +18,8 @@ from mematlas.recording.join_results import (
     join_lifetimes,
     join_totals,
     renumbered,
+    renumbered_frees,
+    renumbered_touches,
 )
 from mematlas.recording.lazy_rows import LazyRows
 
@@ -206,16 +208,7 @@ def _add_last(joined: RecordingData, part: RecordingData, index: int, become: Nu
         joined.idle[index] = replace(idle, rows=renumbered(idle.rows, become))
     if objects := part.objects.get(index):
         joined.objects[index] = replace(objects, rows=renumbered(objects.rows, become))
-    events = tuple(
-        replace(
-            each,
-            stack=int(become[each.stack]),
-            block_stack=int(become[each.block_stack]),
-            freed_stack=int(become[each.freed_stack]),
-        )
-        for each in part.bad_frees.get(index, ())
-    )
-    if events:
+    if events := renumbered_frees(part.bad_frees.get(index, ()), become):
         before = joined.bad_frees.get(index, ())
         joined.bad_frees[index] = (before + events)[:_MOST_BAD_FREES]
 
@@ -224,10 +217,7 @@ def _add_snapshots(joined: RecordingData, part: RecordingData, index: int, becom
     for each in part.snapshots:
         if each.process != index:
             continue
-        touched = tuple(
-            replace(touch, stack=int(become[touch.stack]), owner=int(become[touch.owner]))
-            for touch in each.touched
-        )
+        touched = renumbered_touches(each.touched, become)
         joined.snapshots.append(replace(each, rows=_lazily(each.rows, become), touched=touched))
         key = (index, each.time_s)
         if sharing := part.sharing.get(key):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import PartKind, RecordingData, Rows
+    from mematlas.recording.model import BadFreeEvent, PartKind, RecordingData, Rows, Touched
 
     Stacks = Sequence[NDArray[np.uint32]]
 
@@ -29,6 +29,31 @@ def renumbered(rows: Any, become: NDArray[np.uint32]) -> Rows:
     found: Rows = np.array(rows)
     found["stack"] = become[found["stack"]]
     return found
+
+
+def renumbered_touches(
+    touched: Sequence[Touched], become: NDArray[np.uint32]
+) -> tuple[Touched, ...]:
+    """Return first touches with the new stacks."""
+    return tuple(
+        replace(each, stack=int(become[each.stack]), owner=int(become[each.owner]))
+        for each in touched
+    )
+
+
+def renumbered_frees(
+    frees: Sequence[BadFreeEvent], become: NDArray[np.uint32]
+) -> tuple[BadFreeEvent, ...]:
+    """Return bad frees with the new stacks."""
+    return tuple(
+        replace(
+            each,
+            stack=int(become[each.stack]),
+            block_stack=int(become[each.block_stack]),
+            freed_stack=int(become[each.freed_stack]),
+        )
+        for each in frees
+    )
 
 
 def sum_rows(rows: Rows, keys: Sequence[str], sums: Sequence[str]) -> Rows:

@@ -11,7 +11,12 @@ import numpy as np
 from mematlas._core.columns.trie import trie_depths, trie_nearest
 from mematlas.recording import model
 from mematlas.recording.columns import join_rows
-from mematlas.recording.join_results import sum_rows
+from mematlas.recording.join_results import (
+    renumbered,
+    renumbered_frees,
+    renumbered_touches,
+    sum_rows,
+)
 from mematlas.recording.lazy_rows import LazyRows
 
 if TYPE_CHECKING:
@@ -82,13 +87,13 @@ def _renumber(data: RecordingData, index: int, become: Numbers) -> None:
     if index in data.lifetimes:
         data.lifetimes[index] = _summed(data.lifetimes[index], become)
     if matrix := data.age_matrix.get(index):
-        rows = _moved(matrix.rows, become)
+        rows = renumbered(matrix.rows, become)
         keys = ("stack", "kind", "born", "died")
         data.age_matrix[index] = replace(
             matrix, rows=sum_rows(rows, keys, ("bytes", "count", "variance"))
         )
     if sites := data.fault_sites.get(index):
-        rows = _moved(sites.rows, become)
+        rows = renumbered(sites.rows, become)
         owned = rows["kind"] != 0
         rows["owner"][owned] = become[rows["owner"][owned]]
         sums = ("faults", "major_faults", "variance", "bytes", "bytes_variance")
@@ -99,18 +104,10 @@ def _renumber(data: RecordingData, index: int, become: Numbers) -> None:
         data.idle[index] = replace(idle, rows=_summed(idle.rows, become))
     if objects := data.objects.get(index):
         rows = sum_rows(
-            _moved(objects.rows, become), ("stack", "type"), ("bytes", "count", "variance")
+            renumbered(objects.rows, become), ("stack", "type"), ("bytes", "count", "variance")
         )
         data.objects[index] = replace(objects, rows=rows)
-    data.bad_frees[index] = tuple(
-        replace(
-            each,
-            stack=int(become[each.stack]),
-            block_stack=int(become[each.block_stack]),
-            freed_stack=int(become[each.freed_stack]),
-        )
-        for each in data.bad_frees.get(index, ())
-    )
+    data.bad_frees[index] = renumbered_frees(data.bad_frees.get(index, ()), become)
     _renumber_snapshots(data, index, become)
 
 
@@ -118,10 +115,7 @@ def _renumber_snapshots(data: RecordingData, index: int, become: Numbers) -> Non
     for number, each in enumerate(data.snapshots):
         if each.process != index:
             continue
-        touched = tuple(
-            replace(touch, stack=int(become[touch.stack]), owner=int(become[touch.owner]))
-            for touch in each.touched
-        )
+        touched = renumbered_touches(each.touched, become)
         data.snapshots[number] = replace(each, rows=_lazily(each.rows, become), touched=touched)
     for key, sharing in data.sharing.items():
         if key[0] == index:
@@ -131,17 +125,11 @@ def _renumber_snapshots(data: RecordingData, index: int, become: Numbers) -> Non
             data.fragmentation[key] = replace(found, rows=_lazily(found.rows, become))
 
 
-def _moved(rows: Rows, become: Numbers) -> Rows:
-    found: Rows = np.array(rows)
-    found["stack"] = become[found["stack"]]
-    return found
-
-
 def _summed(rows: Rows, become: Numbers) -> Rows:
     """Return the rows of (stack, kind) with all other columns summed."""
     names = rows.dtype.names or ()
     others = [name for name in names if name not in {"stack", "kind"}]
-    return sum_rows(_moved(rows, become), ("stack", "kind"), others)
+    return sum_rows(renumbered(rows, become), ("stack", "kind"), others)
 
 
 def _lazily(rows: Rows, become: Numbers) -> Rows:

@@ -45,6 +45,10 @@ class Writer:
     Nodes, modules and codes must be written before the chunks that refer to them.
     """
 
+    # Of all the files that one writer begins.
+    meanwhile: Callable[[], object] | None = None  # called while a large chunk is packed
+    _packer: ThreadPoolExecutor | None = None
+
     def __init__(
         self,
         path: str | PathLike[str],
@@ -59,8 +63,6 @@ class Writer:
         """Create or truncate the file and write its header. `Process.run` is an index in `runs`."""
         self._file = Path(path).open("wb", buffering=0)
         self.name = os.fspath(path)
-        self._packer: ThreadPoolExecutor | None = None
-        self.meanwhile: Callable[[], object] | None = None  # called while a large chunk is packed
         self.size = 0  # bytes in the file
         self._nodes: dict[int, int] = {}
         self._write(atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0))
@@ -171,28 +173,12 @@ class Writer:
         peak_time_s: float,
         peak_live_bytes: float,
         rows: bytes | memoryview,
+        changed: bool = False,
     ) -> None:
-        """Write the sums since the start (TOTALS_DTYPE). They replace those written before."""
-        metadata = {
-            "process": process,
-            "time_s": time_s,
-            "peak_time_s": peak_time_s,
-            "peak_live_bytes": peak_live_bytes,
-        }
-        self._chunk(atlas.TOTALS, metadata, rows)
+        """Write the sums since the start (TOTALS_DTYPE). They replace those written before.
 
-    def changed_totals(
-        self,
-        process: int,
-        *,
-        time_s: float,
-        peak_time_s: float,
-        peak_live_bytes: float,
-        rows: bytes | memoryview,
-    ) -> None:
-        """Write the sums that changed (TOTALS_DTYPE). They replace those of the same stack and kind.
-
-        If there is a new peak, the other rows have as their share of the peak what they have live.
+        `changed`: those that changed alone, which replace those of the same stack and kind. If there is a new peak,
+        the other rows have as their share of the peak what they have live.
         """
         metadata = {
             "process": process,
@@ -200,7 +186,7 @@ class Writer:
             "peak_time_s": peak_time_s,
             "peak_live_bytes": peak_live_bytes,
         }
-        self._chunk(atlas.CHANGED_TOTALS, metadata, rows)
+        self._chunk(atlas.CHANGED_TOTALS if changed else atlas.TOTALS, metadata, rows)
 
     def fragmentation(
         self,

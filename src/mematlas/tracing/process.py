@@ -164,13 +164,7 @@ class ProcessRecorder:
         rows = self._collector.news(self._index)
         info = self._write_names()
         if rows:
-            self._writer.changed_totals(
-                self._index,
-                time_s=info.end_s if self.ended else self._collector.now_s(),
-                peak_time_s=info.peak_s,
-                peak_live_bytes=info.peak_bytes,
-                rows=rows,
-            )
+            self._write_sums(info, rows)
 
     def look(self, name: str) -> float | None:
         """Write all that can be read of the process now, as a mark of this name; return its time, None without pages."""
@@ -512,19 +506,22 @@ class ProcessRecorder:
             self.write_changes()
         else:
             rows = self._collector.totals(self._index)
-            info = self._write_names()
-            self._writer.totals(
-                self._index,
-                time_s=info.end_s if self.ended else self._collector.now_s(),
-                peak_time_s=info.peak_s,
-                peak_live_bytes=info.peak_bytes,
-                rows=rows,
-            )
+            self._write_sums(self._write_names(), rows)
         self._write_lifetimes()
         self._write_fault_sites()
         self._write_bad_frees()
         now = time.monotonic()
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
+
+    def _write_sums(self, info: Traced, rows: bytes) -> None:
+        self._writer.totals(
+            self._index,
+            time_s=info.end_s if self.ended else self._collector.now_s(),
+            peak_time_s=info.peak_s,
+            peak_live_bytes=info.peak_bytes,
+            rows=rows,
+            changed=self._rolls,
+        )
 
     def _write_lifetimes(self) -> None:
         rows = self._collector.lifetimes(self._index)

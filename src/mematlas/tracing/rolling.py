@@ -104,12 +104,9 @@ class RollingWriter(Writer):
         return lock
 
     def _open(self, start_s: float) -> None:
-        path = segment_path(self.folder, self._run, self._number)
         segment = Segment(self._number, self._number, start_s)
         self.start_s, self._trimmed_at = start_s, 0
-        kept = getattr(self, "meanwhile", None), getattr(self, "_packer", None)
-        super().__init__(path, **self._header, segment=segment)
-        self.meanwhile, self._packer = kept
+        super().__init__(self.path, **self._header, segment=segment)
 
     @property
     def path(self) -> Path:
@@ -137,7 +134,7 @@ class RollingWriter(Writer):
                 raise
             self.lacks_space = True
         self.trim()
-        self._begin_thinning()
+        self._thinner.begin(self._run, self._number)
         return ended
 
     def keep_look(self, segment: Path, stamp: str) -> Path:
@@ -210,10 +207,6 @@ class RollingWriter(Writer):
         with suppress(OSError):  # other runs are in it
             self.folder.rmdir()
         os.close(self._lock)
-
-    def _begin_thinning(self) -> None:
-        """Have the segments before thinned, unless that goes on."""
-        self._thinner.begin(self._run, self._number)
 
     def _write(self, data: bytes) -> None:
         if self.lacks_space:

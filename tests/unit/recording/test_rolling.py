@@ -69,8 +69,8 @@ def begin(path: Path, number: int, words: list[tuple[int, int]], names: str = ""
 
 def change(writer: Writer, time_s: float, peak_time_s: float, peak: float, rows: bytes) -> None:
     """Write changed totals."""
-    writer.changed_totals(
-        0, time_s=time_s, peak_time_s=peak_time_s, peak_live_bytes=peak, rows=rows
+    writer.totals(
+        0, time_s=time_s, peak_time_s=peak_time_s, peak_live_bytes=peak, rows=rows, changed=True
     )
 
 
