@@ -37,11 +37,11 @@ static void renumber_blocks(const struct blocks *blocks, const uint32_t *stats)
 }
 
 /* 0: the word has none that is known. */
-static uint32_t code_of(const struct state *state, uint64_t word)
+static uint32_t code_of(uint64_t word, uint32_t known)
 {
 	uint32_t code = word & PYTHON_WORD ? (uint32_t)(word >> CODE_SHIFT) & 0x7fffffff : 0;
 
-	return code <= state->codes.count ? code : 0;
+	return code <= known ? code : 0;
 }
 
 /* What live memory refers to, and what that refers to. Parents of nodes come later, with the code of nodes. */
@@ -60,24 +60,23 @@ static void mark(const struct state *state, struct kept *kept)
 static void compact_nodes(struct state *state, struct kept *kept)
 {
 	struct trie *trie = &state->trie;
+	uint32_t known = state->codes.count;
 
 	for (uint32_t i = trie->count - 1; i > 0; i--) {
 		if (!kept->nodes[i])
 			continue;
 		kept->nodes[trie->nodes[i].parent] = 1;
-		kept->codes[code_of(state, trie->nodes[i].word)] = 1;
+		kept->codes[code_of(trie->nodes[i].word, known)] = 1;
 	}
 	kept->codes[0] = 0;
-	for (uint32_t id = 1, count = 0; id <= state->codes.count; id++)
-		kept->codes[id] = kept->codes[id] ? ++count : 0;
+	codes_compact(&state->codes, kept->codes);
 	for (uint32_t i = 1; i < trie->count; i++) {
 		uint64_t word = trie->nodes[i].word;
-		uint32_t code = code_of(state, word);
+		uint32_t code = code_of(word, known);
 		if (kept->nodes[i] && code)
 			trie->nodes[i].word = (word & ~(0x7fffffffull << CODE_SHIFT)) |
 					      (uint64_t)kept->codes[code] << CODE_SHIFT;
 	}
-	codes_compact(&state->codes, kept->codes);
 	stack_trie_compact(trie, kept->nodes);
 }
 

@@ -65,10 +65,6 @@ void stack_trie_compact(struct trie *trie, uint32_t *kept)
 	uint32_t count = 1;
 
 	kept[0] = 0;
-	for (uint32_t i = trie->count - 1; i > 0; i--)
-		if (kept[i])
-			kept[trie->nodes[i].parent] = 1;
-	kept[0] = 0;
 	for (uint32_t i = 1; i < trie->count; i++) {
 		if (!kept[i])
 			continue;

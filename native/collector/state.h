@@ -105,7 +105,7 @@ struct stack_stats {
 	double temporary; /* bytes of freed blocks that lived less than a millisecond */
 	double lifetimes[MEMATLAS_LIFETIME_CLASSES]; /* freed blocks, by how long they lived */
 	double peak, peak_count, peak_variance;
-	double told_allocations, told_freed, told_live_count, told_bad_frees; /* see state_tell() */
+	double told_allocations, told_freed, told_live_count, told_bad_frees; /* stats_is_news() */
 	double resident, huge, swapped, held_free; /* of the last residency join */
 	double shared, share; /* of `resident`: on shared pages, and this process's part of that */
 };
@@ -362,7 +362,7 @@ void kept_free(struct kept *kept);
 /* compact.c: begins a segment at `time`: forgets statistics without live memory, then nodes and code
  * that nothing refers to. What remains has allocated nothing yet. */
 void state_compact(struct state *state, struct kept *kept, uint64_t time);
-void stack_trie_compact(struct trie *trie, uint32_t *kept); /* parents are kept, too */
+void stack_trie_compact(struct trie *trie, uint32_t *kept); /* parents are marked, too */
 void stack_stats_compact(struct stack_stats_table *table,
 			 struct kept *kept); /* after that of nodes */
 void codes_compact(struct codes *codes, uint32_t *kept);
