@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../array.h"
 #include "../cleanup.h"
 
 /* Block numbers above this carry a flag in the index. */
@@ -111,21 +112,35 @@ static int by_start(const void *a, const void *b)
 	return left->start < right->start ? -1 : left->start > right->start;
 }
 
-int heap_subdivide_all(struct heap *heap, struct heap_span *spans, size_t count)
+int heap_note_span(struct heap_spans *spans, uint64_t start, uint64_t end)
 {
+	if (spans->count && spans->items[spans->count - 1].end == start) {
+		spans->items[spans->count - 1].end = end;
+		return 0;
+	}
+	if (!ARRAY_RESERVE(spans->items, spans->count, spans->capacity, 256))
+		return -ENOMEM;
+	spans->items[spans->count++] = (struct heap_span){start, end};
+	return 0;
+}
+
+int heap_subdivide_all(struct heap *heap, struct heap_spans *spans)
+{
+	struct heap_span *items = spans->items;
 	size_t merged = 0;
 
-	if (count)
-		qsort(spans, count, sizeof *spans, by_start);
-	for (size_t i = 0; i < count; i++) {
-		if (merged && spans[i].start <= spans[merged - 1].end) {
-			if (spans[i].end > spans[merged - 1].end)
-				spans[merged - 1].end = spans[i].end;
+	if (spans->count)
+		qsort(items, spans->count, sizeof *items, by_start);
+	for (size_t i = 0; i < spans->count; i++) {
+		if (merged && items[i].start <= items[merged - 1].end) {
+			if (items[i].end > items[merged - 1].end)
+				items[merged - 1].end = items[i].end;
 		} else {
-			spans[merged++] = spans[i];
+			items[merged++] = items[i];
 		}
 	}
-	return heap_subdivide(heap, spans, merged);
+	spans->count = merged;
+	return heap_subdivide(heap, items, merged);
 }
 
 bool heap_spans_are_disjoint(struct heap_span *spans, size_t count)

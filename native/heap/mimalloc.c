@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "../array.h"
-#include "../cleanup.h"
 
 #define MOST_OWNERS 4096U /* each page is compared with all */
 
@@ -100,16 +99,15 @@ static int read_segment(struct mimalloc *mimalloc, const struct mimalloc_segment
 
 static int subdivide(struct mimalloc *mimalloc)
 {
-	CLEANUP_FREE struct heap_span *spans =
-		malloc((mimalloc->segment_count + 1ULL) * sizeof *spans);
+	int error = 0;
 
-	if (!spans)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < mimalloc->segment_count; i++)
-		spans[i] = (struct heap_span){mimalloc->segments[i].address,
-					      mimalloc->segments[i].address +
-						      mimalloc->segments[i].size};
-	return heap_subdivide_all(mimalloc->heap, spans, mimalloc->segment_count);
+	for (uint32_t i = 0; i < mimalloc->segment_count && !error; i++) {
+		const struct mimalloc_segment *segment = &mimalloc->segments[i];
+
+		error = heap_note_span(&mimalloc->spans, segment->address,
+				       segment->address + segment->size);
+	}
+	return error ? error : heap_subdivide_all(mimalloc->heap, &mimalloc->spans);
 }
 
 int mematlas_heap_read_mimalloc(struct mematlas_heap *handle, struct mematlas_heap_allocator *ret)
@@ -133,6 +131,7 @@ int mematlas_heap_read_mimalloc(struct mematlas_heap *handle, struct mematlas_he
 	ret->blocks = mimalloc.heap->blocks.count - mimalloc.first_block;
 	free(mimalloc.segments);
 	free(mimalloc.owners);
+	free(mimalloc.spans.items);
 	free(mimalloc.live);
 	return error;
 }

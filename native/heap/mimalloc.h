@@ -56,6 +56,7 @@ struct mimalloc {
 	uint32_t segment_count, segment_capacity;
 	struct mimalloc_owner *owners; /* of pages */
 	uint32_t owner_count, owner_capacity;
+	struct heap_spans spans; /* segments, or pages of a map */
 	uint8_t *live; /* of the blocks of the last page that was read */
 	uint32_t first_block;
 };

@@ -225,41 +225,19 @@ static bool is_root(const struct map *map, const uint8_t *bytes, uint64_t words,
 static int note_span(struct map *map, const struct mimalloc_page *page, uint64_t slice, bool sound,
 		     void *to)
 {
-	struct heap_span **spans = to;
-
 	(void)sound;
-	(void)map;
-	/* Called twice: to count, and to list. */
-	if (*spans)
-		**spans = (struct heap_span){slice, page->start + page->size * page->capacity};
-	++*spans;
-	return 0;
-}
-
-static int count_page(struct map *map, const struct mimalloc_page *page, uint64_t slice, bool sound,
-		      void *to)
-{
-	(void)map;
-	(void)page;
-	(void)slice;
-	(void)sound;
-	++*(size_t *)to;
-	return 0;
+	(void)to;
+	return heap_note_span(&map->mimalloc->spans, slice,
+			      page->start + page->size * page->capacity);
 }
 
 static int subdivide(struct map *map)
 {
-	CLEANUP_FREE struct heap_span *spans = NULL;
-	struct heap_span *next;
-	size_t count = 0;
+	int error;
 
-	each_page(map, count_page, &count);
-	spans = malloc((count + 1) * sizeof *spans);
-	if (!spans)
-		return -ENOMEM;
-	next = spans;
-	each_page(map, note_span, &next);
-	return heap_subdivide_all(map->mimalloc->heap, spans, count);
+	map->mimalloc->spans.count = 0;
+	error = each_page(map, note_span, NULL);
+	return error ? error : heap_subdivide_all(map->mimalloc->heap, &map->mimalloc->spans);
 }
 
 static int add(struct map *map, const struct mimalloc_page *page, uint64_t slice, bool sound,

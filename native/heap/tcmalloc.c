@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../array.h"
-
 #define MOST_BLOCKS 65536U
 
 static int add_torn(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span)
@@ -56,20 +54,9 @@ static int visit_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *s
 
 static int visit_span(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span)
 {
-	struct heap_span *last =
-		tcmalloc->span_count ? &tcmalloc->spans[tcmalloc->span_count - 1] : NULL;
-
 	if (!heap_range(&tcmalloc->heap->image, span->start))
 		return 0;
-	if (last && last->end == span->start) {
-		last->end += span->size;
-		return 0;
-	}
-	if (!ARRAY_RESERVE(tcmalloc->spans, tcmalloc->span_count, tcmalloc->span_capacity, 256))
-		return -ENOMEM;
-	tcmalloc->spans[tcmalloc->span_count++] =
-		(struct heap_span){span->start, span->start + span->size};
-	return 0;
+	return heap_note_span(&tcmalloc->spans, span->start, span->start + span->size);
 }
 
 /* The leaves of the page map, and the memory of spans and caches, lead to blocks and hold none. */
@@ -95,11 +82,11 @@ static int read_one(struct tcmalloc *tcmalloc)
 			     MEMATLAS_HEAP_TCMALLOC);
 		return 0;
 	}
-	tcmalloc->span_count = 0;
+	tcmalloc->spans.count = 0;
 	memset(tcmalloc->listed, 0, sizeof tcmalloc->listed);
 	error = tcmalloc_each_span(tcmalloc, visit_span);
 	if (!error)
-		error = heap_subdivide_all(tcmalloc->heap, tcmalloc->spans, tcmalloc->span_count);
+		error = heap_subdivide_all(tcmalloc->heap, &tcmalloc->spans);
 	if (!error)
 		error = add_own_memory(tcmalloc);
 	tcmalloc->first_block = tcmalloc->heap->blocks.count;
@@ -122,7 +109,7 @@ int mematlas_heap_read_tcmalloc(struct mematlas_heap *handle, struct mematlas_he
 	       heap_radix_find(tcmalloc.heap, &tcmalloc_map, &tcmalloc.map))
 		error = read_one(&tcmalloc);
 	free(tcmalloc.map.leaves);
-	free(tcmalloc.spans);
+	free(tcmalloc.spans.items);
 	free(tcmalloc.live);
 	return error;
 }

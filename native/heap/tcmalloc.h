@@ -28,8 +28,7 @@ struct tcmalloc {
 	uint32_t class_count;
 	uint64_t listed[TCMALLOC_CLASSES]; /* blocks in lists of spans */
 	uint8_t *live; /* of the blocks of the last span that was read */
-	struct heap_span *spans;
-	uint32_t span_count, span_capacity;
+	struct heap_spans spans;
 	uint32_t first_block; /* its blocks are [first_block, count) and ascend */
 };
 
