@@ -53,6 +53,14 @@ int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origi
 	return 0;
 }
 
+int heap_add_torn(struct heap *heap, struct mematlas_heap_allocator *sum, int origin,
+		  uint64_t start, uint64_t size)
+{
+	sum->torn += size;
+	heap_finding(heap, MEMATLAS_HEAP_TORN_SLAB, start, size, (uint32_t)origin);
+	return heap_add_block(heap, start, size, MEMATLAS_HEAP_TORN);
+}
+
 int mematlas_heap_add(struct mematlas_heap *handle, const uint64_t *addresses,
 		      const uint64_t *sizes, uint64_t count, int origin)
 {
@@ -170,13 +178,13 @@ uint32_t heap_find_added(const struct heap *heap, uint32_t first, uint64_t addre
 	return low < blocks->count && blocks->address[low] == address ? low : HEAP_NONE;
 }
 
-void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)
+void heap_drop_blocks(struct heap *heap, uint32_t first)
 {
 	struct heap_blocks *blocks = &heap->blocks;
 	uint32_t kept = first;
 
 	for (uint32_t i = first; i < blocks->count; i++)
-		if (blocks->origin[i] != origin)
+		if (blocks->origin[i] != HEAP_DROPPED)
 			move(blocks, kept++, i);
 	blocks->count = kept;
 }

@@ -112,8 +112,12 @@ bool heap_spans_are_disjoint(struct heap_span *spans, size_t count);
  * indexed yet; HEAP_NONE: there is none. */
 uint32_t heap_find_added(const struct heap *heap, uint32_t first, uint64_t address);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
-/* Leaves out the blocks from number `first` on that have this origin. */
-void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);
+/* Adds memory of an allocator whose counts and lists contradict each other as one block. */
+int heap_add_torn(struct heap *heap, struct mematlas_heap_allocator *sum, int origin,
+		  uint64_t start, uint64_t size);
+#define HEAP_DROPPED 255 /* origin of a block that is to be left out */
+/* Leaves out the blocks from number `first` on that are marked so. */
+void heap_drop_blocks(struct heap *heap, uint32_t first);
 int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind);
 bool heap_in_area(const struct heap *heap, uint64_t address, int kind);
 /* The start of the first area of a kind behind an address; UINT64_MAX: there is none. */

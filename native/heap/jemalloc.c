@@ -16,12 +16,9 @@ static int add_slab(struct jemalloc *jemalloc, const struct jemalloc_extent *ext
 
 	if (!heap_at(&heap->image, extent->start, extent->size))
 		return 0;
-	if (in_use < 0) {
-		jemalloc->sum->torn += extent->size;
-		heap_finding(heap, MEMATLAS_HEAP_TORN_SLAB, extent->start, extent->size,
-			     MEMATLAS_HEAP_JEMALLOC);
-		return heap_add_block(heap, extent->start, extent->size, MEMATLAS_HEAP_TORN);
-	}
+	if (in_use < 0)
+		return heap_add_torn(heap, jemalloc->sum, MEMATLAS_HEAP_JEMALLOC, extent->start,
+				     extent->size);
 	if (!ARRAY_RESERVE(jemalloc->slabs, jemalloc->slab_count, jemalloc->slab_capacity, 256))
 		return -ENOMEM;
 	jemalloc->slabs[jemalloc->slab_count++] = extent->edata;

@@ -88,6 +88,6 @@ int mimalloc_read_maps(struct mimalloc *mimalloc);
 /* mimalloc.c. Adds the live blocks of a page. */
 int mimalloc_add_page(struct mimalloc *mimalloc, const struct mimalloc_page *page);
 /* mimalloc_delayed.c. Leaves out what other threads freed to the heaps of the pages' owners. */
-int mimalloc_drop_delayed(struct mimalloc *mimalloc);
+void mimalloc_drop_delayed(struct mimalloc *mimalloc);
 
 #endif

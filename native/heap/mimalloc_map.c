@@ -249,9 +249,7 @@ static int add(struct map *map, const struct mimalloc_page *page, uint64_t slice
 	(void)to;
 	if (sound)
 		return mimalloc_add_page(mimalloc, page);
-	mimalloc->sum->torn += size;
-	heap_finding(mimalloc->heap, MEMATLAS_HEAP_TORN_SLAB, slice, size, MEMATLAS_HEAP_MIMALLOC);
-	return heap_add_block(mimalloc->heap, slice, size, MEMATLAS_HEAP_TORN);
+	return heap_add_torn(mimalloc->heap, mimalloc->sum, MEMATLAS_HEAP_MIMALLOC, slice, size);
 }
 
 static int read_map(struct map *map)

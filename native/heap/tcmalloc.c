@@ -6,14 +6,6 @@
 
 #define MOST_BLOCKS 65536U
 
-static int add_torn(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span)
-{
-	tcmalloc->sum->torn += span->size;
-	heap_finding(tcmalloc->heap, MEMATLAS_HEAP_TORN_SLAB, span->start, span->size,
-		     MEMATLAS_HEAP_TCMALLOC);
-	return heap_add_block(tcmalloc->heap, span->start, span->size, MEMATLAS_HEAP_TORN);
-}
-
 static int add_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span)
 {
 	uint64_t size =
@@ -22,7 +14,8 @@ static int add_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *spa
 	int error = 0;
 
 	if (!tcmalloc_read_blocks(tcmalloc, span, &count))
-		return add_torn(tcmalloc, span);
+		return heap_add_torn(tcmalloc->heap, tcmalloc->sum, MEMATLAS_HEAP_TCMALLOC,
+				     span->start, span->size);
 	tcmalloc->sum->told += span->handed_out;
 	tcmalloc->sum->free += (count - span->handed_out) * size;
 	tcmalloc->listed[span->size_class] += count - span->handed_out;
@@ -93,7 +86,7 @@ static int read_one(struct tcmalloc *tcmalloc)
 	if (!error)
 		error = tcmalloc_each_span(tcmalloc, visit_blocks);
 	if (!error)
-		error = tcmalloc_drop_cached(tcmalloc);
+		tcmalloc_drop_cached(tcmalloc);
 	tcmalloc->sum->blocks += tcmalloc->heap->blocks.count - tcmalloc->first_block;
 	return error;
 }

@@ -43,6 +43,6 @@ int tcmalloc_each_span(struct tcmalloc *tcmalloc, tcmalloc_visitor *visit);
 bool tcmalloc_read_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span,
 			  uint32_t *count);
 /* tcmalloc_cache.c. Leaves out what caches of threads and of size classes hold. */
-int tcmalloc_drop_cached(struct tcmalloc *tcmalloc);
+void tcmalloc_drop_cached(struct tcmalloc *tcmalloc);
 
 #endif
