@@ -67,8 +67,7 @@ static bool read_page(const struct map *map, uint64_t address, uint64_t slice,
 {
 	struct mimalloc *mimalloc = map->mimalloc;
 	const uint8_t *page = heap_at(&mimalloc->heap->image, address, PAGE_BYTES);
-	struct mimalloc_list list = {.encoded = map->layout->keys, .end = address};
-	uint32_t free, local, thread;
+	struct mimalloc_lists lists = {.encoded = map->layout->keys, .end = address};
 	uint64_t counts;
 
 	if (!page)
@@ -80,17 +79,12 @@ static bool read_page(const struct map *map, uint64_t address, uint64_t slice,
 				      .capacity = counts >> 16 & 0xFFFF};
 	if (!is_possible(ret, slice, counts >> 32 & 0xFFFF) || !mimalloc_in_image(mimalloc, ret))
 		return false;
+	lists.free = word(page, 8);
+	lists.local = word(page, 24);
+	lists.thread = word(page, 32) & ~FLAGS;
 	if (map->layout->keys)
-		memcpy(list.keys, page + map->layout->keys, sizeof list.keys);
-	memset(mimalloc->live, 1, ret->capacity);
-	*sound = mimalloc_read_list(mimalloc, ret, &list, word(page, 8), &free) &&
-		 mimalloc_read_list(mimalloc, ret, &list, word(page, 24), &local) &&
-		 mimalloc_read_list(mimalloc, ret, &list, word(page, 32) & ~FLAGS, &thread);
-	if (!*sound)
-		return true;
-	ret->listed = free + local + thread;
-	ret->thread_freed = thread;
-	*sound = ret->used == ret->capacity - free - local && thread <= ret->used;
+		memcpy(lists.keys, page + map->layout->keys, sizeof lists.keys);
+	*sound = mimalloc_read_lists(mimalloc, &lists, ret);
 	return true;
 }
 
