@@ -37,6 +37,7 @@ from mematlas.agent.service import (
 from mematlas.agent.settings import load_settings
 from mematlas.agent.targets import Targets
 from mematlas.errors import MematlasError, UsageError
+from mematlas.linux.cgroup import upwards
 from mematlas.serve.address import parse_address, protect
 from mematlas.serve.series import own_rss
 
@@ -156,11 +157,9 @@ class Agent:
         near = {each.path: each for each in self.groups if each.is_near()}
         if not near:
             return
-        below: dict[str, bool] = {}  # by group: many processes have the same
-        for each in self.processes:
-            if each.cgroup and each.cgroup not in below:
-                below[each.cgroup] = _is_below(each.cgroup, near)
-        members = [each for each in self.processes if below.get(each.cgroup or "")]
+        paths = {each.cgroup for each in self.processes if each.cgroup}  # many have the same
+        below = {path for path in paths if any(above in near for above in upwards(path))}
+        members = [each for each in self.processes if each.cgroup in below]
         members = sorted(members, key=lambda each: -each.rss)[:_NEAR_PROCESSES]
         self.processes.read_rss(members, now)
         sizes = {each.pid: each.rss for each in members}
@@ -361,15 +360,6 @@ class Agent:
             left_out=self.processes.left_out,
             stalls=self._stalls,
         )
-
-
-def _is_below(path: str, groups: object) -> bool:
-    """Return whether a group, or one above it, is among others."""
-    while path:
-        if path in groups:  # type: ignore[operator]
-            return True
-        path = path.rpartition("/")[0]
-    return False
 
 
 def _read_stalls() -> dict[str, float]:
