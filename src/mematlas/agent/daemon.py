@@ -43,6 +43,7 @@ from mematlas.serve.series import own_rss
 
 if TYPE_CHECKING:
     from mematlas.agent.kills import Kill
+    from mematlas.agent.processes import Process
     from mematlas.agent.settings import AgentSettings
 
 _TICK_S = 1.0
@@ -76,7 +77,6 @@ class Agent:
         self._readings = Readings(settings.state)
         self.processes = Processes(absolute=self.groups.absolute, readings=self._readings)
         self.cost = OwnCost()
-        self._last = read_last(settings.state)
         self.history = History(settings.state, settings.disk_bytes // _HISTORY_PART)
         self.targets = Targets(settings)
         self._stalls: dict[str, float] = {}
@@ -221,21 +221,17 @@ class Agent:
 
     def _report(self, kill: Kill, now: float, since: float) -> None:
         """Write the report of a kill after `since`, with the recording of who was killed."""
-        self.targets.refresh()
+        self.targets.read_status()
         gone = {
             (each.pid, each.started): each for each in self.processes.gone if each.ended_at >= since
         }
         every = gone | {(each.pid, each.started): each for each in self.processes}
-        kept = Kept(
-            self.groups,
-            list(every.values()),
-            self.targets.recording_of,
-            self.processes.is_alive,
-            now,
-        )
-        self.save(kill, kept)
+        self._save(kill, self._kept(list(every.values()), now))
 
-    def save(self, kill: Kill, kept: Kept) -> None:
+    def _kept(self, processes: list[Process], now: float) -> Kept:
+        return Kept(self.groups, processes, self.targets.recording_of, self.processes.is_alive, now)
+
+    def _save(self, kill: Kill, kept: Kept) -> None:
         """Write the report of a kill. A full disk is said, and the agent goes on."""
         self._numbers += 1
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
@@ -261,15 +257,13 @@ class Agent:
 
     def _tell_missed(self) -> None:
         """Report the kills that happened while no agent ran."""
-        now = time.monotonic()
-        if self._last is not None:
-            kills, processes = find_missed(self._last, self.groups, self.kills)
-            kept = Kept(
-                self.groups, processes, self.targets.recording_of, self.processes.is_alive, now
-            )
-            for kill in kills:
-                self.save(kill, kept)
-        self._last = None
+        last = read_last(self.settings.state)
+        if last is None:
+            return
+        kills, processes = find_missed(last, self.groups, self.kills)
+        kept = self._kept(processes, time.monotonic())
+        for kill in kills:
+            self._save(kill, kept)
 
     # Signals
 
@@ -345,9 +339,8 @@ class Agent:
         read = [each.read_at for each in processes if each.sizes]
         profiles: dict[str, dict[str, int]] = {each.name: {} for each in self.settings.rules}
         for key, rule in list(self.targets.chosen.items()):
-            if (
-                rule in profiles
-            ):  # else it is gone, or not known yet of a recorder that was taken over
+            # Else it is gone, or not known yet of a recorder that was taken over.
+            if rule in profiles:
                 states, state = profiles[rule], self.targets.state_of(key)
                 states[state] = states.get(state, 0) + 1
         return View(
