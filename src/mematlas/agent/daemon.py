@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import sys
@@ -38,8 +37,10 @@ from mematlas.agent.settings import load_settings
 from mematlas.agent.targets import Targets
 from mematlas.errors import MematlasError, UsageError
 from mematlas.linux.cgroup import upwards
+from mematlas.linux.machine import parse_pressure
 from mematlas.serve.address import parse_address, protect
 from mematlas.serve.series import own_rss
+from mematlas.units import format_count
 
 if TYPE_CHECKING:
     from mematlas.agent.kills import Kill
@@ -62,7 +63,6 @@ _STUCK_S = 60.0  # without a tick
 _MOST_SLOWDOWN = 120.0  # from which scrapers are refused
 _NOT_YET = (signal.SIGHUP, signal.SIGUSR2)  # would end a program that has no handlers yet
 _FIXED = ("listen", "state", "token_file", "tls_cert", "tls_key")  # as long as the agent runs
-_STALL = re.compile(r"^(some|full) .* total=(\d+)", re.MULTILINE)
 
 
 class Agent:
@@ -236,7 +236,7 @@ class Agent:
         self._numbers += 1
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         report = make_report(kill, kept, f"{moment}-{os.getpid()}{self._numbers:03}")
-        killed = [each.recording for each in report.processes if each.killed and each.recording]
+        killed = [each.recording for each in report.killed if each.recording]
         name = store.keep_recording(self.settings.state, report.id, killed[0]) if killed else ""
         processes = tuple(
             replace(each, recording=name if killed and each.recording == killed[0] else "")
@@ -252,8 +252,9 @@ class Agent:
         self.cost.reports += 1
         # An agent that starts reports what is newer than this.
         self.history.write_all(self.kills.machine, self.groups, self.processes)
-        who = ", ".join(f"{each.name} ({each.pid})" for each in report.processes if each.killed)
-        say(f"OOM kill of {who or 'a process'}: {report.cause}; mematlas oom {report.id}")
+        say(
+            f"OOM kill of {report.victims or 'a process'}: {report.cause}; mematlas oom {report.id}"
+        )
 
     def _tell_missed(self) -> None:
         """Report the kills that happened while no agent ran."""
@@ -290,7 +291,7 @@ class Agent:
             self.targets.choose([], 0)
             if self.targets.recorder:
                 self.targets.recorder.end()
-        say(f"settings read, {len(settings.rules)} rules")
+        say(f"settings read, {format_count(len(settings.rules), 'rule')}")
 
     def _upgrade(self) -> None:
         """Begin the program anew in this process: the socket stays open, and the recorder goes on."""
@@ -358,7 +359,7 @@ class Agent:
 def _read_stalls() -> dict[str, float]:
     """Read for how long tasks of the machine waited for memory, in seconds; {} where it is not known."""
     try:
-        text = Path("/proc/pressure/memory").read_text()
+        stalls = parse_pressure(Path("/proc/pressure/memory").read_text())
     except OSError:
         return {}
-    return {kind: int(total) / 1e6 for kind, total in _STALL.findall(text)}
+    return {each.kind: each.total_us / 1e6 for each in stalls}
