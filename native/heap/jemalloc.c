@@ -96,8 +96,8 @@ static int subdivide(struct jemalloc *jemalloc)
 {
 	int error = jemalloc_each_extent(jemalloc, visit_span);
 
-	for (uint32_t i = 0; i < jemalloc->leaf_count && !error; i++)
-		error = jemalloc_add_base(jemalloc, jemalloc->leaves[i].address);
+	for (uint32_t i = 0; i < jemalloc->tree.leaf_count && !error; i++)
+		error = jemalloc_add_base(jemalloc, jemalloc->tree.leaves[i].address);
 	for (uint32_t i = 0; i < jemalloc->base_count && !error; i++) {
 		if (!ARRAY_RESERVE(jemalloc->spans, jemalloc->span_count, jemalloc->span_capacity,
 				   256))
@@ -115,7 +115,7 @@ static int read_one(struct jemalloc *jemalloc)
 	jemalloc->sum->copies++;
 	if (!jemalloc_recognise(jemalloc)) {
 		jemalloc->sum->refused++;
-		heap_finding(jemalloc->heap, MEMATLAS_HEAP_UNKNOWN_LAYOUT, jemalloc->root, 0,
+		heap_finding(jemalloc->heap, MEMATLAS_HEAP_UNKNOWN_LAYOUT, jemalloc->tree.root, 0,
 			     MEMATLAS_HEAP_JEMALLOC);
 		return 0;
 	}
@@ -136,15 +136,13 @@ static int read_one(struct jemalloc *jemalloc)
 int mematlas_heap_read_jemalloc(struct mematlas_heap *handle, struct mematlas_heap_allocator *ret)
 {
 	struct jemalloc jemalloc = {.heap = (struct heap *)handle, .sum = ret};
-	size_t range = 0;
-	uint64_t offset = 0;
 	int error = 0;
 
 	memset(ret, 0, sizeof *ret);
 	while (!error && ret->copies < HEAP_MOST_COPIES &&
-	       jemalloc_find(&jemalloc, &range, &offset))
+	       heap_radix_find(jemalloc.heap, &jemalloc_tree, &jemalloc.tree))
 		error = read_one(&jemalloc);
-	free(jemalloc.leaves);
+	free(jemalloc.tree.leaves);
 	free(jemalloc.spans);
 	free(jemalloc.base);
 	free(jemalloc.slabs);

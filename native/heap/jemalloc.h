@@ -3,7 +3,7 @@
 #ifndef MEMATLAS_HEAP_JEMALLOC_H
 #define MEMATLAS_HEAP_JEMALLOC_H
 
-#include "heap.h"
+#include "radix.h"
 
 #define JEMALLOC_PAGE 4096ULL
 #define JEMALLOC_ALIGN 64ULL /* of struct edata_s */
@@ -35,21 +35,17 @@ struct jemalloc_extent {
 	bool active, slab;
 };
 
-/* One copy of jemalloc: a program may have several. Leaves ascend by what they describe. */
+/* One copy of jemalloc: a program may have several. */
 struct jemalloc {
 	struct heap *heap;
 	struct mematlas_heap_allocator *sum;
-	uint64_t root;
+	struct heap_radix tree;
 	const struct jemalloc_layout *layout;
 	struct jemalloc_bin bins[JEMALLOC_MOST_BINS];
 	uint64_t classes[JEMALLOC_MOST_CLASSES]; /* bytes of a block; those of bins come first */
 	uint32_t bin_count, class_count;
 	uint64_t
 		pad; /* bytes of extents beside a large block, which then begins at any line of the first page */
-	struct {
-		uint64_t address, describes;
-	} *leaves;
-	uint32_t leaf_count, leaf_capacity;
 	struct heap_span *spans; /* what the copy manages: extents and its own blocks */
 	uint32_t span_count, span_capacity;
 	struct heap_span *base; /* blocks with jemalloc's own structures, ascending */
@@ -62,8 +58,9 @@ struct jemalloc {
 
 typedef int jemalloc_visitor(struct jemalloc *jemalloc, const struct jemalloc_extent *extent);
 
-/* jemalloc_find.c. Looks for a radix tree from *range and *offset on; false: no more. */
-bool jemalloc_find(struct jemalloc *jemalloc, size_t *range, uint64_t *offset);
+extern const struct heap_radix_kind jemalloc_tree;
+/* jemalloc_find.c. The description of an extent to which an entry of a leaf leads. */
+uint64_t jemalloc_edata(uint64_t entry);
 /* False: no table of size classes, or no layout whose slabs agree with themselves. */
 bool jemalloc_recognise(struct jemalloc *jemalloc);
 /* jemalloc_extents.c. Calls `visit` for each extent in order of addresses. */

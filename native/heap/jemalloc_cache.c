@@ -312,7 +312,7 @@ int jemalloc_drop_cached(struct jemalloc *jemalloc)
 	/* The main thread has one, unless the program runs without caches. */
 	if (!error && old && !cached.caches) {
 		jemalloc->sum->missing_caches++;
-		heap_finding(heap, MEMATLAS_HEAP_MISSING_CACHE, jemalloc->root, 0,
+		heap_finding(heap, MEMATLAS_HEAP_MISSING_CACHE, jemalloc->tree.root, 0,
 			     MEMATLAS_HEAP_JEMALLOC);
 	}
 	for (uint32_t i = 0; i < cached.stack_count && !error; i++)

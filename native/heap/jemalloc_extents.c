@@ -79,8 +79,8 @@ static int each_of_leaf(struct jemalloc *jemalloc, uint64_t leaf, uint64_t descr
 		memcpy(&bits, bytes + i * 8, sizeof bits);
 		if (!bits || page < *end)
 			continue;
-		bits = (uint64_t)((int64_t)(bits << 16) >> 16) & ~(JEMALLOC_ALIGN - 1);
-		if (!jemalloc_extent_at(jemalloc, jemalloc->layout, bits, &extent) ||
+		if (!jemalloc_extent_at(jemalloc, jemalloc->layout, jemalloc_edata(bits),
+					&extent) ||
 		    extent.start != page) {
 			heap_finding(jemalloc->heap, MEMATLAS_HEAP_TORN_EXTENT, page, 0,
 				     MEMATLAS_HEAP_JEMALLOC);
@@ -97,8 +97,8 @@ int jemalloc_each_extent(struct jemalloc *jemalloc, jemalloc_visitor *visit)
 	uint64_t end = 0;
 	int error = 0;
 
-	for (uint32_t i = 0; i < jemalloc->leaf_count && !error; i++)
-		error = each_of_leaf(jemalloc, jemalloc->leaves[i].address,
-				     jemalloc->leaves[i].describes, &end, visit);
+	for (uint32_t i = 0; i < jemalloc->tree.leaf_count && !error; i++)
+		error = each_of_leaf(jemalloc, jemalloc->tree.leaves[i].address,
+				     jemalloc->tree.leaves[i].describes, &end, visit);
 	return error;
 }

@@ -1,15 +1,8 @@
-/* The radix tree of jemalloc and its size classes. A leaf leads to the description of an extent, which
- * tells the extent's address and so which entry of the root the leaf is: no symbol is asked. */
-#include <errno.h>
-#include <stdlib.h>
+/* The radix tree of jemalloc and its size classes. */
 #include <string.h>
 
-#include "../array.h"
-#include "../cleanup.h"
 #include "jemalloc.h"
 
-#define MOST_PROBED (1ULL << 28) /* words of leaves that were no leaves, of a whole image */
-#define PROBES 64U /* entries of one leaf */
 #define BIN_STRIDE 40U /* struct bin_info_s */
 #define LEAST_BINS 20U
 #define GROUP 4U /* size classes to a power of two */
@@ -29,116 +22,32 @@ static uint64_t word_at(const struct jemalloc *jemalloc, uint64_t address)
 	return word;
 }
 
-/* Which entry of the root a leaf is, by the first extents it leads to; JEMALLOC_NODE: it is no leaf. */
-static uint64_t place_of_leaf(const struct jemalloc *jemalloc, const uint8_t *leaf, uint64_t *left)
+uint64_t jemalloc_edata(uint64_t entry)
 {
-	const struct heap_image *image = &jemalloc->heap->image;
-	uint32_t probes = 0;
-
-	for (uint64_t i = 0; i < JEMALLOC_NODE && *left && probes < PROBES; i++, --*left) {
-		uint64_t bits, edata, address;
-
-		memcpy(&bits, leaf + i * 8, sizeof bits);
-		if (!bits)
-			continue;
-		probes++;
-		edata = (uint64_t)((int64_t)(bits << 16) >> 16) & ~(JEMALLOC_ALIGN - 1);
-		if (!heap_word(image, edata + 8, &address))
-			return JEMALLOC_NODE;
-		if (((address >> 12) & (JEMALLOC_NODE - 1)) == i && address >> 48 == 0)
-			return address >> 30;
-	}
-	return JEMALLOC_NODE;
+	return (uint64_t)((int64_t)(entry << 16) >> 16) & ~(JEMALLOC_ALIGN - 1);
 }
 
-/* Leaves of one tree do not overlap: else a made-up tree could name the same words without end. */
-static bool are_disjoint(const struct jemalloc *jemalloc)
+/* An extent tells its address, and so where it is listed. */
+static uint64_t place_of_leaf(const struct heap_image *image, uint64_t word, uint64_t number)
 {
-	CLEANUP_FREE struct heap_span *spans =
-		malloc((jemalloc->leaf_count + 1ULL) * sizeof *spans);
+	uint64_t address;
 
-	if (!spans)
-		return false;
-	for (uint32_t i = 0; i < jemalloc->leaf_count; i++)
-		spans[i] = (struct heap_span){jemalloc->leaves[i].address,
-					      jemalloc->leaves[i].address + JEMALLOC_NODE_BYTES};
-	return heap_spans_are_disjoint(spans, jemalloc->leaf_count);
+	if (!heap_word(image, jemalloc_edata(word) + 8, &address))
+		return HEAP_NO_LEAF;
+	if (((address >> 12) & (JEMALLOC_NODE - 1)) == number && address >> 48 == 0)
+		return address >> 30;
+	return HEAP_LOOK_ON;
 }
 
-/* Lists the leaves of a root. Returns how many entries lead to no memory of the size of a leaf. */
-static uint32_t list_leaves(struct jemalloc *jemalloc, const uint8_t *root)
-{
-	uint32_t torn = 0;
-
-	jemalloc->leaf_count = 0;
-	for (uint64_t i = 0; i < JEMALLOC_NODE; i++) {
-		uint64_t leaf;
-
-		memcpy(&leaf, root + i * 8, sizeof leaf);
-		if (!leaf)
-			continue;
-		if (leaf % 64 || !heap_at(&jemalloc->heap->image, leaf, JEMALLOC_NODE_BYTES) ||
-		    !ARRAY_RESERVE(jemalloc->leaves, jemalloc->leaf_count, jemalloc->leaf_capacity,
-				   16)) {
-			torn++;
-			continue;
-		}
-		jemalloc->leaves[jemalloc->leaf_count].address = leaf;
-		jemalloc->leaves[jemalloc->leaf_count++].describes = i << 30;
-	}
-	return torn;
-}
-
-/* Single entries of a root may be damaged. */
-static bool read_root(struct jemalloc *jemalloc, uint64_t root)
-{
-	const uint8_t *bytes = heap_at(&jemalloc->heap->image, root, JEMALLOC_NODE_BYTES);
-	uint32_t torn = bytes ? list_leaves(jemalloc, bytes) : 0;
-
-	if (!bytes || !jemalloc->leaf_count || torn > jemalloc->leaf_count ||
-	    !are_disjoint(jemalloc))
-		return false;
-	jemalloc->root = root;
-	if (torn)
-		heap_finding(jemalloc->heap, MEMATLAS_HEAP_TORN_EXTENT, root, 0,
-			     MEMATLAS_HEAP_JEMALLOC);
-	return true;
-}
-
-static bool scan_range(struct jemalloc *jemalloc, const struct mematlas_heap_range *range,
-		       uint64_t *offset, uint64_t *left)
-{
-	for (; *left && range->size >= 8 && *offset <= range->size - 8; *offset += 8) {
-		const uint8_t *leaf;
-		uint64_t word, place;
-
-		memcpy(&word, range->bytes + *offset, sizeof word);
-		if (!word || word % 64)
-			continue;
-		leaf = heap_at(&jemalloc->heap->image, word, JEMALLOC_NODE_BYTES);
-		place = leaf ? place_of_leaf(jemalloc, leaf, left) : JEMALLOC_NODE;
-		if (place >= JEMALLOC_NODE || place * 8 > *offset ||
-		    !read_root(jemalloc, range->start + *offset - place * 8))
-			continue;
-		*offset +=
-			JEMALLOC_NODE_BYTES - place * 8; /* the next copy comes behind this one */
-		return true;
-	}
-	return false;
-}
-
-bool jemalloc_find(struct jemalloc *jemalloc, size_t *range, uint64_t *offset)
-{
-	const struct heap_image *image = &jemalloc->heap->image;
-	uint64_t left = MOST_PROBED;
-
-	for (; *range < image->count; ++*range, *offset = 0)
-		if (image->ranges[*range].kind == MEMATLAS_HEAP_DATA &&
-		    image->ranges[*range].size >= JEMALLOC_NODE_BYTES &&
-		    scan_range(jemalloc, &image->ranges[*range], offset, &left))
-			return true;
-	return false;
-}
+const struct heap_radix_kind jemalloc_tree = {
+	.root_words = JEMALLOC_NODE,
+	.leaf_words = JEMALLOC_NODE,
+	.alignment = 64,
+	.page_shift = 12,
+	.probes = 64,
+	.origin = MEMATLAS_HEAP_JEMALLOC,
+	.place = place_of_leaf,
+};
 
 /* reg_size, slab_size, nregs and n_shards, bits and words of the bitmap: false where they disagree. */
 static bool read_bin(const uint8_t *at, struct jemalloc_bin *ret)
@@ -187,8 +96,8 @@ static void find_bins(struct jemalloc *jemalloc)
 			uint64_t address = range->start + at, first, far;
 
 			memcpy(&first, range->bytes + at, sizeof first);
-			far = address > jemalloc->root ? address - jemalloc->root
-						       : jemalloc->root - address;
+			far = address > jemalloc->tree.root ? address - jemalloc->tree.root
+							    : jemalloc->tree.root - address;
 			if (first != 8 || far >= nearest)
 				continue;
 			uint32_t count = read_bins(range, at, bins);
@@ -250,15 +159,15 @@ static struct agreement try_layout(struct jemalloc *jemalloc, const struct jemal
 	struct jemalloc_extent extent;
 
 	jemalloc->layout = layout;
-	for (uint32_t i = 0; i < jemalloc->leaf_count; i++)
+	for (uint32_t i = 0; i < jemalloc->tree.leaf_count; i++)
 		for (uint64_t entry = 0; entry < JEMALLOC_NODE; entry++) {
-			uint64_t bits = word_at(jemalloc, jemalloc->leaves[i].address + entry * 8);
+			uint64_t bits =
+				word_at(jemalloc, jemalloc->tree.leaves[i].address + entry * 8);
 
 			if (!bits)
 				continue;
-			bits = (uint64_t)((int64_t)(bits << 16) >> 16) & ~(JEMALLOC_ALIGN - 1);
-			if (jemalloc_extent_at(jemalloc, layout, bits, &extent) &&
-			    extent.start == jemalloc->leaves[i].describes + (entry << 12))
+			if (jemalloc_extent_at(jemalloc, layout, jemalloc_edata(bits), &extent) &&
+			    extent.start == jemalloc->tree.leaves[i].describes + (entry << 12))
 				judge(jemalloc, &extent, &found);
 		}
 	return found;

@@ -77,9 +77,9 @@ static int add_own_memory(struct tcmalloc *tcmalloc)
 {
 	int error = 0;
 
-	for (uint32_t i = 0; i < tcmalloc->leaf_count && !error; i++)
-		error = heap_add_area(tcmalloc->heap, tcmalloc->leaves[i].address,
-				      tcmalloc->leaves[i].address + TCMALLOC_LEAF_BYTES,
+	for (uint32_t i = 0; i < tcmalloc->map.leaf_count && !error; i++)
+		error = heap_add_area(tcmalloc->heap, tcmalloc->map.leaves[i].address,
+				      tcmalloc->map.leaves[i].address + TCMALLOC_LEAF_BYTES,
 				      MEMATLAS_HEAP_AREA_REGION);
 	return error;
 }
@@ -91,7 +91,7 @@ static int read_one(struct tcmalloc *tcmalloc)
 	tcmalloc->sum->copies++;
 	if (!tcmalloc_recognise(tcmalloc)) {
 		tcmalloc->sum->refused++;
-		heap_finding(tcmalloc->heap, MEMATLAS_HEAP_UNKNOWN_LAYOUT, tcmalloc->root, 0,
+		heap_finding(tcmalloc->heap, MEMATLAS_HEAP_UNKNOWN_LAYOUT, tcmalloc->map.root, 0,
 			     MEMATLAS_HEAP_TCMALLOC);
 		return 0;
 	}
@@ -115,15 +115,13 @@ int mematlas_heap_read_tcmalloc(struct mematlas_heap *handle, struct mematlas_he
 {
 	struct tcmalloc tcmalloc = {
 		.heap = (struct heap *)handle, .sum = ret, .live = malloc(MOST_BLOCKS)};
-	size_t range = 0;
-	uint64_t offset = 0;
 	int error = tcmalloc.live ? 0 : -ENOMEM;
 
 	memset(ret, 0, sizeof *ret);
 	while (!error && ret->copies < HEAP_MOST_COPIES &&
-	       tcmalloc_find(&tcmalloc, &range, &offset))
+	       heap_radix_find(tcmalloc.heap, &tcmalloc_map, &tcmalloc.map))
 		error = read_one(&tcmalloc);
-	free(tcmalloc.leaves);
+	free(tcmalloc.map.leaves);
 	free(tcmalloc.spans);
 	free(tcmalloc.live);
 	return error;

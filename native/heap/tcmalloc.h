@@ -3,14 +3,13 @@
 #ifndef MEMATLAS_HEAP_TCMALLOC_H
 #define MEMATLAS_HEAP_TCMALLOC_H
 
-#include "heap.h"
+#include "radix.h"
 
 #define TCMALLOC_PAGE_SHIFT 13
 #define TCMALLOC_CLASSES 128U
 #define TCMALLOC_LEAF (1ULL << 18) /* words of a leaf of the page map */
 #define TCMALLOC_ROOT (1ULL << 17)
 #define TCMALLOC_LEAF_BYTES (TCMALLOC_LEAF * 8)
-#define TCMALLOC_ROOT_BYTES (TCMALLOC_ROOT * 8)
 
 /* struct Span. For a span with blocks of one size: blocks == handed out + listed */
 struct tcmalloc_span {
@@ -24,11 +23,7 @@ struct tcmalloc_span {
 struct tcmalloc {
 	struct heap *heap;
 	struct mematlas_heap_allocator *sum;
-	uint64_t root;
-	struct {
-		uint64_t address, describes;
-	} *leaves; /* ascending */
-	uint32_t leaf_count, leaf_capacity;
+	struct heap_radix map;
 	uint32_t classes[TCMALLOC_CLASSES]; /* bytes of a block; classes[0] == 0 */
 	uint32_t class_count;
 	uint64_t listed[TCMALLOC_CLASSES]; /* blocks in lists of spans */
@@ -40,9 +35,8 @@ struct tcmalloc {
 
 typedef int tcmalloc_visitor(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span);
 
-/* tcmalloc_find.c. Looks for a page map from *range and *offset on; false: no more. */
-bool tcmalloc_find(struct tcmalloc *tcmalloc, size_t *range, uint64_t *offset);
-/* False: no table of size classes, or spans that contradict their counts. */
+extern const struct heap_radix_kind tcmalloc_map;
+/* tcmalloc_find.c. False: no table of size classes, or spans that contradict their counts. */
 bool tcmalloc_recognise(struct tcmalloc *tcmalloc);
 /* tcmalloc_spans.c. Calls `visit` for each span in order of addresses. */
 int tcmalloc_each_span(struct tcmalloc *tcmalloc, tcmalloc_visitor *visit);

@@ -145,7 +145,7 @@ static bool scan_data(struct tcmalloc *tcmalloc, const struct mematlas_heap_rang
 static bool drop_centrals(struct tcmalloc *tcmalloc)
 {
 	const struct heap_image *image = &tcmalloc->heap->image;
-	const struct mematlas_heap_range *own = heap_range(image, tcmalloc->root);
+	const struct mematlas_heap_range *own = heap_range(image, tcmalloc->map.root);
 
 	/* Several copies have their caches near their page maps. */
 	if (own && scan_data(tcmalloc, own))
@@ -167,7 +167,7 @@ int tcmalloc_drop_cached(struct tcmalloc *tcmalloc)
 			scan_range(tcmalloc, &image->ranges[i]);
 	if (!drop_centrals(tcmalloc) || !tcmalloc->sum->caches) {
 		tcmalloc->sum->missing_caches++;
-		heap_finding(tcmalloc->heap, MEMATLAS_HEAP_MISSING_CACHE, tcmalloc->root, 0,
+		heap_finding(tcmalloc->heap, MEMATLAS_HEAP_MISSING_CACHE, tcmalloc->map.root, 0,
 			     MEMATLAS_HEAP_TCMALLOC);
 	}
 	heap_drop_blocks(tcmalloc->heap, tcmalloc->first_block, CACHED);

@@ -56,9 +56,9 @@ int tcmalloc_each_span(struct tcmalloc *tcmalloc, tcmalloc_visitor *visit)
 	uint64_t end = 0;
 	int error = 0;
 
-	for (uint32_t i = 0; i < tcmalloc->leaf_count && !error; i++)
-		error = each_of_leaf(tcmalloc, tcmalloc->leaves[i].address,
-				     tcmalloc->leaves[i].describes, &end, visit);
+	for (uint32_t i = 0; i < tcmalloc->map.leaf_count && !error; i++)
+		error = each_of_leaf(tcmalloc, tcmalloc->map.leaves[i].address,
+				     tcmalloc->map.leaves[i].describes, &end, visit);
 	return error;
 }
 

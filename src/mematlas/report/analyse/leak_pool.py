@@ -17,15 +17,18 @@ from mematlas.report.analyse import sums, trend
 from mematlas.report.analyse.committed_heap import is_committed
 from mematlas.report.analyse.leak_rows import (
     AMBIGUOUS,
+    MOST,
     VERDICT_NUMBERS,
     GroupRows,
     Reason,
     classify,
+    kept_part,
     make_leak,
+    trend_of,
 )
-from mematlas.report.analyse.leak_table import ClassifiedRows
+from mematlas.report.analyse.leak_table import LIKELY_NUMBERS, NUMBER_OF_VERDICT, ClassifiedRows
 from mematlas.report.analyse.live_history import POINTS, History
-from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.model.leaks import LeakVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,9 +43,7 @@ if TYPE_CHECKING:
 
 _FRACTIONS = np.linspace(0, 1, POINTS)  # of a life
 _SECOND_THIRD = 2 / 3
-_MOST = 0.5  # fraction of the bytes that decides for all
-_LIKELY = [list(LeakVerdict).index(each) for each in LIKELY]
-_UNCLEAR = list(LeakVerdict).index(LeakVerdict.UNCLEAR)
+_SEVERAL = 2
 _COLUMNS = ("live_bytes", "live_count", "live_variance", "allocated_bytes", "allocations")
 
 
@@ -137,15 +138,17 @@ def _classified(
 def _find_members(judged: Sequence[Judged]) -> _Members:
     """Return the rows of an owner that several processes have, where one of these rows is ambiguous alone."""
     numbers: dict[tuple[Frame, bool], int] = {}
-    nothing = np.zeros(0, np.int64)
-    columns = [_owners(each.rows, numbers) for each in judged] if len(judged) > 1 else []
-    owner = np.concatenate([nothing, *columns])
+    if len(judged) < _SEVERAL:
+        nothing = np.zeros(0, np.int64)
+        return _Members(nothing, nothing, nothing, 0)
+    columns = [_owners(each.rows, numbers) for each in judged]
+    owner = np.concatenate(columns)
     process = np.repeat(np.arange(len(columns)), [len(each) for each in columns])
-    row = np.concatenate([nothing, *(np.arange(len(each)) for each in columns)])
-    reason = np.concatenate([nothing, *(each.reasons for each in judged[: len(columns)])])
+    row = np.concatenate([np.arange(len(each)) for each in columns])
+    reason = np.concatenate([each.reasons for each in judged])
     owned = owner >= 0
     pairs = np.unique(np.stack([owner[owned], process[owned]]), axis=1)
-    several = np.bincount(pairs[0], minlength=len(numbers)) > 1
+    several = np.bincount(pairs[0], minlength=len(numbers)) >= _SEVERAL
     ambiguous = owner[owned & np.isin(reason, AMBIGUOUS)]
     pooled = several & (np.bincount(ambiguous, minlength=len(numbers)) > 0)
     mine = owned & np.append(pooled, False)[owner]
@@ -177,7 +180,7 @@ def _sum(judged: Sequence[Judged], members: _Members) -> _Together:
         return rows.columns["live_bytes"]
 
     def most(of: Callable[[GroupRows], Bools]) -> Bools:
-        found: Bools = summed(lambda rows: of(rows) * live(rows)) > _MOST * columns["live_bytes"]
+        found: Bools = summed(lambda rows: of(rows) * live(rows)) > MOST * columns["live_bytes"]
         return found
 
     columns = {name: summed(lambda rows, name=name: rows.columns[name]) for name in _COLUMNS}  # type: ignore[misc]
@@ -193,13 +196,12 @@ def _sum(judged: Sequence[Judged], members: _Members) -> _Together:
         keys=members.gather(judged, lambda rows: rows.keys)[largest].astype(np.int64),
         stacks_in=summed(lambda rows: rows.stacks_in).astype(np.int64),
         columns=columns,
-        trend=replace(_trend(history, columns), slope=summed(_slopes)),
+        trend=replace(trend_of(history, columns), slope=summed(_slopes)),
         looks=min(each.looks for each in taken),
         long=all(each.long for each in taken),
         heap=None,
         importing=most(lambda rows: rows.importing),
         burst=most(lambda rows: rows.burst),
-        duration_s=duration_s,
         stacks=taken[0].stacks,
         history=history,
     )
@@ -208,12 +210,9 @@ def _sum(judged: Sequence[Judged], members: _Members) -> _Together:
 
 def _course(column: str, rows: GroupRows) -> Floats:
     """Return a column of a history at equal fractions of the life of its process."""
-    times, values = rows.history.times, getattr(rows.history, column)
+    times = rows.history.times
     at = times[0] + _FRACTIONS * (times[-1] - times[0])
-    right = np.clip(np.searchsorted(times, at), 1, len(times) - 1)
-    share = (at - times[right - 1]) / (times[right] - times[right - 1])
-    found: Floats = values[:, right - 1] * (1 - share) + values[:, right] * share
-    return found
+    return trend.at(times, at, getattr(rows.history, column))
 
 
 def _gone(rows: GroupRows) -> Floats:
@@ -221,22 +220,15 @@ def _gone(rows: GroupRows) -> Floats:
     history = rows.history
     if history.gone is not None:
         return history.gone
-    first, last = float(history.times[0]), float(history.times[-1])
-    when = first + _SECOND_THIRD * (last - first)
-    found: Floats = trend.at(history.times, when, history.variances)
-    kept = rows.columns["live_count"] / np.maximum(rows.columns["allocations"], 1e-9)
-    return found - np.clip(kept, 0, 1) * np.minimum(found, history.variances[:, -1])
+    when = float(history.times[0]) + _SECOND_THIRD * rows.duration_s
+    then = trend.at(history.times, when, history.variances)
+    kept = np.clip(kept_part(rows.columns), 0, 1)
+    found: Floats = then - kept * np.minimum(then, history.variances[:, -1])
+    return found
 
 
 def _slopes(rows: GroupRows) -> Floats:
     return rows.trend.slope if rows.trend else np.zeros(len(rows.keys))
-
-
-def _trend(history: History, columns: dict[str, Floats]) -> trend.Trend:
-    count = columns["live_count"]
-    kept = count / np.maximum(columns["allocations"], 1e-9)
-    values, variances = history.values, history.variances
-    return trend.find_trend(history.times, values, variances, kept, history.gone, count)
 
 
 def _tells_more(judged: Sequence[Judged], members: _Members, reasons: sums.Numbers) -> Bools:
@@ -249,7 +241,8 @@ def _tells_more(judged: Sequence[Judged], members: _Members, reasons: sums.Numbe
     growing = alone[first[members.process] + members.row] == Reason.GROWS
     grows = np.bincount(members.pool[growing], minlength=members.pools) > 0
     verdict = VERDICT_NUMBERS[reasons]
-    found: Bools = (verdict != _UNCLEAR) & (np.isin(verdict, _LIKELY) | ~grows)
+    clear = verdict != NUMBER_OF_VERDICT[LeakVerdict.UNCLEAR]
+    found: Bools = clear & (np.isin(verdict, LIKELY_NUMBERS) | ~grows)
     return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mematlas.report.analyse import leak_groups, sums, trend
 from mematlas.report.analyse.committed_heap import is_committed
+from mematlas.report.analyse.leak_table import NUMBER_OF_VERDICT
 from mematlas.report.model.leaks import Leak, LeakVerdict
 from mematlas.units import format_bytes, format_duration
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-FEW = 2.5  # blocks; fewer show no pattern
+MOST = 0.5  # fraction of the bytes of a group that decides for all
+_FEW = 2.5  # blocks; fewer show no pattern
 _MOSTLY_KEPT = 0.9  # fraction of live blocks below which memory is being freed
 _EARLY = 0.9  # fraction live after the first third of the run from which memory is set-up
 _REPEATED = 30  # blocks of each stack, from which an import does something again and again
@@ -70,9 +72,7 @@ _PHRASES = {
 }
 AMBIGUOUS = (Reason.FEW_SAMPLES, Reason.FEW_SNAPSHOTS_UNFREED, Reason.UNRESOLVED)
 """Reasons that tell neither growth nor its absence: more samples can."""
-VERDICT_NUMBERS = np.array(
-    [list(LeakVerdict).index(_VERDICTS[reason]) for reason in Reason], np.int64
-)
+VERDICT_NUMBERS = np.array([NUMBER_OF_VERDICT[_VERDICTS[reason]] for reason in Reason], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,13 @@ class GroupRows:
     heap: GrowingHeap | None  # None: no committed memory, or it did not grow
     importing: NDArray[np.bool_]
     burst: NDArray[np.bool_]  # allocated after the start-up, and nothing happened since
-    duration_s: float
     stacks: Stacks
     history: History
+
+    @property
+    def duration_s(self) -> float:
+        """Return the time from the first look to the last."""
+        return float(self.history.times[-1] - self.history.times[0])
 
     def never_freed(self) -> NDArray[np.bool_]:
         """Return the groups of which no block, or too few to count, was freed."""
@@ -99,6 +103,24 @@ class GroupRows:
             self.columns["live_count"] >= trend.KEPT * self.columns["allocations"]
         )
         return found
+
+
+def kept_part(columns: dict[str, Floats]) -> Floats:
+    """Return the fraction of the blocks of each row that was never freed."""
+    found: Floats = columns["live_count"] / np.maximum(columns["allocations"], 1e-9)
+    return found
+
+
+def trend_of(history: History, columns: dict[str, Floats]) -> Trend:
+    """Test each row of a history whose blocks `columns` count."""
+    return trend.find_trend(
+        history.times,
+        history.values,
+        history.variances,
+        kept_part(columns),
+        history.gone,
+        columns["live_count"],
+    )
 
 
 def classify(rows: GroupRows) -> sums.Numbers:
@@ -114,11 +136,11 @@ def classify(rows: GroupRows) -> sums.Numbers:
     tests = {
         Reason.FEW_SAMPLES: live <= leak_groups.ERRORS * error,
         Reason.GROWS: (seen.growing if seen else False)
-        & (allocations >= FEW)
+        & (allocations >= _FEW)
         & (~rows.importing | _repeats(rows)),
         Reason.HEAP_GROWS: is_committed(rows.keys) & (rows.heap is not None),
         Reason.IMPORTS: rows.importing,
-        Reason.FEW_BLOCKS: allocations + leak_groups.ERRORS * more < FEW,
+        Reason.FEW_BLOCKS: allocations + leak_groups.ERRORS * more < _FEW,
         Reason.FEW_SNAPSHOTS_UNFREED: few_snapshots & never_freed,
         Reason.FEW_SNAPSHOTS: few_snapshots & (rows.looks < trend.ENOUGH_IN_TURN),
         Reason.BURST: never_freed & rows.burst,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 _VERDICTS = tuple(LeakVerdict)
+NUMBER_OF_VERDICT = {verdict: number for number, verdict in enumerate(_VERDICTS)}
+LIKELY_NUMBERS = [NUMBER_OF_VERDICT[each] for each in LIKELY]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class LeakTable(Sequence[Leak]):
         lengths = [len(each.live_bytes) for each in parts]
         process = np.repeat(np.arange(len(parts)), lengths)
         row = np.concatenate([nothing, *(np.arange(length) for length in lengths)])
-        likely = np.isin(verdict, [_VERDICTS.index(each) for each in LIKELY])
+        likely = np.isin(verdict, LIKELY_NUMBERS)
         order = np.lexsort((verdict, -live, ~likely))
         ranked = process[order], row[order], verdict[order], live[order]
         return cls(parts, *ranked, variance[order])

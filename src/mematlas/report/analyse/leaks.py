@@ -19,7 +19,7 @@ from mematlas.report.analyse.committed_heap import (
 )
 from mematlas.report.analyse.inherited import forked, inherited_bytes, less_inherited
 from mematlas.report.analyse.leak_pool import Judged, pool
-from mematlas.report.analyse.leak_rows import GroupRows, classify
+from mematlas.report.analyse.leak_rows import MOST, GroupRows, classify, trend_of
 from mematlas.report.analyse.leak_table import LeakTable
 from mematlas.report.analyse.live_history import (
     Groups,
@@ -48,7 +48,6 @@ _LIVE = ("live_bytes", "live_count", "live_variance")
 _PEAK = ("peak_bytes", "peak_count", "peak_variance")
 _COLUMNS = ("allocated_bytes", "allocations", "freed_bytes")
 _INHERITED = "inherited_bytes"  # of a forked process, live at the fork
-_MOST = 0.5  # fraction of the bytes of a group that decides for all
 _MOST_ROWS = (
     500_000  # of a process, up to which those are grouped, too, that are not live at the end
 )
@@ -173,13 +172,7 @@ def _grouped(
     history = from_cells(recording.age_matrix.get(index), span, grouped, columns) or from_snapshots(
         looks, span, grouped, columns, columns.get(_INHERITED)
     )
-    times, found = history.times, None
-    if len(times) >= trend.ENOUGH:
-        kept = summed["live_count"] / np.maximum(summed["allocations"], 1e-9)
-        live_blocks = summed["live_count"]
-        found = trend.find_trend(
-            times, history.values, history.variances, kept, history.gone, live_blocks
-        )
+    times = history.times
     order = np.lexsort((-live, groups))
     first = order[np.searchsorted(groups[order], np.arange(count))]
     importing = added(np.where(stacks.holding(is_import_system)[keys >> 8], live, 0.0))
@@ -193,13 +186,12 @@ def _grouped(
         keys[first],
         np.bincount(groups[live > 0], minlength=count),
         summed,
-        found,
+        trend_of(history, summed) if len(times) >= trend.ENOUGH else None,
         len(times),
         len(told) + _BOTH_ENDS >= trend.ENOUGH,
         growing_heap(recording.age_matrix.get(index), end_s, process.start_s),
-        importing > _MOST * summed["live_bytes"],
+        importing > MOST * summed["live_bytes"],
         late & (not now.busy),
-        float(times[-1] - times[0]),
         stacks,
         history,
     )

@@ -108,12 +108,12 @@ def grew(times: Floats, values: Floats, variances: Floats) -> Bools:
     return found
 
 
-def at(times: Floats, when: float, values: Floats) -> Floats:
-    """Interpolate every row at one time."""
-    right = int(np.clip(np.searchsorted(times, when), 1, len(times) - 1))
+def at(times: Floats, when: float | Floats, values: Floats) -> Floats:
+    """Interpolate every row at one time, or at each of several."""
+    right = np.clip(np.searchsorted(times, when), 1, len(times) - 1)
     share = (when - times[right - 1]) / (times[right] - times[right - 1])
-    column: Floats = values[:, right - 1] * (1 - share) + values[:, right] * share
-    return column
+    found: Floats = values[:, right - 1] * (1 - share) + values[:, right] * share
+    return found
 
 
 def _rises(values: Floats) -> Bools:
