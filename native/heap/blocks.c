@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../array.h"
 #include "../cleanup.h"
 
 /* Block numbers above this carry a flag in the index. */
@@ -50,6 +51,14 @@ int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origi
 	blocks->origin[blocks->count] = (uint8_t)origin;
 	blocks->layout[blocks->count++] = MEMATLAS_HEAP_WORDS;
 	return 0;
+}
+
+int heap_add_torn(struct heap *heap, struct mematlas_heap_allocator *sum, int origin,
+		  uint64_t start, uint64_t size)
+{
+	sum->torn += size;
+	heap_finding(heap, MEMATLAS_HEAP_TORN_SLAB, start, size, (uint32_t)origin);
+	return heap_add_block(heap, start, size, MEMATLAS_HEAP_TORN);
 }
 
 int mematlas_heap_add(struct mematlas_heap *handle, const uint64_t *addresses,
@@ -111,21 +120,35 @@ static int by_start(const void *a, const void *b)
 	return left->start < right->start ? -1 : left->start > right->start;
 }
 
-int heap_subdivide_all(struct heap *heap, struct heap_span *spans, size_t count)
+int heap_note_span(struct heap_spans *spans, uint64_t start, uint64_t end)
 {
+	if (spans->count && spans->items[spans->count - 1].end == start) {
+		spans->items[spans->count - 1].end = end;
+		return 0;
+	}
+	if (!ARRAY_RESERVE(spans->items, spans->count, spans->capacity, 256))
+		return -ENOMEM;
+	spans->items[spans->count++] = (struct heap_span){start, end};
+	return 0;
+}
+
+int heap_subdivide_all(struct heap *heap, struct heap_spans *spans)
+{
+	struct heap_span *items = spans->items;
 	size_t merged = 0;
 
-	if (count)
-		qsort(spans, count, sizeof *spans, by_start);
-	for (size_t i = 0; i < count; i++) {
-		if (merged && spans[i].start <= spans[merged - 1].end) {
-			if (spans[i].end > spans[merged - 1].end)
-				spans[merged - 1].end = spans[i].end;
+	if (spans->count)
+		qsort(items, spans->count, sizeof *items, by_start);
+	for (size_t i = 0; i < spans->count; i++) {
+		if (merged && items[i].start <= items[merged - 1].end) {
+			if (items[i].end > items[merged - 1].end)
+				items[merged - 1].end = items[i].end;
 		} else {
-			spans[merged++] = spans[i];
+			items[merged++] = items[i];
 		}
 	}
-	return heap_subdivide(heap, spans, merged);
+	spans->count = merged;
+	return heap_subdivide(heap, items, merged);
 }
 
 bool heap_spans_are_disjoint(struct heap_span *spans, size_t count)
@@ -155,13 +178,13 @@ uint32_t heap_find_added(const struct heap *heap, uint32_t first, uint64_t addre
 	return low < blocks->count && blocks->address[low] == address ? low : HEAP_NONE;
 }
 
-void heap_drop_blocks(struct heap *heap, uint32_t first, int origin)
+void heap_drop_blocks(struct heap *heap, uint32_t first)
 {
 	struct heap_blocks *blocks = &heap->blocks;
 	uint32_t kept = first;
 
 	for (uint32_t i = first; i < blocks->count; i++)
-		if (blocks->origin[i] != origin)
+		if (blocks->origin[i] != HEAP_DROPPED)
 			move(blocks, kept++, i);
 	blocks->count = kept;
 }

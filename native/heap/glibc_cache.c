@@ -4,7 +4,6 @@
 
 #include "glibc.h"
 
-#define FREED 255 /* origin, until the block is dropped */
 #define FEWEST_KEY (1ULL << 48) /* no address, no small number */
 #define LONGEST_LIST 65536U
 
@@ -21,29 +20,16 @@ struct votes {
 
 static uint32_t find_block(const struct glibc *glibc, uint64_t address)
 {
-	const struct heap_blocks *blocks = &glibc->heap->blocks;
-	uint32_t low = glibc->first_block, high = blocks->count;
-
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (blocks->address[middle] == address)
-			return middle;
-		if (blocks->address[middle] < address)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return HEAP_NONE;
+	return heap_find_added(glibc->heap, glibc->first_block, address);
 }
 
 static bool mark(struct glibc *glibc, uint32_t block, uint64_t *sum)
 {
 	struct heap_blocks *blocks = &glibc->heap->blocks;
 
-	if (blocks->origin[block] == FREED)
+	if (blocks->origin[block] == HEAP_DROPPED)
 		return false;
-	blocks->origin[block] = FREED;
+	blocks->origin[block] = HEAP_DROPPED;
 	*sum += blocks->size[block] + 8;
 	return true;
 }
@@ -194,5 +180,5 @@ void glibc_drop_cached(struct glibc *glibc)
 	/* Where old versions left the second word alone, no word has the majority. */
 	if (votes.key && votes.for_key > votes.all / 2)
 		drop_by_key(glibc, votes.key);
-	heap_drop_blocks(glibc->heap, glibc->first_block, FREED);
+	heap_drop_blocks(glibc->heap, glibc->first_block);
 }

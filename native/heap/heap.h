@@ -93,20 +93,31 @@ struct heap {
 struct heap_span {
 	uint64_t start, end;
 };
+/* count <= capacity */
+struct heap_spans {
+	struct heap_span *items;
+	size_t count, capacity;
+};
+/* Lists a span, as a part of the last one if it begins where that ends. -ENOMEM */
+int heap_note_span(struct heap_spans *spans, uint64_t start, uint64_t end);
 /* Of one allocator. More are of a heap that was made up to be slow to read: each costs a pass over the image. */
 #define HEAP_MOST_COPIES 16U
 /* Leaves out the blocks that touch one of the ascending, disjoint spans, memory that another allocator
  * subdivides, and makes each a region. Call it before the blocks of that allocator are added. */
 int heap_subdivide(struct heap *heap, const struct heap_span *spans, size_t count);
 /* The same of spans in any order, which are sorted and merged. */
-int heap_subdivide_all(struct heap *heap, struct heap_span *spans, size_t count);
+int heap_subdivide_all(struct heap *heap, struct heap_spans *spans);
 bool heap_spans_are_disjoint(struct heap_span *spans, size_t count);
 /* The block that begins at an address among those from number `first` on, which ascend but are not
  * indexed yet; HEAP_NONE: there is none. */
 uint32_t heap_find_added(const struct heap *heap, uint32_t first, uint64_t address);
 int heap_add_block(struct heap *heap, uint64_t address, uint64_t size, int origin);
-/* Leaves out the blocks from number `first` on that have this origin. */
-void heap_drop_blocks(struct heap *heap, uint32_t first, int origin);
+/* Adds memory of an allocator whose counts and lists contradict each other as one block. */
+int heap_add_torn(struct heap *heap, struct mematlas_heap_allocator *sum, int origin,
+		  uint64_t start, uint64_t size);
+#define HEAP_DROPPED 255 /* origin of a block that is to be left out */
+/* Leaves out the blocks from number `first` on that are marked so. */
+void heap_drop_blocks(struct heap *heap, uint32_t first);
 int heap_add_area(struct heap *heap, uint64_t start, uint64_t end, int kind);
 bool heap_in_area(const struct heap *heap, uint64_t address, int kind);
 /* The start of the first area of a kind behind an address; UINT64_MAX: there is none. */

@@ -16,12 +16,9 @@ static int add_slab(struct jemalloc *jemalloc, const struct jemalloc_extent *ext
 
 	if (!heap_at(&heap->image, extent->start, extent->size))
 		return 0;
-	if (in_use < 0) {
-		jemalloc->sum->torn += extent->size;
-		heap_finding(heap, MEMATLAS_HEAP_TORN_SLAB, extent->start, extent->size,
-			     MEMATLAS_HEAP_JEMALLOC);
-		return heap_add_block(heap, extent->start, extent->size, MEMATLAS_HEAP_TORN);
-	}
+	if (in_use < 0)
+		return heap_add_torn(heap, jemalloc->sum, MEMATLAS_HEAP_JEMALLOC, extent->start,
+				     extent->size);
 	if (!ARRAY_RESERVE(jemalloc->slabs, jemalloc->slab_count, jemalloc->slab_capacity, 256))
 		return -ENOMEM;
 	jemalloc->slabs[jemalloc->slab_count++] = extent->edata;
@@ -63,26 +60,14 @@ static int add_extent(struct jemalloc *jemalloc, const struct jemalloc_extent *e
 }
 
 /* Extents of memory that is not in the image are of no heap, or the image was cut. */
-static int list_span(struct jemalloc *jemalloc, const struct jemalloc_extent *extent)
-{
-	struct heap_span *last =
-		jemalloc->span_count ? &jemalloc->spans[jemalloc->span_count - 1] : NULL;
-
-	if (last && last->end == extent->start) {
-		last->end += extent->size;
-	} else {
-		if (!ARRAY_RESERVE(jemalloc->spans, jemalloc->span_count, jemalloc->span_capacity,
-				   256))
-			return -ENOMEM;
-		jemalloc->spans[jemalloc->span_count++] =
-			(struct heap_span){extent->start, extent->start + extent->size};
-	}
-	return jemalloc_add_base(jemalloc, extent->edata);
-}
-
 static int visit_span(struct jemalloc *jemalloc, const struct jemalloc_extent *extent)
 {
-	return heap_range(&jemalloc->heap->image, extent->start) ? list_span(jemalloc, extent) : 0;
+	int error;
+
+	if (!heap_range(&jemalloc->heap->image, extent->start))
+		return 0;
+	error = heap_note_span(&jemalloc->spans, extent->start, extent->start + extent->size);
+	return error ? error : jemalloc_add_base(jemalloc, extent->edata);
 }
 
 static int visit_extent(struct jemalloc *jemalloc, const struct jemalloc_extent *extent)
@@ -98,14 +83,10 @@ static int subdivide(struct jemalloc *jemalloc)
 
 	for (uint32_t i = 0; i < jemalloc->tree.leaf_count && !error; i++)
 		error = jemalloc_add_base(jemalloc, jemalloc->tree.leaves[i].address);
-	for (uint32_t i = 0; i < jemalloc->base_count && !error; i++) {
-		if (!ARRAY_RESERVE(jemalloc->spans, jemalloc->span_count, jemalloc->span_capacity,
-				   256))
-			return -ENOMEM;
-		jemalloc->spans[jemalloc->span_count++] = jemalloc->base[i];
-	}
-	return error ? error
-		     : heap_subdivide_all(jemalloc->heap, jemalloc->spans, jemalloc->span_count);
+	for (uint32_t i = 0; i < jemalloc->base_count && !error; i++)
+		error = heap_note_span(&jemalloc->spans, jemalloc->base[i].start,
+				       jemalloc->base[i].end);
+	return error ? error : heap_subdivide_all(jemalloc->heap, &jemalloc->spans);
 }
 
 static int read_one(struct jemalloc *jemalloc)
@@ -119,7 +100,7 @@ static int read_one(struct jemalloc *jemalloc)
 			     MEMATLAS_HEAP_JEMALLOC);
 		return 0;
 	}
-	jemalloc->span_count = jemalloc->base_count = jemalloc->slab_count = 0;
+	jemalloc->spans.count = jemalloc->base_count = jemalloc->slab_count = 0;
 	memset(jemalloc->in_use, 0, sizeof jemalloc->in_use);
 	error = subdivide(jemalloc);
 	jemalloc->first_block = jemalloc->heap->blocks.count;
@@ -143,7 +124,7 @@ int mematlas_heap_read_jemalloc(struct mematlas_heap *handle, struct mematlas_he
 	       heap_radix_find(jemalloc.heap, &jemalloc_tree, &jemalloc.tree))
 		error = read_one(&jemalloc);
 	free(jemalloc.tree.leaves);
-	free(jemalloc.spans);
+	free(jemalloc.spans.items);
 	free(jemalloc.base);
 	free(jemalloc.slabs);
 	return error;

@@ -46,8 +46,7 @@ struct jemalloc {
 	uint32_t bin_count, class_count;
 	uint64_t
 		pad; /* bytes of extents beside a large block, which then begins at any line of the first page */
-	struct heap_span *spans; /* what the copy manages: extents and its own blocks */
-	uint32_t span_count, span_capacity;
+	struct heap_spans spans; /* what the copy manages: extents and its own blocks */
 	struct heap_span *base; /* blocks with jemalloc's own structures, ascending */
 	uint32_t base_count, base_capacity;
 	uint64_t *slabs; /* edata of active slabs */

@@ -15,7 +15,6 @@
 #define OLD_LEAST 20U /* blocks that a bin may cache, before 5.3 */
 #define OLD_MOST 200U
 #define OLD_APART 1024U /* words between the bins of small blocks and those of large ones */
-#define CACHED 255 /* origin of a block that is left out */
 #define MOST_CACHES 65536U /* each thread has one or two */
 
 /* start <= head <= end: [head, end) holds cached blocks */
@@ -124,11 +123,11 @@ static void drop_stack(struct cached *cached, const struct stack *stack)
 				     MEMATLAS_HEAP_JEMALLOC);
 			continue;
 		}
-		if (heap->blocks.origin[block] != CACHED) {
+		if (heap->blocks.origin[block] != HEAP_DROPPED) {
 			cached->jemalloc->sum->cached_blocks++;
 			cached->jemalloc->sum->cached += heap->blocks.size[block];
 		}
-		heap->blocks.origin[block] = CACHED;
+		heap->blocks.origin[block] = HEAP_DROPPED;
 	}
 }
 
@@ -149,8 +148,8 @@ static int add_stacks(struct cached *cached, uint64_t start, uint64_t end)
 
 	if (block == HEAP_NONE)
 		block = find_block(cached->jemalloc, start); /* before 5.3 */
-	if (block != HEAP_NONE && cached->jemalloc->heap->blocks.origin[block] != CACHED) {
-		cached->jemalloc->heap->blocks.origin[block] = CACHED;
+	if (block != HEAP_NONE && cached->jemalloc->heap->blocks.origin[block] != HEAP_DROPPED) {
+		cached->jemalloc->heap->blocks.origin[block] = HEAP_DROPPED;
 		cached->jemalloc->sum->own_blocks++;
 	}
 	if (cached->stack_count == MOST_CACHES)
@@ -266,7 +265,7 @@ static void find_missing(struct cached *cached)
 	for (uint32_t i = jemalloc->first_block; i < blocks->count; i++) {
 		uint64_t word;
 
-		if (blocks->origin[i] == CACHED || blocks->size[i] < JEMALLOC_PAGE ||
+		if (blocks->origin[i] == HEAP_DROPPED || blocks->size[i] < JEMALLOC_PAGE ||
 		    blocks->address[i] % 64 ||
 		    !heap_word(&jemalloc->heap->image, blocks->address[i], &word) || word != MARK)
 			continue;
@@ -319,7 +318,7 @@ int jemalloc_drop_cached(struct jemalloc *jemalloc)
 		if (!heap_in_area(heap, cached.stacks[i].start, MEMATLAS_HEAP_AREA_ALLOCATOR))
 			error = heap_add_area(heap, cached.stacks[i].start, cached.stacks[i].end,
 					      MEMATLAS_HEAP_AREA_ALLOCATOR);
-	heap_drop_blocks(heap, jemalloc->first_block, CACHED);
+	heap_drop_blocks(heap, jemalloc->first_block);
 	free(cached.stacks);
 	return error;
 }

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "../array.h"
-#include "../cleanup.h"
 
 #define MOST_OWNERS 4096U /* each page is compared with all */
 
@@ -21,16 +20,6 @@ static int note_owner(struct mimalloc *mimalloc, struct mimalloc_owner owner)
 		return -ENOMEM;
 	mimalloc->owners[mimalloc->owner_count++] = owner;
 	return 0;
-}
-
-static int add_torn(struct mimalloc *mimalloc, const struct mimalloc_segment *segment,
-		    uint32_t slice, uint32_t count)
-{
-	uint64_t start = segment->address + slice * MIMALLOC_SLICE, size = count * MIMALLOC_SLICE;
-
-	mimalloc->sum->torn += size;
-	heap_finding(mimalloc->heap, MEMATLAS_HEAP_TORN_SLAB, start, size, MEMATLAS_HEAP_MIMALLOC);
-	return heap_add_block(mimalloc->heap, start, size, MEMATLAS_HEAP_TORN);
 }
 
 int mimalloc_add_page(struct mimalloc *mimalloc, const struct mimalloc_page *page)
@@ -78,6 +67,8 @@ static int read_segment(struct mimalloc *mimalloc, const struct mimalloc_segment
 
 	while (slice < segment->entries && !error) {
 		uint32_t count = mimalloc_slice_count(mimalloc, segment, slice);
+		uint64_t start = segment->address + slice * MIMALLOC_SLICE,
+			 size = count * MIMALLOC_SLICE;
 		bool sound;
 
 		if (!count)
@@ -85,11 +76,10 @@ static int read_segment(struct mimalloc *mimalloc, const struct mimalloc_segment
 		if (!slice) {
 			/* this head */
 		} else if (!mimalloc_read_page(mimalloc, segment, slice, &page, &sound)) {
-			mimalloc->sum->unused += heap_resident(
-				&mimalloc->heap->image, segment->address + slice * MIMALLOC_SLICE,
-				count * MIMALLOC_SLICE);
+			mimalloc->sum->unused += heap_resident(&mimalloc->heap->image, start, size);
 		} else if (!sound) {
-			error = add_torn(mimalloc, segment, slice, count);
+			error = heap_add_torn(mimalloc->heap, mimalloc->sum, MEMATLAS_HEAP_MIMALLOC,
+					      start, size);
 		} else {
 			error = add_page(mimalloc, segment, &page);
 		}
@@ -100,16 +90,15 @@ static int read_segment(struct mimalloc *mimalloc, const struct mimalloc_segment
 
 static int subdivide(struct mimalloc *mimalloc)
 {
-	CLEANUP_FREE struct heap_span *spans =
-		malloc((mimalloc->segment_count + 1ULL) * sizeof *spans);
+	int error = 0;
 
-	if (!spans)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < mimalloc->segment_count; i++)
-		spans[i] = (struct heap_span){mimalloc->segments[i].address,
-					      mimalloc->segments[i].address +
-						      mimalloc->segments[i].size};
-	return heap_subdivide_all(mimalloc->heap, spans, mimalloc->segment_count);
+	for (uint32_t i = 0; i < mimalloc->segment_count && !error; i++) {
+		const struct mimalloc_segment *segment = &mimalloc->segments[i];
+
+		error = heap_note_span(&mimalloc->spans, segment->address,
+				       segment->address + segment->size);
+	}
+	return error ? error : heap_subdivide_all(mimalloc->heap, &mimalloc->spans);
 }
 
 int mematlas_heap_read_mimalloc(struct mematlas_heap *handle, struct mematlas_heap_allocator *ret)
@@ -126,13 +115,14 @@ int mematlas_heap_read_mimalloc(struct mematlas_heap *handle, struct mematlas_he
 	for (uint32_t i = 0; i < mimalloc.segment_count && !error; i++)
 		error = read_segment(&mimalloc, &mimalloc.segments[i]);
 	if (!error)
-		error = mimalloc_drop_delayed(&mimalloc);
+		mimalloc_drop_delayed(&mimalloc);
 	ret->copies = mimalloc.segment_count || ret->refused;
 	if (!error)
 		error = mimalloc_read_maps(&mimalloc);
 	ret->blocks = mimalloc.heap->blocks.count - mimalloc.first_block;
 	free(mimalloc.segments);
 	free(mimalloc.owners);
+	free(mimalloc.spans.items);
 	free(mimalloc.live);
 	return error;
 }

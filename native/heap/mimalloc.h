@@ -56,6 +56,7 @@ struct mimalloc {
 	uint32_t segment_count, segment_capacity;
 	struct mimalloc_owner *owners; /* of pages */
 	uint32_t owner_count, owner_capacity;
+	struct heap_spans spans; /* segments, or pages of a map */
 	uint8_t *live; /* of the blocks of the last page that was read */
 	uint32_t first_block;
 };
@@ -71,22 +72,23 @@ uint32_t mimalloc_slice_count(const struct mimalloc *mimalloc,
 /* The word of a list of free blocks at an address; `end` stands for the end of the list. */
 bool mimalloc_next(const struct heap_image *image, uint64_t at, const uint64_t *keys, uint64_t end,
 		   uint64_t *ret);
-/* How the lists of a page are encoded. */
-struct mimalloc_list {
+/* Blocks that the image does not have could be any number. */
+bool mimalloc_in_image(const struct mimalloc *mimalloc, const struct mimalloc_page *page);
+/* The first blocks of the lists of free blocks of a page, and how the lists are encoded. */
+struct mimalloc_lists {
+	uint64_t free, local, thread;
 	uint64_t keys[2];
 	bool encoded;
 	uint64_t end; /* stands for the end of an encoded list: the page's description */
 };
-/* Blocks that the image does not have could be any number. */
-bool mimalloc_in_image(const struct mimalloc *mimalloc, const struct mimalloc_page *page);
-/* Marks the blocks of a list as free. False: the list leaves the page, or has a block twice. */
-bool mimalloc_read_list(struct mimalloc *mimalloc, const struct mimalloc_page *page,
-			const struct mimalloc_list *list, uint64_t at, uint32_t *count);
+/* Marks which blocks of a page are live. False: its lists contradict its counts. */
+bool mimalloc_read_lists(struct mimalloc *mimalloc, const struct mimalloc_lists *lists,
+			 struct mimalloc_page *page);
 /* mimalloc_map.c. Adds the blocks of mimalloc 3, which has no segments but a map of pages. */
 int mimalloc_read_maps(struct mimalloc *mimalloc);
 /* mimalloc.c. Adds the live blocks of a page. */
 int mimalloc_add_page(struct mimalloc *mimalloc, const struct mimalloc_page *page);
 /* mimalloc_delayed.c. Leaves out what other threads freed to the heaps of the pages' owners. */
-int mimalloc_drop_delayed(struct mimalloc *mimalloc);
+void mimalloc_drop_delayed(struct mimalloc *mimalloc);
 
 #endif

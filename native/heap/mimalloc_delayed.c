@@ -1,12 +1,9 @@
 /* A block of a full page that another thread frees goes to a list of the heap that owns the page, not to one of
  * the page: the page counts it as used. Source: free.c, mi_free_block_delayed_mt(). */
-#include <errno.h>
-
 #include "mimalloc.h"
 
 #define HEAP_BYTES 4096U /* where in a heap the list may stand: it moved with versions */
 #define KEYS_AT 32U /* behind the list: thread, arena, cookie, keys */
-#define FREED 255 /* origin of a block that is left out */
 
 /* The list stands before the thread of the heap; 0: not found. */
 static uint64_t find_list(const struct mimalloc *mimalloc, uint64_t heap, uint64_t thread)
@@ -32,12 +29,12 @@ static void drop_list(struct mimalloc *mimalloc, const struct mimalloc_owner *ow
 	while (at) {
 		uint32_t block = heap_find_added(mimalloc->heap, mimalloc->first_block, at);
 
-		if (block == HEAP_NONE || blocks->origin[block] == FREED) {
+		if (block == HEAP_NONE || blocks->origin[block] == HEAP_DROPPED) {
 			heap_finding(mimalloc->heap, MEMATLAS_HEAP_TORN_CACHE, list, at,
 				     MEMATLAS_HEAP_MIMALLOC);
 			return;
 		}
-		blocks->origin[block] = FREED;
+		blocks->origin[block] = HEAP_DROPPED;
 		mimalloc->sum->cached_blocks++;
 		mimalloc->sum->cached += blocks->size[block];
 		if (!mimalloc_next(&mimalloc->heap->image, at, owner->encoded ? keys : NULL,
@@ -46,7 +43,7 @@ static void drop_list(struct mimalloc *mimalloc, const struct mimalloc_owner *ow
 	}
 }
 
-int mimalloc_drop_delayed(struct mimalloc *mimalloc)
+void mimalloc_drop_delayed(struct mimalloc *mimalloc)
 {
 	for (uint32_t i = 0; i < mimalloc->owner_count; i++) {
 		const struct mimalloc_owner *owner = &mimalloc->owners[i];
@@ -61,6 +58,5 @@ int mimalloc_drop_delayed(struct mimalloc *mimalloc)
 				     MEMATLAS_HEAP_MIMALLOC);
 		}
 	}
-	heap_drop_blocks(mimalloc->heap, mimalloc->first_block, FREED);
-	return 0;
+	heap_drop_blocks(mimalloc->heap, mimalloc->first_block);
 }

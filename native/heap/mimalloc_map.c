@@ -67,8 +67,7 @@ static bool read_page(const struct map *map, uint64_t address, uint64_t slice,
 {
 	struct mimalloc *mimalloc = map->mimalloc;
 	const uint8_t *page = heap_at(&mimalloc->heap->image, address, PAGE_BYTES);
-	struct mimalloc_list list = {.encoded = map->layout->keys, .end = address};
-	uint32_t free, local, thread;
+	struct mimalloc_lists lists = {.encoded = map->layout->keys, .end = address};
 	uint64_t counts;
 
 	if (!page)
@@ -80,17 +79,12 @@ static bool read_page(const struct map *map, uint64_t address, uint64_t slice,
 				      .capacity = counts >> 16 & 0xFFFF};
 	if (!is_possible(ret, slice, counts >> 32 & 0xFFFF) || !mimalloc_in_image(mimalloc, ret))
 		return false;
+	lists.free = word(page, 8);
+	lists.local = word(page, 24);
+	lists.thread = word(page, 32) & ~FLAGS;
 	if (map->layout->keys)
-		memcpy(list.keys, page + map->layout->keys, sizeof list.keys);
-	memset(mimalloc->live, 1, ret->capacity);
-	*sound = mimalloc_read_list(mimalloc, ret, &list, word(page, 8), &free) &&
-		 mimalloc_read_list(mimalloc, ret, &list, word(page, 24), &local) &&
-		 mimalloc_read_list(mimalloc, ret, &list, word(page, 32) & ~FLAGS, &thread);
-	if (!*sound)
-		return true;
-	ret->listed = free + local + thread;
-	ret->thread_freed = thread;
-	*sound = ret->used == ret->capacity - free - local && thread <= ret->used;
+		memcpy(lists.keys, page + map->layout->keys, sizeof lists.keys);
+	*sound = mimalloc_read_lists(mimalloc, &lists, ret);
 	return true;
 }
 
@@ -225,41 +219,19 @@ static bool is_root(const struct map *map, const uint8_t *bytes, uint64_t words,
 static int note_span(struct map *map, const struct mimalloc_page *page, uint64_t slice, bool sound,
 		     void *to)
 {
-	struct heap_span **spans = to;
-
 	(void)sound;
-	(void)map;
-	/* Called twice: to count, and to list. */
-	if (*spans)
-		**spans = (struct heap_span){slice, page->start + page->size * page->capacity};
-	++*spans;
-	return 0;
-}
-
-static int count_page(struct map *map, const struct mimalloc_page *page, uint64_t slice, bool sound,
-		      void *to)
-{
-	(void)map;
-	(void)page;
-	(void)slice;
-	(void)sound;
-	++*(size_t *)to;
-	return 0;
+	(void)to;
+	return heap_note_span(&map->mimalloc->spans, slice,
+			      page->start + page->size * page->capacity);
 }
 
 static int subdivide(struct map *map)
 {
-	CLEANUP_FREE struct heap_span *spans = NULL;
-	struct heap_span *next;
-	size_t count = 0;
+	int error;
 
-	each_page(map, count_page, &count);
-	spans = malloc((count + 1) * sizeof *spans);
-	if (!spans)
-		return -ENOMEM;
-	next = spans;
-	each_page(map, note_span, &next);
-	return heap_subdivide_all(map->mimalloc->heap, spans, count);
+	map->mimalloc->spans.count = 0;
+	error = each_page(map, note_span, NULL);
+	return error ? error : heap_subdivide_all(map->mimalloc->heap, &map->mimalloc->spans);
 }
 
 static int add(struct map *map, const struct mimalloc_page *page, uint64_t slice, bool sound,
@@ -271,9 +243,7 @@ static int add(struct map *map, const struct mimalloc_page *page, uint64_t slice
 	(void)to;
 	if (sound)
 		return mimalloc_add_page(mimalloc, page);
-	mimalloc->sum->torn += size;
-	heap_finding(mimalloc->heap, MEMATLAS_HEAP_TORN_SLAB, slice, size, MEMATLAS_HEAP_MIMALLOC);
-	return heap_add_block(mimalloc->heap, slice, size, MEMATLAS_HEAP_TORN);
+	return heap_add_torn(mimalloc->heap, mimalloc->sum, MEMATLAS_HEAP_MIMALLOC, slice, size);
 }
 
 static int read_map(struct map *map)

@@ -122,8 +122,9 @@ bool mimalloc_in_image(const struct mimalloc *mimalloc, const struct mimalloc_pa
 		       : heap_at(image, page->start, page->capacity * page->size) != NULL;
 }
 
-bool mimalloc_read_list(struct mimalloc *mimalloc, const struct mimalloc_page *page,
-			const struct mimalloc_list *list, uint64_t at, uint32_t *count)
+/* Marks the blocks of a list as free. False: the list leaves the page, or has a block twice. */
+static bool read_list(struct mimalloc *mimalloc, const struct mimalloc_page *page,
+		      const struct mimalloc_lists *lists, uint64_t at, uint32_t *count)
 {
 	*count = 0;
 	while (at) {
@@ -131,8 +132,8 @@ bool mimalloc_read_list(struct mimalloc *mimalloc, const struct mimalloc_page *p
 
 		if (at < page->start || number >= page->capacity || offset % page->size ||
 		    !mimalloc->live[number] ||
-		    !mimalloc_next(&mimalloc->heap->image, at, list->encoded ? list->keys : NULL,
-				   list->end, &at))
+		    !mimalloc_next(&mimalloc->heap->image, at, lists->encoded ? lists->keys : NULL,
+				   lists->end, &at))
 			return false;
 		mimalloc->live[number] = 0;
 		++*count;
@@ -140,24 +141,35 @@ bool mimalloc_read_list(struct mimalloc *mimalloc, const struct mimalloc_page *p
 	return true;
 }
 
-static bool read_lists(struct mimalloc *mimalloc, const uint8_t *entry, uint64_t address,
-		       const struct mimalloc_layout *layout, struct mimalloc_page *page)
+bool mimalloc_read_lists(struct mimalloc *mimalloc, const struct mimalloc_lists *lists,
+			 struct mimalloc_page *page)
 {
-	struct mimalloc_list list = {.encoded = layout->keys, .end = address};
 	uint32_t free, local, thread;
 
-	if (layout->keys)
-		memcpy(list.keys, entry + layout->keys, sizeof list.keys);
 	memset(mimalloc->live, 1, page->capacity);
-	if (!mimalloc_read_list(mimalloc, page, &list, field(entry, FREE_AT, 8), &free) ||
-	    !mimalloc_read_list(mimalloc, page, &list, field(entry, layout->local_free, 8),
-				&local) ||
-	    !mimalloc_read_list(mimalloc, page, &list,
-				field(entry, layout->thread_free, 8) & ~FLAG_BITS, &thread))
+	if (!read_list(mimalloc, page, lists, lists->free, &free) ||
+	    !read_list(mimalloc, page, lists, lists->local, &local) ||
+	    !read_list(mimalloc, page, lists, lists->thread, &thread))
 		return false;
 	page->listed = free + local + thread;
 	page->thread_freed = thread;
 	return page->used == page->capacity - free - local && thread <= page->used;
+}
+
+static struct mimalloc_lists lists_of(const uint8_t *entry, uint64_t address,
+				      const struct mimalloc_layout *layout)
+{
+	struct mimalloc_lists lists = {
+		.free = field(entry, FREE_AT, 8),
+		.local = field(entry, layout->local_free, 8),
+		.thread = field(entry, layout->thread_free, 8) & ~FLAG_BITS,
+		.encoded = layout->keys,
+		.end = address,
+	};
+
+	if (layout->keys)
+		memcpy(lists.keys, entry + layout->keys, sizeof lists.keys);
+	return lists;
 }
 
 static bool holds_objects(const struct mimalloc_layout *layout, const uint8_t *entry)
@@ -182,6 +194,7 @@ bool mimalloc_read_page(struct mimalloc *mimalloc, const struct mimalloc_segment
 	const struct mimalloc_layout *layout = &mimalloc_layouts[segment->layout];
 	const uint8_t *entry = entry_at(mimalloc, segment, slice);
 	uint64_t slices = segment->address + slice * MIMALLOC_SLICE, room;
+	struct mimalloc_lists lists;
 
 	if (!entry)
 		return false;
@@ -199,10 +212,10 @@ bool mimalloc_read_page(struct mimalloc *mimalloc, const struct mimalloc_segment
 		ret->size = room;
 	ret->start = layout->start ? field(entry, layout->start, 8)
 				   : slices + first_shift(layout, ret->size);
+	lists = lists_of(entry,
+			 segment->address + segment->slices + (uint64_t)slice * layout->entry,
+			 layout);
 	*sound = is_possible(ret, slices, room, field(entry, RESERVED_AT, 2)) &&
-		 mimalloc_in_image(mimalloc, ret) &&
-		 read_lists(mimalloc, entry,
-			    segment->address + segment->slices + (uint64_t)slice * layout->entry,
-			    layout, ret);
+		 mimalloc_in_image(mimalloc, ret) && mimalloc_read_lists(mimalloc, &lists, ret);
 	return true;
 }

@@ -4,17 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../array.h"
-
 #define MOST_BLOCKS 65536U
-
-static int add_torn(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span)
-{
-	tcmalloc->sum->torn += span->size;
-	heap_finding(tcmalloc->heap, MEMATLAS_HEAP_TORN_SLAB, span->start, span->size,
-		     MEMATLAS_HEAP_TCMALLOC);
-	return heap_add_block(tcmalloc->heap, span->start, span->size, MEMATLAS_HEAP_TORN);
-}
 
 static int add_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span)
 {
@@ -24,7 +14,8 @@ static int add_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *spa
 	int error = 0;
 
 	if (!tcmalloc_read_blocks(tcmalloc, span, &count))
-		return add_torn(tcmalloc, span);
+		return heap_add_torn(tcmalloc->heap, tcmalloc->sum, MEMATLAS_HEAP_TCMALLOC,
+				     span->start, span->size);
 	tcmalloc->sum->told += span->handed_out;
 	tcmalloc->sum->free += (count - span->handed_out) * size;
 	tcmalloc->listed[span->size_class] += count - span->handed_out;
@@ -56,20 +47,9 @@ static int visit_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *s
 
 static int visit_span(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span)
 {
-	struct heap_span *last =
-		tcmalloc->span_count ? &tcmalloc->spans[tcmalloc->span_count - 1] : NULL;
-
 	if (!heap_range(&tcmalloc->heap->image, span->start))
 		return 0;
-	if (last && last->end == span->start) {
-		last->end += span->size;
-		return 0;
-	}
-	if (!ARRAY_RESERVE(tcmalloc->spans, tcmalloc->span_count, tcmalloc->span_capacity, 256))
-		return -ENOMEM;
-	tcmalloc->spans[tcmalloc->span_count++] =
-		(struct heap_span){span->start, span->start + span->size};
-	return 0;
+	return heap_note_span(&tcmalloc->spans, span->start, span->start + span->size);
 }
 
 /* The leaves of the page map, and the memory of spans and caches, lead to blocks and hold none. */
@@ -95,18 +75,18 @@ static int read_one(struct tcmalloc *tcmalloc)
 			     MEMATLAS_HEAP_TCMALLOC);
 		return 0;
 	}
-	tcmalloc->span_count = 0;
+	tcmalloc->spans.count = 0;
 	memset(tcmalloc->listed, 0, sizeof tcmalloc->listed);
 	error = tcmalloc_each_span(tcmalloc, visit_span);
 	if (!error)
-		error = heap_subdivide_all(tcmalloc->heap, tcmalloc->spans, tcmalloc->span_count);
+		error = heap_subdivide_all(tcmalloc->heap, &tcmalloc->spans);
 	if (!error)
 		error = add_own_memory(tcmalloc);
 	tcmalloc->first_block = tcmalloc->heap->blocks.count;
 	if (!error)
 		error = tcmalloc_each_span(tcmalloc, visit_blocks);
 	if (!error)
-		error = tcmalloc_drop_cached(tcmalloc);
+		tcmalloc_drop_cached(tcmalloc);
 	tcmalloc->sum->blocks += tcmalloc->heap->blocks.count - tcmalloc->first_block;
 	return error;
 }
@@ -122,7 +102,7 @@ int mematlas_heap_read_tcmalloc(struct mematlas_heap *handle, struct mematlas_he
 	       heap_radix_find(tcmalloc.heap, &tcmalloc_map, &tcmalloc.map))
 		error = read_one(&tcmalloc);
 	free(tcmalloc.map.leaves);
-	free(tcmalloc.spans);
+	free(tcmalloc.spans.items);
 	free(tcmalloc.live);
 	return error;
 }

@@ -28,8 +28,7 @@ struct tcmalloc {
 	uint32_t class_count;
 	uint64_t listed[TCMALLOC_CLASSES]; /* blocks in lists of spans */
 	uint8_t *live; /* of the blocks of the last span that was read */
-	struct heap_span *spans;
-	uint32_t span_count, span_capacity;
+	struct heap_spans spans;
 	uint32_t first_block; /* its blocks are [first_block, count) and ascend */
 };
 
@@ -44,6 +43,6 @@ int tcmalloc_each_span(struct tcmalloc *tcmalloc, tcmalloc_visitor *visit);
 bool tcmalloc_read_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span,
 			  uint32_t *count);
 /* tcmalloc_cache.c. Leaves out what caches of threads and of size classes hold. */
-int tcmalloc_drop_cached(struct tcmalloc *tcmalloc);
+void tcmalloc_drop_cached(struct tcmalloc *tcmalloc);
 
 #endif

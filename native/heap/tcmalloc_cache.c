@@ -1,6 +1,5 @@
 /* Free blocks in tcmalloc's caches. A thread's cache is an array of lists that state the size of their
  * blocks, the cache of a size class an array of chains beside its number. */
-#include <errno.h>
 #include <string.h>
 
 #include "tcmalloc.h"
@@ -13,7 +12,6 @@
 #define CENTRAL_MOST_SLOTS 64U
 #define CENTRAL_USED (CENTRAL_SLOTS + CENTRAL_MOST_SLOTS * 16)
 #define CENTRAL_BYTES 1216U /* a multiple of 64 */
-#define CACHED 255 /* origin of a block that is left out */
 
 static uint32_t find_block(const struct tcmalloc *tcmalloc, uint64_t address)
 {
@@ -31,13 +29,13 @@ static int64_t drop_list(struct tcmalloc *tcmalloc, uint64_t at, uint32_t size)
 	for (; at; count++) {
 		uint32_t block = find_block(tcmalloc, at);
 
-		if (block == HEAP_NONE || blocks->origin[block] == CACHED ||
+		if (block == HEAP_NONE || blocks->origin[block] == HEAP_DROPPED ||
 		    blocks->size[block] != size) {
 			heap_finding(tcmalloc->heap, MEMATLAS_HEAP_TORN_CACHE, from, at,
 				     MEMATLAS_HEAP_TCMALLOC);
 			return -1;
 		}
-		blocks->origin[block] = CACHED;
+		blocks->origin[block] = HEAP_DROPPED;
 		tcmalloc->sum->cached_blocks++;
 		tcmalloc->sum->cached += size;
 		if (!heap_word(&tcmalloc->heap->image, at, &at))
@@ -157,7 +155,7 @@ static bool drop_centrals(struct tcmalloc *tcmalloc)
 	return false;
 }
 
-int tcmalloc_drop_cached(struct tcmalloc *tcmalloc)
+void tcmalloc_drop_cached(struct tcmalloc *tcmalloc)
 {
 	const struct heap_image *image = &tcmalloc->heap->image;
 
@@ -170,6 +168,5 @@ int tcmalloc_drop_cached(struct tcmalloc *tcmalloc)
 		heap_finding(tcmalloc->heap, MEMATLAS_HEAP_MISSING_CACHE, tcmalloc->map.root, 0,
 			     MEMATLAS_HEAP_TCMALLOC);
 	}
-	heap_drop_blocks(tcmalloc->heap, tcmalloc->first_block, CACHED);
-	return 0;
+	heap_drop_blocks(tcmalloc->heap, tcmalloc->first_block);
 }

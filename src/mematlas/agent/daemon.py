@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import select
 import signal
 import sys
@@ -37,11 +36,15 @@ from mematlas.agent.service import (
 from mematlas.agent.settings import load_settings
 from mematlas.agent.targets import Targets
 from mematlas.errors import MematlasError, UsageError
+from mematlas.linux.cgroup import upwards
+from mematlas.linux.machine import parse_pressure
 from mematlas.serve.address import parse_address, protect
 from mematlas.serve.series import own_rss
+from mematlas.units import format_count
 
 if TYPE_CHECKING:
     from mematlas.agent.kills import Kill
+    from mematlas.agent.processes import Process
     from mematlas.agent.settings import AgentSettings
 
 _TICK_S = 1.0
@@ -60,7 +63,6 @@ _STUCK_S = 60.0  # without a tick
 _MOST_SLOWDOWN = 120.0  # from which scrapers are refused
 _NOT_YET = (signal.SIGHUP, signal.SIGUSR2)  # would end a program that has no handlers yet
 _FIXED = ("listen", "state", "token_file", "tls_cert", "tls_key")  # as long as the agent runs
-_STALL = re.compile(r"^(some|full) .* total=(\d+)", re.MULTILINE)
 
 
 class Agent:
@@ -75,7 +77,6 @@ class Agent:
         self._readings = Readings(settings.state)
         self.processes = Processes(absolute=self.groups.absolute, readings=self._readings)
         self.cost = OwnCost()
-        self._last = read_last(settings.state)
         self.history = History(settings.state, settings.disk_bytes // _HISTORY_PART)
         self.targets = Targets(settings)
         self._stalls: dict[str, float] = {}
@@ -156,11 +157,9 @@ class Agent:
         near = {each.path: each for each in self.groups if each.is_near()}
         if not near:
             return
-        below: dict[str, bool] = {}  # by group: many processes have the same
-        for each in self.processes:
-            if each.cgroup and each.cgroup not in below:
-                below[each.cgroup] = _is_below(each.cgroup, near)
-        members = [each for each in self.processes if below.get(each.cgroup or "")]
+        paths = {each.cgroup for each in self.processes if each.cgroup}  # many have the same
+        below = {path for path in paths if any(above in near for above in upwards(path))}
+        members = [each for each in self.processes if each.cgroup in below]
         members = sorted(members, key=lambda each: -each.rss)[:_NEAR_PROCESSES]
         self.processes.read_rss(members, now)
         sizes = {each.pid: each.rss for each in members}
@@ -222,26 +221,22 @@ class Agent:
 
     def _report(self, kill: Kill, now: float, since: float) -> None:
         """Write the report of a kill after `since`, with the recording of who was killed."""
-        self.targets.refresh()
+        self.targets.read_status()
         gone = {
             (each.pid, each.started): each for each in self.processes.gone if each.ended_at >= since
         }
         every = gone | {(each.pid, each.started): each for each in self.processes}
-        kept = Kept(
-            self.groups,
-            list(every.values()),
-            self.targets.recording_of,
-            self.processes.is_alive,
-            now,
-        )
-        self.save(kill, kept)
+        self._save(kill, self._kept(list(every.values()), now))
 
-    def save(self, kill: Kill, kept: Kept) -> None:
+    def _kept(self, processes: list[Process], now: float) -> Kept:
+        return Kept(self.groups, processes, self.targets.recording_of, self.processes.is_alive, now)
+
+    def _save(self, kill: Kill, kept: Kept) -> None:
         """Write the report of a kill. A full disk is said, and the agent goes on."""
         self._numbers += 1
         moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         report = make_report(kill, kept, f"{moment}-{os.getpid()}{self._numbers:03}")
-        killed = [each.recording for each in report.processes if each.killed and each.recording]
+        killed = [each.recording for each in report.killed if each.recording]
         name = store.keep_recording(self.settings.state, report.id, killed[0]) if killed else ""
         processes = tuple(
             replace(each, recording=name if killed and each.recording == killed[0] else "")
@@ -257,20 +252,19 @@ class Agent:
         self.cost.reports += 1
         # An agent that starts reports what is newer than this.
         self.history.write_all(self.kills.machine, self.groups, self.processes)
-        who = ", ".join(f"{each.name} ({each.pid})" for each in report.processes if each.killed)
-        say(f"OOM kill of {who or 'a process'}: {report.cause}; mematlas oom {report.id}")
+        say(
+            f"OOM kill of {report.victims or 'a process'}: {report.cause}; mematlas oom {report.id}"
+        )
 
     def _tell_missed(self) -> None:
         """Report the kills that happened while no agent ran."""
-        now = time.monotonic()
-        if self._last is not None:
-            kills, processes = find_missed(self._last, self.groups, self.kills)
-            kept = Kept(
-                self.groups, processes, self.targets.recording_of, self.processes.is_alive, now
-            )
-            for kill in kills:
-                self.save(kill, kept)
-        self._last = None
+        last = read_last(self.settings.state)
+        if last is None:
+            return
+        kills, processes = find_missed(last, self.groups, self.kills)
+        kept = self._kept(processes, time.monotonic())
+        for kill in kills:
+            self._save(kill, kept)
 
     # Signals
 
@@ -297,7 +291,7 @@ class Agent:
             self.targets.choose([], 0)
             if self.targets.recorder:
                 self.targets.recorder.end()
-        say(f"settings read, {len(settings.rules)} rules")
+        say(f"settings read, {format_count(len(settings.rules), 'rule')}")
 
     def _upgrade(self) -> None:
         """Begin the program anew in this process: the socket stays open, and the recorder goes on."""
@@ -346,9 +340,8 @@ class Agent:
         read = [each.read_at for each in processes if each.sizes]
         profiles: dict[str, dict[str, int]] = {each.name: {} for each in self.settings.rules}
         for key, rule in list(self.targets.chosen.items()):
-            if (
-                rule in profiles
-            ):  # else it is gone, or not known yet of a recorder that was taken over
+            # Else it is gone, or not known yet of a recorder that was taken over.
+            if rule in profiles:
                 states, state = profiles[rule], self.targets.state_of(key)
                 states[state] = states.get(state, 0) + 1
         return View(
@@ -363,19 +356,10 @@ class Agent:
         )
 
 
-def _is_below(path: str, groups: object) -> bool:
-    """Return whether a group, or one above it, is among others."""
-    while path:
-        if path in groups:  # type: ignore[operator]
-            return True
-        path = path.rpartition("/")[0]
-    return False
-
-
 def _read_stalls() -> dict[str, float]:
     """Read for how long tasks of the machine waited for memory, in seconds; {} where it is not known."""
     try:
-        text = Path("/proc/pressure/memory").read_text()
+        stalls = parse_pressure(Path("/proc/pressure/memory").read_text())
     except OSError:
         return {}
-    return {kind: int(total) / 1e6 for kind, total in _STALL.findall(text)}
+    return {each.kind: each.total_us / 1e6 for each in stalls}

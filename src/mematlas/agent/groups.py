@@ -225,15 +225,6 @@ class Groups:
         if not self._queue:
             self._queue = sorted(self.by_path, key=lambda path: self.by_path[path].usage)
 
-    def above(self, path: str) -> Iterator[Group]:
-        """Yield a group and those above it, the innermost first."""
-        while True:
-            if path in self.by_path:
-                yield self.by_path[path]
-            if path in {"", "/"}:
-                return
-            path = path.rpartition("/")[0] or "/"
-
     def close(self) -> None:
         """Close all files."""
         for path in list(self.by_path):

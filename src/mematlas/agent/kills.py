@@ -145,13 +145,10 @@ def _kill(path: str, before: Mapping[str, CgroupLevel], after: Mapping[str, Cgro
     ]
     if number > 1:
         notes.append(f"{number} processes were killed between two looks")
-    above = path
-    while True:
+    for above in cgroup.upwards(path):
         limited = above in before and after[above].limit is not None
         if limited and reached_limit(before[above], after[above]):
             if after[above].version == 1:
                 notes.append("which group ran out is probable: version 1 counts reclaim, too")
             return Kill(None, path, after[above], tuple(notes))
-        if above in {"", "/"}:
-            return Kill(None, path, None, tuple(notes))
-        above = above.rpartition("/")[0] or "/"
+    return Kill(None, path, None, tuple(notes))

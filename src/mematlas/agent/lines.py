@@ -24,7 +24,7 @@ def with_lines(report: OomReport, state: str) -> OomReport:
     """
     from mematlas.errors import MematlasError
 
-    victim = next((each for each in report.processes if each.killed and each.recording), None)
+    victim = next((each for each in report.killed if each.recording), None)
     if victim is None:
         return dataclasses.replace(report, lines_note=_UNTRACED)
     try:

@@ -11,8 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from mematlas._version import __version__
 from mematlas.agent.oom_report import charged_parts
 from mematlas.agent.targets import RECORDED, REFUSED, WAITING
-from mematlas.present.printable import clean, shorten
-from mematlas.serve.series import LONGEST, OTHER, TopNames, answer_format, encode
+from mematlas.serve.series import OTHER, TopNames, answer_format, encode, gauge, label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -111,7 +110,7 @@ class AgentMetrics:
         yield from _own(view, self._settings)
         yield from self._group_families(view)
         yield from self._command_families(view.processes)
-        yield _gauge("processes", "Processes with an address space", len(view.processes))
+        yield gauge("processes", "Processes with an address space", len(view.processes))
         yield CounterMetricFamily(
             "mematlas_oom_kills", "OOM kills since the agent started", value=view.kills
         )
@@ -136,7 +135,7 @@ class AgentMetrics:
         by_path = dict(view.groups.by_path)
         ranked = sorted(by_path, key=lambda path: -by_path[path].usage)
         shown = self._groups.choose(ranked)
-        labelled = {_label(path): by_path[path] for path in reversed(ranked) if path in shown}
+        labelled = {label(path): by_path[path] for path in reversed(ranked) if path in shown}
         groups = sorted(labelled.values(), key=lambda group: -group.usage)
         yield from _charges(groups)
         yield from _limits(groups)
@@ -145,7 +144,7 @@ class AgentMetrics:
             "group", ("group",), {(path,): each for path, each in _bounded(sums, shown).items()}
         )
         left = len(ranked) - len(groups) + view.groups.left_out
-        yield _gauge("groups_left_out", "Memory cgroups without series of their own", left)
+        yield gauge("groups_left_out", "Memory cgroups without series of their own", left)
 
     def _command_families(self, processes: Iterable[Process]) -> Iterator[Metric]:
         sums = _sum_up(processes, lambda process: process.name)
@@ -169,8 +168,8 @@ def _bounded(sums: dict[str, Sums], shown: set[str]) -> dict[str, Sums]:
     """Return the sums with labels; those not shown are one, so that all add up."""
     found: dict[str, Sums] = {}
     for name, each in sums.items():
-        label = _label(name) if name in shown else OTHER
-        found.setdefault(label, Sums()).add_sums(each)
+        shown_as = label(name) if name in shown else OTHER
+        found.setdefault(shown_as, Sums()).add_sums(each)
     return found
 
 
@@ -221,15 +220,15 @@ def _charges(groups: Iterable[Group]) -> Iterator[Metric]:
         labels=(*_GROUP, "kind"),
     )
     for group in groups:
-        label = _group_label(group)
-        usage.add_metric(label, group.usage)
-        reclaimable.add_metric(label, group.reclaimable)
+        labels = _group_label(group)
+        usage.add_metric(labels, group.usage)
+        reclaimable.add_metric(labels, group.reclaimable)
         for kind, _, size in charged_parts(group.level):
-            parts.add_metric((*label, kind), size)
+            parts.add_metric((*labels, kind), size)
         if "oom_kill" in group.level.events:
-            kills.add_metric(label, group.level.events["oom_kill"])
+            kills.add_metric(labels, group.level.events["oom_kill"])
         for kind, percent in group.level.pressure.items():
-            pressure.add_metric((*label, kind), percent / 100)
+            pressure.add_metric((*labels, kind), percent / 100)
     yield from (usage, parts, reclaimable, kills, pressure)
 
 
@@ -248,14 +247,14 @@ def _limits(groups: Iterable[Group]) -> Iterator[Metric]:
     for group in groups:
         if group.limit is None:
             continue
-        label, forecast = _group_label(group), group.forecast()
-        found["limit_bytes"].add_metric(label, group.limit)
+        labels, forecast = _group_label(group), group.forecast()
+        found["limit_bytes"].add_metric(labels, group.limit)
         if forecast is not None:
-            found["growth_bytes_per_second"].add_metric(label, forecast.slope)
-            found["limit_seconds"].add_metric(label, forecast.seconds)
-            found["limit_error_seconds"].add_metric(label, forecast.error_s)
+            found["growth_bytes_per_second"].add_metric(labels, forecast.slope)
+            found["limit_seconds"].add_metric(labels, forecast.seconds)
+            found["limit_error_seconds"].add_metric(labels, forecast.error_s)
         if group.growth.missed_bytes is not None:
-            found["forecast_error_bytes"].add_metric(label, group.growth.missed_bytes)
+            found["forecast_error_bytes"].add_metric(labels, group.growth.missed_bytes)
     yield from found.values()
 
 
@@ -282,18 +281,18 @@ def _own(view: View, settings: AgentSettings) -> Iterator[Metric]:
     ):
         limit.add_metric((name,), value)
     yield from (cpu, rss, limit)
-    yield _gauge(
+    yield gauge(
         "agent_cpu_ratio",
         "Share of one core: agent in the last minute, recorder in five",
         cost.share,
     )
-    yield _gauge(
+    yield gauge(
         "agent_slowdown", "How many times longer its intervals are than planned", cost.slowdown
     )
-    yield _gauge("agent_disk_bytes", "Disk used by reports and recordings", cost.disk)
+    yield gauge("agent_disk_bytes", "Disk used by reports and recordings", cost.disk)
     if view.oldest_pss_s is not None:
-        yield _gauge("agent_pss_age_seconds", "Age of the oldest PSS", view.oldest_pss_s)
-    yield _gauge(
+        yield gauge("agent_pss_age_seconds", "Age of the oldest PSS", view.oldest_pss_s)
+    yield gauge(
         "agent_processes_left_out", "Processes beyond the most that are kept", view.left_out
     )
     for name, text, value in (
@@ -305,12 +304,4 @@ def _own(view: View, settings: AgentSettings) -> Iterator[Metric]:
 
 
 def _group_label(group: Group) -> tuple[str, str]:
-    return _label(group.path), group.container
-
-
-def _label(text: str) -> str:
-    return shorten(clean(text), LONGEST)
-
-
-def _gauge(name: str, meaning: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"mematlas_{name}", meaning, value=value)
+    return label(group.path), group.container

@@ -88,3 +88,13 @@ class OomReport:
     process_parts: tuple[OomPart, ...] = ()  # of the killed process, by its recording
     lines: tuple[OomLine, ...] = ()
     lines_note: str = ""  # why there are none, or what they are
+
+    @property
+    def killed(self) -> tuple[OomProcess, ...]:
+        """Return the processes that were killed, as far as they are known."""
+        return tuple(each for each in self.processes if each.killed)
+
+    @property
+    def victims(self) -> str:
+        """Return names and PIDs of the processes that were killed; "" if none is known."""
+        return ", ".join(f"{each.name} ({each.pid})" for each in self.killed)

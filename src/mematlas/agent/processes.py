@@ -14,7 +14,14 @@ from collections import deque
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mematlas.linux.processes import find_same_mm, read_cgroup, read_command, read_sizes, read_stat
+from mematlas.linux.processes import (
+    find_same_mm,
+    is_running,
+    read_cgroup,
+    read_command,
+    read_sizes,
+    read_stat,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -51,11 +58,12 @@ class Process:
         "uid",
     )  # fmt: skip
 
-    def __init__(self, pid: int, stat: Stat, uid: int, now: float) -> None:
-        """Begin with /proc/PID/stat."""
-        self.pid, self.started, self.name, self.uid = pid, stat.started, stat.name, uid
-        self.rss = stat.rss
-        self.earlier = (now, stat.rss)  # a reading of about a minute ago
+    def __init__(
+        self, pid: int, started: int, name: str, uid: int, rss: int, now: float = -math.inf
+    ) -> None:
+        """Begin with what /proc/PID/stat tells; without `now`, it was read by an earlier agent."""
+        self.pid, self.started, self.name, self.uid, self.rss = pid, started, name, uid, rss
+        self.earlier = (now, rss)  # a reading of about a minute ago
         self.ended_at = math.inf  # when it was found to be gone
         self.command = ""
         self.cgroup: str | None = None
@@ -68,19 +76,10 @@ class Process:
     @classmethod
     def restored(cls, row: list[Any]) -> Process:
         """Return a process that an earlier agent saw: PID, start time, user, name, command, group, RSS."""
-        process = cls.__new__(cls)
-        process.pid, process.started, process.uid = int(row[0]), int(row[1]), int(row[2])
-        process.name, process.command = str(row[3]), str(row[4])
-        process.cgroup = None if row[5] is None else str(row[5])
-        process.rss = int(row[6])
-        process.earlier, process.sizes = (-math.inf, process.rss), None
-        process.ended_at = math.inf
-        process.read_at, process.cost_s, process.denied, process.same_as = (
-            -math.inf,
-            0.0,
-            False,
-            None,
-        )
+        pid, started, uid, name, command, group, rss = row[:7]
+        process = cls(int(pid), int(started), str(name), int(uid), int(rss))
+        process.command = str(command)
+        process.cgroup = None if group is None else str(group)
         return process
 
     @property
@@ -171,7 +170,8 @@ class Processes:
             self.left_out = max(1, len(self._seen) - len(self._kernel) - MOST)
             return
         self.left_out = 0
-        process = Process(pid, stat, os.stat(path).st_uid, now)  # noqa: PTH116
+        uid = os.stat(path).st_uid  # noqa: PTH116
+        process = Process(pid, stat.started, stat.name, uid, stat.rss, now)
         process.denied = self._is_hung(process)
         process.command = self._read_command(process, path)
         process.cgroup = self._read_cgroup(path)
@@ -209,11 +209,7 @@ class Processes:
 
     def is_alive(self, process: Process) -> bool:
         """Return whether a process runs, and no other has its PID."""
-        try:
-            stat = read_stat(f"{self._root}/proc/{process.pid}")
-        except (OSError, ValueError):
-            return False
-        return stat.started == process.started and stat.state not in "ZX"
+        return is_running(f"{self._root}/proc/{process.pid}", process.started)
 
     def read_rss(self, processes: Iterable[Process], now: float) -> None:
         """Read the RSS of some processes anew."""

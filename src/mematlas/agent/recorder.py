@@ -85,6 +85,8 @@ class Targets:
 
     def read(self) -> list[int]:
         """Read the PIDs of now; a process that took the PID of a target is none."""
+        from mematlas.linux.processes import read_started
+
         with contextlib.suppress(OSError, ValueError):
             status = os.stat(self._path)  # noqa: PTH116
             stamp = status.st_ino, status.st_mtime_ns
@@ -92,16 +94,7 @@ class Targets:
                 found = json.loads(Path(self._path).read_bytes())
                 self._targets = [(int(pid), int(started)) for pid, started in found]
                 self._stamp = stamp
-        return sorted(pid for pid, started in self._targets if _started(pid) == started)
-
-
-def _started(pid: int) -> int | None:
-    from mematlas.linux.processes import read_stat
-
-    try:
-        return read_stat(f"/proc/{pid}").started
-    except (OSError, ValueError):
-        return None
+        return sorted(pid for pid, started in self._targets if read_started(pid) == started)
 
 
 def _begin(entries: Entries, request: Request, stop: StopSignals) -> None:

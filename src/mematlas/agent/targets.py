@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.agent.pace import read_cost
 from mematlas.agent.recorder import Request, replace_file, request_text
-from mematlas.linux.processes import read_stat
+from mematlas.linux.processes import is_running, read_started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,11 +57,7 @@ class Recorder:
         """Return whether it has ended, and reap it."""
         if self.child is not None:
             return self.child.poll() is not None
-        try:
-            stat = read_stat(f"/proc/{self.pid}")
-        except (OSError, ValueError):
-            return True
-        return stat.started != self.started or stat.state in "ZX"
+        return not is_running(f"/proc/{self.pid}", self.started)
 
     def end(self) -> None:
         """Request the end of its recording; kill it where it does not end."""
@@ -168,16 +164,14 @@ class Targets:
 
         `memory_bytes`: what the agent itself takes.
         """
-        self._read_status()
+        self.read_status()
         recorder = self.recorder
         if recorder is None:
             self._start()
             return 0.0
-        used = (
-            recorder.measure()
-            if time.monotonic() - recorder.begun > _BEGIN_S
-            else self._skip(recorder)
-        )
+        used = recorder.measure()
+        if time.monotonic() - recorder.begun <= _BEGIN_S:
+            used = 0.0  # the cost of a start, which is bounded by how seldom there is one
         if recorder.has_ended():
             self._ended(recorder)
         elif recorder.ending_at is not None:
@@ -191,16 +185,6 @@ class Targets:
         """Return whether a chosen process stays one, though it calls itself otherwise now: the rules are the same."""
         name = self.chosen.get(key, "")
         return bool(name) and self._chosen_by == self.settings.rules
-
-    @staticmethod
-    def _skip(recorder: Recorder) -> float:
-        """Leave out the cost of a start, which is bounded by how seldom there is one."""
-        recorder.measure()
-        return 0.0
-
-    def refresh(self) -> None:
-        """Read what the recorder says now."""
-        self._read_status()
 
     def drain(self) -> bool:
         """Request the end of the recorder; return whether it has ended."""
@@ -238,7 +222,7 @@ class Targets:
                 stderr=log,
                 start_new_session=True,
             )
-        self.recorder = Recorder(child.pid, _started(child.pid), output, child)
+        self.recorder = Recorder(child.pid, read_started(child.pid) or -1, output, child)
         self.entered = set()
         found = {"pid": child.pid, "started": self.recorder.started, "output": output}
         replace_file(str(self._path("process")), json.dumps(found).encode())
@@ -271,10 +255,14 @@ class Targets:
                 said = self._path("log").read_bytes()[-4000:].decode("utf-8", "replace").strip()
                 self._refuse(said.rpartition("\n")[2].removeprefix("mematlas: "))
         if status:
-            self._next_at = time.monotonic() + self._wait_s
-            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+            self._wait()
         self._next_at = max(self._next_at, recorder.begun + _APART_S)
         self.recorder, self.entered = None, set()
+
+    def _wait(self) -> None:
+        """Delay the next start, each time for longer."""
+        self._next_at = time.monotonic() + self._wait_s
+        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
     def _refuse(self, said: str) -> None:
         """Remember the reason for each target that was not entered."""
@@ -286,14 +274,11 @@ class Targets:
     def _check_cost(self, recorder: Recorder, memory_bytes: int) -> None:
         """End a recording that takes more than the limits allow; the next one takes fewer samples."""
         settings = self.settings
-        over = (
-            recorder.recent_share or 0.0
-        ) > settings.cpu / 2 or recorder.rss + memory_bytes > settings.memory_bytes
-        if over:
+        share = recorder.recent_share or 0.0
+        if share > settings.cpu / 2 or recorder.rss + memory_bytes > settings.memory_bytes:
             self.ends += 1
             self.sample_bytes = min(self.sample_bytes * _SPARSER, _SPARSEST)
-            self._next_at = time.monotonic() + self._wait_s
-            self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
+            self._wait()
             recorder.end()
             return
         with suppress(OSError):
@@ -301,7 +286,8 @@ class Targets:
             if size > settings.disk_bytes // _FILE_PART:
                 recorder.end()  # the next file begins
 
-    def _read_status(self) -> None:
+    def read_status(self) -> None:
+        """Read which processes the recorder has, and which it refused."""
         with suppress(OSError, ValueError, KeyError):
             found = json.loads(self._path("status").read_bytes())
             self.entered = {int(pid) for pid in found["entered"]}
@@ -334,10 +320,3 @@ def _rule_of(process: Process, rules: Iterable[Rule], *, chosen: bool) -> Rule |
         ):
             return rule
     return None
-
-
-def _started(pid: int) -> int:
-    try:
-        return read_stat(f"/proc/{pid}").started
-    except (OSError, ValueError):
-        return -1

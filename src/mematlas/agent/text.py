@@ -46,16 +46,14 @@ def render_list(reports: Iterable[OomReport], *, console: Console) -> None:
     """Render a line for each kill."""
     rows = []
     for each in reports:
-        killed = [one for one in each.processes if one.killed]
-        names = ", ".join(f"{one.name} ({one.pid})" for one in killed) or "unknown"
-        held = sum(one.resident or 0 for one in killed) if killed else None
-        rows.append([each.id, _moment(each.time), clean(names), amount(held), clean(each.cause)])
+        names = clean(each.victims) or "unknown"
+        held = sum(one.resident or 0 for one in each.killed) if each.killed else None
+        rows.append([each.id, _moment(each.time), names, amount(held), clean(each.cause)])
     show(console, ("=report", "=time", "=killed", ">held", "~cause"), rows)
 
 
 def _answer(report: OomReport) -> list[str]:
-    killed = [each for each in report.processes if each.killed]
-    names = ", ".join(f"{each.name} ({each.pid})" for each in killed) or "a process"
+    killed, names = report.killed, report.victims or "a process"
     sentences = [f"{_moment(report.time)}: {report.cause}; the OOM killer ended {names}"]
     others = [each for each in report.processes if not each.killed and each.resident]
     if killed and killed[0].resident is not None:
@@ -72,13 +70,13 @@ def _answer(report: OomReport) -> list[str]:
     if report.lines:
         first = report.lines[0]
         size = format_estimate(first.live_bytes, first.error)
-        sentences.append(f"{_share_words(report, killed)} {_where(first)}: {size} live")
+        sentences.append(f"{_share_words(report)} {_where(first)}: {size} live")
     return sentences
 
 
-def _share_words(report: OomReport, killed: Sequence[OomProcess]) -> str:
+def _share_words(report: OomReport) -> str:
     """Return what the first line is of the process that it belongs to: most of it, where that is sure."""
-    first = report.lines[0]
+    first, killed = report.lines[0], report.killed
     of = next((each for each in killed if each.pid == first.pid), None)
     sure = first.live_bytes - 2 * first.error
     if of is not None and of is killed[0] and of.resident and 2 * sure > of.resident:

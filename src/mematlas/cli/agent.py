@@ -49,11 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load_settings(arguments.config)
     if arguments.check:
         from mematlas.serve.address import parse_address, protect
+        from mematlas.units import format_count
 
         address = parse_address(settings.listen)
         protect(address, settings.token_file, settings.tls_cert, settings.tls_key)
-        count = len(settings.rules)
-        print(f"the settings are valid: {count} {'rule' if count == 1 else 'rules'}")
+        print(f"the settings are valid: {format_count(len(settings.rules), 'rule')}")
         return 0
     from mematlas.agent.daemon import Agent
 

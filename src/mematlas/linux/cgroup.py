@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mematlas.linux import mountinfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,19 @@ def read(
     path = path if group is None else group.rstrip("/")
     top = _mount_point(text("proc/self/mountinfo"), version)
     levels = []
-    while True:
-        directory = f"{top}{path}".rstrip("/")
+    for each in upwards(path):
+        directory = f"{top}{each}".rstrip("/")
         if os.path.isdir(f"{root}/{directory}"):  # noqa: PTH112
-            levels.append(read_level(path or "/", f"{root.rstrip('/')}/{directory}", version))
-        if path in {"", "/"}:
-            return tuple(levels)
+            levels.append(read_level(each, f"{root.rstrip('/')}/{directory}", version))
+    return tuple(levels)
+
+
+def upwards(path: str) -> Iterator[str]:
+    """Yield the path of a group in the hierarchy and of those above it, the innermost first and "/" last."""
+    while path not in {"", "/"}:
+        yield path
         path = path.rpartition("/")[0]
+    yield "/"
 
 
 def read_level(path: str, directory: str, version: int) -> CgroupLevel:

@@ -168,6 +168,23 @@ def read_stat(path: str) -> Stat:
     return parse_stat(_read(f"{path}/stat"))
 
 
+def read_started(pid: int) -> int | None:
+    """Return when a process started, in clock ticks after boot; None if it has ended."""
+    try:
+        return read_stat(f"/proc/{pid}").started
+    except (OSError, ValueError):
+        return None
+
+
+def is_running(path: str, started: int) -> bool:
+    """Return whether the process that started then runs: it is no zombie, and no other has its directory."""
+    try:
+        stat = read_stat(path)
+    except (OSError, ValueError):
+        return False
+    return stat.started == started and stat.state not in "ZX"
+
+
 def parse_stat(text: bytes) -> Stat:
     """Parse /proc/PID/stat. The name may contain spaces and parentheses, so fields follow the last one."""
     name = text[text.index(b"(") + 1 : text.rindex(b")")]

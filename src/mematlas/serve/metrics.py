@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
 from mematlas._version import __version__
-from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, run_facts
 from mematlas.report.analyse.lines import lines
-from mematlas.serve.series import LONGEST, OTHER, TopNames, answer_format, encode, own_rss
+from mematlas.serve.series import OTHER, TopNames, answer_format, encode, gauge, label, own_rss
 from mematlas.serve.state import OncePerReading
 
 if TYPE_CHECKING:
@@ -77,21 +76,21 @@ class Metrics:
 
 def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
     report = state.report
-    info = {"version": __version__, "command": shorten(clean(" ".join(report.command)), LONGEST)}
+    info = {"version": __version__, "command": label(" ".join(report.command))}
     yield InfoMetricFamily("mematlas", "The recorded command", value=info)
-    yield _gauge("recording_complete", "1: the recording has its end", float(report.complete))
-    yield _gauge(
+    yield gauge("recording_complete", "1: the recording has its end", float(report.complete))
+    yield gauge(
         "recording_timestamp_seconds",
         "Unix time at which the recording was read",
         state.time_ns / 1e9,
     )
-    yield _gauge("figures_seconds", "Seconds after the start, of the sums by line", state.time_s)
+    yield gauge("figures_seconds", "Seconds after the start, of the sums by line", state.time_s)
     running = sum(each.end_s is None for each in report.processes)
-    yield _gauge("processes", "Traced processes that run", running)
+    yield gauge("processes", "Traced processes that run", running)
     account = report.last
     if run_facts.is_known(account):
-        yield _gauge("account_seconds", "Seconds after the start of the account", account.time_s)
-        yield _gauge(
+        yield gauge("account_seconds", "Seconds after the start of the account", account.time_s)
+        yield gauge(
             "resident_bytes", "RSS of the program, of several processes PSS", account.total_bytes
         )
         parts = GaugeMetricFamily(
@@ -104,10 +103,10 @@ def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
         yield parts
         highest = report.account.highest_rss_bytes
         if highest:
-            yield _gauge("resident_peak_bytes", "Highest RSS so far", highest)
+            yield gauge("resident_peak_bytes", "Highest RSS so far", highest)
     yield from _allocated(report, live)
     yield from _faults(report)
-    yield _gauge(
+    yield gauge(
         "sampling_bytes",
         "Mean bytes between two samples; 0: every allocation is recorded",
         0 if report.sampling.mode == "exact" else report.sampling.sample_bytes,
@@ -116,15 +115,15 @@ def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "mematlas_serve_cpu_seconds", "CPU time of this server", value=own.ru_utime + own.ru_stime
     )
-    yield _gauge("serve_resident_bytes", "RSS of this server", own_rss())
+    yield gauge("serve_resident_bytes", "RSS of this server", own_rss())
 
 
 def _allocated(report: Report, live: list[LineStats]) -> Iterator[Metric]:
     from mematlas.report.analyse.table import StackTable
 
     table = StackTable.of(report.stacks)
-    yield _gauge("live_bytes", "Bytes of live blocks", table.columns.sum("live_bytes"))
-    yield _gauge("live_blocks", "Live blocks", table.columns.sum("live_count"))
+    yield gauge("live_bytes", "Bytes of live blocks", table.columns.sum("live_bytes"))
+    yield gauge("live_blocks", "Live blocks", table.columns.sum("live_count"))
     yield CounterMetricFamily(
         "mematlas_allocated_bytes",
         "Bytes allocated so far",
@@ -135,7 +134,7 @@ def _allocated(report: Report, live: list[LineStats]) -> Iterator[Metric]:
     )
     if report.sampling.mode != "exact":
         error = sum(each.error_bytes**2 for each in live) ** 0.5
-        yield _gauge("live_error_bytes", "Standard error of the live bytes", error)
+        yield gauge("live_error_bytes", "Standard error of the live bytes", error)
 
 
 def _faults(report: Report) -> Iterator[Metric]:
@@ -148,15 +147,11 @@ def _faults(report: Report) -> Iterator[Metric]:
     yield faults
 
 
-def _gauge(name: str, meaning: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"mematlas_{name}", meaning, value=value)
-
-
 def _label(line: LineStats) -> tuple[str, str, str]:
     """Return function, file and line of an owner, cut in the middle where it is long."""
     frame = line.frame
     if frame is None:
         return ("unknown stack", "", "")
-    where = clean(frame.file or frame.module or "")
     number = str(frame.line) if frame.file and frame.line is not None else ""
-    return shorten(frame_names.function_name(frame), LONGEST), shorten(where, LONGEST), number
+    where = label(frame.file or frame.module or "")
+    return label(frame_names.function_name(frame)), where, number

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
+
+from mematlas.present.printable import clean, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 Name = TypeVar("Name", bound="Hashable")
-LONGEST = 200  # letters of a label
+_LONGEST = 200  # letters of a label
 OTHER = "other"
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -66,6 +69,16 @@ class _Families:
     def collect(self) -> list[Metric]:
         """Return the families."""
         return self._families
+
+
+def gauge(name: str, meaning: str, value: float) -> Metric:
+    """Return a gauge without labels."""
+    return GaugeMetricFamily(f"mematlas_{name}", meaning, value=value)
+
+
+def label(text: str) -> str:
+    """Return a text as the value of a label: printable, cut in the middle where it is long."""
+    return shorten(clean(text), _LONGEST)
 
 
 def own_rss() -> int:
