@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas._core import PAGE
 from mematlas.linux import mountinfo
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class CgroupLevel:
         return max(0, cache - unwritten) + (self.stat.get("slab_reclaimable") or 0)
 
 
+_BATCH_PAGES = 64  # MEMCG_CHARGE_BATCH: pages that a CPU charges ahead
 _NO_LIMIT = 1 << 62  # cgroup v1 writes no limit as the largest multiple of a page
 
 
@@ -205,6 +207,11 @@ def read_usage(level: CgroupLevel) -> int | None:
     """Read the charged bytes of a level anew."""
     name = "memory.usage_in_bytes" if level.version == 1 else "memory.current"
     return _number(level.directory, name)
+
+
+def charged_ahead() -> int:
+    """Return the bytes that all CPUs may have charged to a group before they are used."""
+    return _BATCH_PAGES * PAGE * (os.cpu_count() or 1)
 
 
 def find_hierarchy(root: str = "/") -> str | None:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 
 _MACHINE = "the machine ran out of memory"
+_CONSTRAINTS = {
+    "CONSTRAINT_NONE": _MACHINE,
+    "CONSTRAINT_CPUSET": "the memory nodes of its cpuset ran out of memory",
+    "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its policy ran out of memory",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +91,16 @@ def _is_of_zombie(text: str) -> bool:
 
 def _told(kill: OomKill, levels: tuple[CgroupLevel, ...]) -> str:
     """Format what the kernel's log tells of a kill."""
-    if kill.group:
-        limits = [each.limit for each in levels if each.path == kill.group and each.limit]
-        size = f" of {format_bytes(limits[0])}" if limits else ""
-        return f"cgroup {kill.group} reached its limit{size}"
-    return {
-        "CONSTRAINT_CPUSET": "the memory nodes of its cpuset ran out of memory",
-        "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its policy ran out of memory",
-    }.get(kill.constraint, _MACHINE)
+    limit = next((each.limit for each in levels if each.path == kill.group and each.limit), None)
+    return what_ran_out(kill.group, limit, kill.constraint) or _MACHINE
+
+
+def what_ran_out(group: str, limit: int | None, constraint: str) -> str:
+    """Format what ran out of memory: a cgroup, or what a constraint of the kernel's log means; "" where that is unknown."""
+    if group:
+        size = f" of {format_bytes(limit)}" if limit else ""
+        return f"cgroup {group} reached its limit{size}"
+    return _CONSTRAINTS.get(constraint, "")
 
 
 def _cause(
