@@ -145,7 +145,7 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         idle_s=arguments.idle,
         labels=parse_labels(arguments.label),
         keep_s=keep_s,
-        disk_bytes=arguments.disk or (DISK_BYTES if keep_s else 0),
+        disk_bytes=arguments.disk or DISK_BYTES,
         when=arguments.when,
         graphs=graphs,
     )
