@@ -4,6 +4,9 @@
 
 #include "mematlas.h"
 
+#define SHORT_PATH 1024u /* bytes */
+#define LONGEST_VARINT 10u /* bytes */
+
 /* Tags of the fields: number << 3 | 2, length-delimited. */
 enum { TAG_SAMPLE = 2 << 3 | 2, TAG_LOCATIONS = 1 << 3 | 2, TAG_VALUES = 2 << 3 | 2 };
 
@@ -19,6 +22,25 @@ static uint8_t *put_varint(uint8_t *at, uint64_t value)
 		*at++ = (uint8_t)(value | 0x80);
 	*at++ = (uint8_t)value;
 	return at;
+}
+
+/* Writes a path and returns its size; 0 if there is no room, or it is no path. Most paths fit, and
+ * are walked once. */
+static uint64_t put_short_path(const struct mematlas_pprof *profile, uint32_t node,
+			       uint8_t out[static SHORT_PATH])
+{
+	uint8_t *at = put_varint(out, profile->locations[node]);
+
+	while (node) {
+		uint32_t parent = profile->parents[node];
+
+		if (parent >= node || at > out + SHORT_PATH - LONGEST_VARINT)
+			return 0;
+		if (parent)
+			at = put_varint(at, profile->locations[parent]);
+		node = parent;
+	}
+	return (uint64_t)(at - out);
 }
 
 /* The size of a path; 0 if a parent does not come before its child, which a walk never leaves. */
@@ -53,7 +75,9 @@ static uint64_t put_sample(const struct mematlas_pprof *profile, uint32_t node, 
 	const int64_t *values = profile->values + row * profile->types;
 	uint64_t label = profile->suffix_starts[suffix];
 	uint64_t labels = profile->suffix_starts[suffix + 1] - label;
-	uint64_t path = path_size(profile, node), value_bytes = 0, body, whole;
+	uint8_t short_path[SHORT_PATH];
+	uint64_t written = put_short_path(profile, node, short_path);
+	uint64_t path = written ? written : path_size(profile, node), value_bytes = 0, body, whole;
 
 	if (!path)
 		return 0;
@@ -67,7 +91,9 @@ static uint64_t put_sample(const struct mematlas_pprof *profile, uint32_t node, 
 	out = put_varint(out, body);
 	*out++ = TAG_LOCATIONS;
 	out = put_varint(out, path);
-	out = put_path(profile, node, out);
+	if (written)
+		memcpy(out, short_path, written);
+	out = written ? out + written : put_path(profile, node, out);
 	*out++ = TAG_VALUES;
 	out = put_varint(out, value_bytes);
 	for (uint32_t type = 0; type < profile->types; type++)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def find_growth(
     """Test all lines. `over` and `rate` are shares; `test` None: choose_test()."""
     chosen = test or choose_test(before.hosts, after.hosts)
     groups = [before, after]
-    lines = np.unique(np.concatenate([before.line, after.line]))
+    lines = distinct(np.concatenate([before.line, after.line]))
     sizes = [_sizes(each, lines) for each in groups]
     large = (sizes[0] + sizes[1]) / 2 >= least_bytes
     small = int((~large).sum())

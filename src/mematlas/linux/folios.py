@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 
 if TYPE_CHECKING:
@@ -28,4 +29,4 @@ def count_folios(entry: Words, flags: Words) -> dict[int, int]:
     begins[1:] |= np.diff(frames) != 1
     sizes = np.diff(np.append(np.flatnonzero(begins), len(frames)))
     orders = np.ceil(np.log2(sizes)).astype(int)
-    return {int(order): int(sizes[orders == order].sum()) for order in np.unique(orders).tolist()}
+    return {int(order): int(sizes[orders == order].sum()) for order in distinct(orders).tolist()}

@@ -13,6 +13,7 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.linux.damon import WorkingSetMethod
 from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 
@@ -49,7 +50,7 @@ def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
     frames = entry & np.uint64(PagemapEntry.FRAME)
     tails = (flags & np.uint64(FrameFlag.TAIL)) != 0
     heads = frames.copy()
-    blocks = np.unique(frames[tails] // np.uint64(_HUGE)).tolist()
+    blocks = distinct(frames[tails] // np.uint64(_HUGE)).tolist()
     for block in blocks:
         first = block * _HUGE
         inside = tails & (frames >= np.uint64(first)) & (frames < np.uint64(first + _HUGE))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas._core.columns.trie import trie_depths, trie_nearest
 from mematlas.recording import model
 from mematlas.recording.columns import join_rows
@@ -76,7 +77,7 @@ def _mark_callers(marked: NDArray[np.bool_], parents: Numbers) -> None:
     """Mark all callers of marked nodes, in place: level by level, as parents come first."""
     at = np.flatnonzero(marked).astype(np.uint32)
     while len(at):
-        above = np.unique(parents[at])
+        above = distinct(parents[at])
         at = above[~marked[above]]
         marked[above] = True
 

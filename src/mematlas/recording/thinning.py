@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.errors import AccessError, MematlasError, UnsupportedError
 from mematlas.recording import reader
 from mematlas.recording.frames import Resolver, used_words
@@ -237,7 +238,7 @@ def _thin_points(rows: Rows, detail_s: float) -> Rows:
     cells = rows["time_s"] // detail_s
     order = np.lexsort((np.nan_to_num(rows["rss_bytes"]), cells))
     last = np.append(np.diff(cells[order]) != 0, True)
-    found: Rows = rows[np.unique(np.append(order[last], len(rows) - 1))]
+    found: Rows = rows[distinct(np.append(order[last], len(rows) - 1))]
     return found
 
 

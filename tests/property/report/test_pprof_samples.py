@@ -74,6 +74,23 @@ def test_samples_are_those_of_a_plain_encoder(
     )
 
 
+@pytest.mark.parametrize("location", [1, 300, 1 << 31])
+def test_paths_of_every_length_are_those_of_a_plain_encoder(location: int) -> None:
+    """Short paths are written once, long ones are measured first; both have the same bytes."""
+    parents = [0, *range(1299)]
+    locations = [location] * len(parents)
+    encoder = SampleEncoder(np.array(parents, np.uint32), np.array(locations, np.uint32), [b"x"])
+    stacks = [0, 1, *range(90, 260), *range(400, 520), *range(950, 1040), 1299]
+    found = encoder.encode(
+        np.array(stacks, np.uint32),
+        np.zeros(len(stacks), np.uint8),
+        np.arange(len(stacks), dtype=np.int64).reshape(-1, 1),
+    )
+    assert b"".join(found) == b"".join(
+        plain(parents, locations, b"x", stack, [value]) for value, stack in enumerate(stacks)
+    )
+
+
 def test_a_sample_larger_than_a_piece_is_encoded() -> None:
     """A path of two million nodes needs more room than a piece has at first."""
     nodes = 2_000_000

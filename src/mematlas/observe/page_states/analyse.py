@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.linux.folios import count_folios
 from mematlas.linux.pageflags import FrameFlag, PagemapEntry, PageReport, PageState, PageSums, Strip
 from mematlas.linux.vma_class import printable
@@ -149,7 +150,7 @@ def slice_pages(pages: Pages, low: int, high: int) -> Pages:
 
     entry = pages.entry[low:high]
     present = entry[has_bit(entry, PagemapEntry.PRESENT)]
-    distinct = len(np.unique(present & np.uint64(PagemapEntry.FRAME)))
+    frames = len(distinct(present & np.uint64(PagemapEntry.FRAME)))
     return replace(
         pages,
         address=pages.address[low:high],
@@ -157,7 +158,7 @@ def slice_pages(pages: Pages, low: int, high: int) -> Pages:
         flags=rows(pages.flags),
         count=rows(pages.count),
         cgroup=rows(pages.cgroup),
-        frames=None if pages.frames is None else distinct,
+        frames=None if pages.frames is None else frames,
     )
 
 

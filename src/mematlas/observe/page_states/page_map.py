@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.linux.pageflags import FrameFlag, PagemapEntry, PageState
 from mematlas.linux.vma_class import printable
 from mematlas.observe.page_states.analyse import (
@@ -194,7 +195,7 @@ def _build_strip(
 def _vote(cell: NDArray[np.int64], labels: Labels, cells: int) -> NDArray[np.int64]:
     """Return the label of each cell: that of most of its pages, ignoring label 0."""
     winner, most = np.zeros(cells, np.int64), np.zeros(cells, np.int64)
-    for label in np.unique(labels[labels > 0]).tolist():
+    for label in distinct(labels[labels > 0]).tolist():
         votes = np.bincount(cell[labels == label], minlength=cells)
         better = votes > most
         winner[better], most[better] = label, votes[better]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mematlas._core.columns.trie import trie_nearest
 from mematlas.recording.ownership import RUNTIME, tier
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable
@@ -59,8 +60,6 @@ def _is_code(frame: Frame) -> bool:
 
 
 def _nearest(stays: NDArray[np.bool_], parents: Numbers) -> Numbers:
-    """Return for each node the nearest one on its path, itself included, that stays."""
-    found: Numbers = np.where(stays, np.arange(len(stays)), parents).astype(np.uint32)
-    while not np.array_equal(further := found[found], found):
-        found = further
-    return found
+    """Return for each node the nearest one on its path, itself included, that stays. The root stays."""
+    marked = np.flatnonzero(stays).astype(np.uint32)
+    return marked[trie_nearest(parents, marked)]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.recording.model import ALIVE, NUMBER_OF_KIND, Kind
 from mematlas.report.analyse import account, sums, trend
 from mematlas.report.analyse.live_history import POINTS
@@ -76,7 +77,7 @@ def growing_heap(matrix: AgeMatrix | None, end_s: float, start_s: float) -> Grow
     rows = rows[sums.column(rows, "kind") == _COMMITTED]
     # Cells are counted from the start of the recording, so their number has no bound; points have one.
     cells = np.rint(np.linspace(start_s, end_s, POINTS)[1:] / matrix.cell_s)
-    times = np.unique(cells * matrix.cell_s)
+    times = distinct(cells * matrix.cell_s)
     if len(rows) < _FEW or len(times) <= trend.ENOUGH:
         return None
     ended = np.rint(times / matrix.cell_s) - 1  # the last cell that is over at each time

@@ -348,7 +348,7 @@ def _changes(
 ) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:
     """Sum rows of equal number. Return sums by side, variances, and a row of each number."""
     whole = np.concatenate(numbers)
-    distinct, which = np.unique(whole, return_inverse=True)
+    distinct, which = sums.numbered(whole)
     last = np.zeros(len(distinct), np.int64)
     last[which] = np.arange(len(whole))  # of the second recording, if it has any
     by_side = np.zeros((2, len(distinct)), np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from mematlas.recording.model import LIFETIMES
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.account import exit_of
+from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
 
 if TYPE_CHECKING:
@@ -16,10 +18,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Process, RecordingData
+    from mematlas.recording.model import Process, RecordingData, Rows, Snapshot, Totals
     from mematlas.report.model.report import Report
 
     Floats = NDArray[np.float64]
+    Numbers = NDArray[np.int64]
 
 _CLASS_US = (30, 316, 3_162, 31_623, 316_228, 3_162_278)
 """Mean lifetimes of freed blocks by class, the last one left out: geometric means of the bounds."""
@@ -30,23 +33,74 @@ freed blocks by their classes: few blocks that live for less than the time betwe
 """
 
 
+_AT_END = {"end_bytes": "live_bytes", "end_count": "live_count"}
+
+
 def export_table(recording: RecordingData, report: Report) -> StackTable:
-    """Return the stack stats of a report with the columns of EXTRA."""
+    """Return the stack stats of a report with the columns of EXTRA, which are created at access."""
     table = StackTable.of(report.stacks)
-    extra: dict[str, NDArray[np.int64]] = {name: np.zeros(len(table), np.int64) for name in EXTRA}
-    for process in recording.processes:
-        rows = np.flatnonzero((table.process == process.index) & (table.kind != FAULT_NUMBER))
-        if not len(rows):
-            continue
-        keys = table.keys(rows)
-        for name, column in _columns(recording, process, keys).items():
-            extra[name][rows] = sums.rounded(column)
-    classes = zip(LIFETIMES[:-1], _CLASS_US, strict=True)
-    freed_us = sum(table.columns[name] * mean_us for name, mean_us in classes)
-    extra["lifetime_us"] = np.maximum(extra["lifetime_us"], freed_us)
-    return StackTable(
-        table.process, table.stack, table.kind, table.columns.with_more(extra), table.paths
-    )
+    extra = _ExtraColumns(recording, table)
+    columns = table.columns.with_more({name: partial(extra.column, name) for name in EXTRA})
+    return StackTable(table.process, table.stack, table.kind, columns, table.paths)
+
+
+class _ExtraColumns:
+    """The columns of EXTRA. Those that need every snapshot are created together, at the first access."""
+
+    __slots__ = ("_of_snapshots", "_recording", "_table")
+
+    def __init__(self, recording: RecordingData, table: StackTable) -> None:
+        self._recording, self._table = recording, table
+        self._of_snapshots: dict[str, NarrowColumn] = {}
+
+    def column(self, name: str) -> NarrowColumn:
+        """Return a column."""
+        if name == "peak_count":
+            return self._joined({i: each.rows for i, each in self._recording.totals.items()}, name)
+        if name in _AT_END:
+            return self._joined(self._last_rows(), _AT_END[name])
+        if not self._of_snapshots:
+            self._of_snapshots = self._replayed()
+        return self._of_snapshots[name]
+
+    def _last_rows(self) -> dict[int, Rows]:
+        """Return the rows of the last snapshot of each process, that of the exit if there is one."""
+        found = {}
+        for process in self._recording.processes:
+            snapshots = _snapshots_of(self._recording, process)
+            if snapshots:
+                found[process.index] = snapshots[-1].rows
+        return found
+
+    def _processes(self) -> Iterator[tuple[Process, NDArray[np.intp]]]:
+        """Yield the processes that have stacks in the table, and the rows of each."""
+        table = self._table
+        for process in self._recording.processes:
+            rows = np.flatnonzero((table.process == process.index) & (table.kind != FAULT_NUMBER))
+            if len(rows):
+                yield process, rows
+
+    def _joined(self, of_process: dict[int, Rows], name: str) -> NarrowColumn:
+        """Return a column of the rows of each process, by the keys of the table."""
+        found = np.zeros(len(self._table), np.int64)
+        for process, rows in self._processes():
+            joined = sums.Join(of_process.get(process.index), self._table.keys(rows)).column(name)
+            found[rows] = np.rint(joined) if joined.dtype.kind == "f" else joined
+        return NarrowColumn.of(found)
+
+    def _replayed(self) -> dict[str, NarrowColumn]:
+        found = {
+            name: np.zeros(len(self._table), np.int64)
+            for name in ("max_bytes", "max_count", "lifetime_us")
+        }
+        for process, rows in self._processes():
+            replayed = _replay(self._recording, process, self._table.keys(rows))
+            for column, replayed_column in zip(found.values(), replayed, strict=True):
+                column[rows] = sums.rounded(replayed_column)
+        classes = zip(LIFETIMES[:-1], _CLASS_US, strict=True)
+        freed_us = sum(self._table.columns[name] * mean_us for name, mean_us in classes)
+        found["lifetime_us"] = np.maximum(found["lifetime_us"], freed_us)
+        return {name: NarrowColumn.of(column) for name, column in found.items()}
 
 
 def subtract(table: StackTable, before: StackTable, names: Sequence[str]) -> StackTable:
@@ -69,44 +123,36 @@ def subtract(table: StackTable, before: StackTable, names: Sequence[str]) -> Sta
     )
 
 
-def _columns(
-    recording: RecordingData, process: Process, keys: NDArray[np.int64]
-) -> dict[str, Floats]:
+def _replay(
+    recording: RecordingData, process: Process, keys: Numbers
+) -> tuple[Floats, Floats, Floats]:
+    """Return the maxima of bytes and blocks by key, and the lifetime: block microseconds of the snapshots."""
     totals = recording.totals.get(process.index)
-    summed = sums.gather(totals.rows if totals else None, keys, ("peak_count", "peak_bytes"))
-    max_bytes, max_count = summed["peak_bytes"], summed["peak_count"].copy()
+    names = ("peak_bytes", "peak_count")
+    max_bytes, max_count = sums.gather(totals.rows if totals else None, keys, names).values()
     lifetime, count, size = (np.zeros(len(keys)) for _ in range(3))
     last_s, last = process.start_s, np.zeros(0, np.int64)
-    for time_s, now, rows in _snapshots(recording, process, keys):
-        changed = np.union1d(last, now)  # the others were 0, and still are
+    for snapshot in _snapshots_of(recording, process):
+        now, rows = sums.gather_some(snapshot.rows, keys, ("live_bytes", "live_count"))
+        changed = sums.distinct(last, now)  # the others were 0, and still are
         before = count[changed]
         count[last] = size[last] = 0
         count[now], size[now] = rows["live_count"], rows["live_bytes"]
         mean = (before + count[changed]) / 2
-        lifetime[changed] += mean * max(time_s - last_s, 0.0) * 1e6
+        lifetime[changed] += mean * max(snapshot.time_s - last_s, 0.0) * 1e6
         max_bytes[now] = np.maximum(max_bytes[now], size[now])
         max_count[now] = np.maximum(max_count[now], count[now])
-        last_s, last = time_s, now
-    return {
-        "peak_count": summed["peak_count"],
-        "end_bytes": size,
-        "end_count": count,
-        "max_bytes": max_bytes,
-        "max_count": max_count,
-        "lifetime_us": lifetime,
-    }
+        last_s, last = snapshot.time_s, now
+    return max_bytes, max_count, lifetime
 
 
-def _snapshots(
-    recording: RecordingData, process: Process, keys: NDArray[np.int64]
-) -> Iterator[tuple[float, NDArray[np.int64], dict[str, Floats]]]:
-    """Yield the live stats of each snapshot of a process, the exit last: the keys that it has, and their columns."""
-    index, names = process.index, ("live_bytes", "live_count")
+def _snapshots_of(recording: RecordingData, process: Process) -> list[Snapshot | Totals]:
+    """Return the snapshots of a process in order of time, the exit last; without one, the totals."""
+    index = process.index
     end = exit_of(recording, index)
-    earlier = [
+    earlier: list[Snapshot | Totals] = [
         each
         for each in sorted(recording.snapshots, key=lambda each: each.time_s)
         if each.process == index and each is not end and (not end or each.time_s < end.time_s)
     ]
-    for snapshot in [*earlier, end] if end else earlier:
-        yield snapshot.time_s, *sums.gather_some(snapshot.rows, keys, names)
+    return [*earlier, end] if end else earlier

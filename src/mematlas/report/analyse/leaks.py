@@ -122,12 +122,13 @@ def _of(
     totals, end = recording.totals.get(index), account.exit_of(recording, index)
     if totals is None or end is None:
         return
-    last = sums.unpacked(end.rows)
-    live = sums.keys(last)[sums.owns(last) & (last["live_bytes"] > 0)]
-    heap = torn_down(process, totals, last)
+    last = sums.KeyedRows(end.rows)
+    whole = last if end is totals else sums.KeyedRows(totals.rows)
+    live = last.keys[sums.owns(last.rows) & (sums.column(last.rows, "live_bytes") > 0)]
+    heap = torn_down(process, totals, last.rows)
     keys = sums.distinct(live, heap)
-    if len(totals.rows) <= _MOST_ROWS:
-        keys = sums.distinct(keys, sums.keys(sums.owning(sums.unpacked(totals.rows))))
+    if len(whole.keys) <= _MOST_ROWS:
+        keys = sums.distinct(keys, whole.keys[sums.owns(whole.rows)])
     held = sums.gather(last, keys, _LIVE)
     if len(heap):
         _as_of_the_peak(held, keys, heap, totals)
@@ -137,7 +138,8 @@ def _of(
         held[_INHERITED] = inherited
     if not (held["live_bytes"] > 0).any():
         return
-    columns = sums.gather(totals.rows, keys, _COLUMNS) | held
+    columns = sums.gather(whole, keys, _COLUMNS) | held
+    del last, whole
     end_s = totals.peak_time_s if len(heap) else end.time_s
     stacks = paths.get(index) or paths.setdefault(index, Stacks.of(recording, index))
     groups = leak_groups.group(

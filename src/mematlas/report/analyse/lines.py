@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas._core.columns.sums import group_rows
 from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, rank, tier
@@ -77,7 +78,7 @@ class LineStats:
         if len(table.processes()) < 2:
             return 1
         some = (table.narrow("live").at(rows) > 0) | (table.narrow("resident").at(rows) > 0)
-        return len(np.unique(table.process[rows[some]]))
+        return len(distinct(table.process[rows[some]]))
 
     def heaviest(self, by: str) -> tuple[Frame, ...]:
         """Return the frames of the stack with most of a metric."""

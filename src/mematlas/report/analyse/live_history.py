@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.recording.model import ALIVE
 from mematlas.report.analyse import sums, trend
 from mematlas.report.analyse.inherited import less_inherited
@@ -73,7 +74,7 @@ def from_cells(
         return None
     # Cells are counted from the start of the recording, so their number has no bound; points have one.
     edges = np.rint(np.linspace(span.start_s, span.end_s, POINTS)[1:-1] / matrix.cell_s)
-    edges = np.unique(edges)
+    edges = distinct(edges)
     edges = edges[(edges * matrix.cell_s > span.start_s) & (edges * matrix.cell_s < span.end_s)]
     if len(edges) < _CELLS:
         return None

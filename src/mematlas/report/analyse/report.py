@@ -316,11 +316,14 @@ def _reduced(
 def _share(make: Callable[[], NarrowColumn], shared: sums.Join | None, name: str) -> NarrowColumn:
     """Return PSS or USS: resident bytes, less those on shared pages, with their share in PSS."""
     resident = make()
-    if shared is None or not (less := shared.column("shared_bytes").astype(np.float64)).any():
+    if shared is None or not len(rows := np.flatnonzero(shared.column("shared_bytes"))):
         return resident
+    less = shared.column("shared_bytes")[rows].astype(np.float64)
     if name == "pss":
-        less -= shared.column("share_bytes")
-    return NarrowColumn.of(np.maximum(np.rint(resident.whole() - less), 0).astype(np.int64))
+        less -= shared.column("share_bytes")[rows]
+    values = resident.whole()
+    values[rows] = np.rint(values[rows] - less).astype(np.int64)
+    return NarrowColumn.of(np.maximum(values, 0, out=values))
 
 
 def _column(joined: sums.Join, name: str, count: int) -> NarrowColumn:

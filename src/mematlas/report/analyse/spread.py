@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.inherited import inherited_bytes
 
@@ -30,7 +31,7 @@ def additive(table: StackTable, variance: Floats, rows: Numbers | None = None) -
     """
     rows = np.arange(len(table)) if rows is None else rows
     family = table.families[rows]
-    if len(np.unique(family)) == len(np.unique(table.process[rows])):
+    if len(distinct(family)) == len(distinct(table.process[rows])):
         return variance
     found = variance.copy()
     some = np.flatnonzero(variance > 0)
@@ -54,7 +55,7 @@ def _copied(
     """
     found = variance.copy()
     process = table.process[rows].astype(np.int64)
-    for index in np.unique(process).tolist():
+    for index in distinct(process).tolist():
         totals = table.paths[index].inherits
         mine = np.flatnonzero((process == index) & sums.are_owning(table.kind[rows]))
         if totals is None or not len(mine):

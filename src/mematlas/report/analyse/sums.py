@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct as distinct_numbers
 from mematlas._core.columns.sums import ABSENT, find_keys
 from mematlas.recording.model import KIND_BY_NUMBER, Kind
 
@@ -24,6 +25,7 @@ OWNING = (Kind.MALLOC, Kind.MMAP, Kind.PYOBJECT, Kind.COMMITTED)
 OWNERS = (*OWNING, Kind.STACK, Kind.SHARED, Kind.COPY, Kind.FILEMAP)
 """Kinds of memory with an owner: allocations, and what is resident because a stack mapped it or runs in it."""
 
+_DENSE = 4  # numbers up to so many times their count are numbered by a table
 _FEW = 4  # sparse results pay off if at most one key in so many has a row
 _OWNING = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNING]
 _OWNERS = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNERS]
@@ -53,14 +55,18 @@ def keys(rows: Rows, kinds: NDArray[Any] | None = None) -> Numbers:
 class KeyedRows:
     """Rows with their keys, computed once for several joins."""
 
-    __slots__ = ("keys", "owning", "rows")
+    __slots__ = ("_owned", "keys", "rows")
 
     def __init__(self, rows: Rows) -> None:
-        """Unpack rows. `owning` are the keys of the rows that have an owner."""
+        """Unpack rows."""
         self.rows = unpacked(rows)
         kinds = column(self.rows, "kind")
-        self.keys, owned = keys(self.rows, kinds), _are(kinds, _OWNERS)
-        self.owning = self.keys if owned.all() else self.keys[owned]
+        self.keys, self._owned = keys(self.rows, kinds), are_any(kinds, _OWNERS)
+
+    @property
+    def owning(self) -> Numbers:
+        """Keys of the rows that have an owner."""
+        return self.keys if self._owned.all() else self.keys[self._owned]
 
 
 def distinct(*columns: Numbers) -> Numbers:
@@ -72,9 +78,19 @@ def distinct(*columns: Numbers) -> Numbers:
     )  # find_keys() needs ascending numbers
     if ascending and all((at := find_keys(each, whole)) and at[0] == len(each) for each in others):
         return whole  # it contains all others and is sorted
-    every = np.sort(np.concatenate(columns))  # np.unique would hash
-    found_once: Numbers = every[np.flatnonzero(np.diff(every, prepend=every[:1] - 1))]
-    return found_once
+    return distinct_numbers(np.concatenate(columns))
+
+
+def numbered(numbers: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the distinct numbers, ascending, and the index of each; none of the numbers is negative."""
+    most = int(numbers.max()) if len(numbers) else 0
+    if most > _DENSE * len(numbers):
+        return np.unique(numbers, return_inverse=True)
+    exists = np.zeros(most + 1, bool)  # np.unique would sort
+    exists[numbers] = True
+    index = np.cumsum(exists, dtype=np.int64)
+    index -= 1
+    return np.flatnonzero(exists), index[numbers]
 
 
 def split(key: int) -> tuple[int, str]:
@@ -89,10 +105,11 @@ def owns(rows: Rows) -> NDArray[np.bool_]:
 
 def are_owning(kinds: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which numbers of kinds are those of allocations."""
-    return _are(kinds, _OWNING)
+    return are_any(kinds, _OWNING)
 
 
-def _are(kinds: NDArray[Any], numbers: Sequence[int]) -> NDArray[np.bool_]:
+def are_any(kinds: NDArray[Any], numbers: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which numbers of kinds are among others."""
     found: NDArray[np.bool_] = kinds == numbers[0]
     for number in numbers[1:]:
         found |= kinds == number
@@ -182,7 +199,9 @@ class Join:
         return self._where[self._hit], values[self._hit]
 
 
-def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def gather(
+    rows: Rows | KeyedRows | None, at: Numbers, names: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
     """Return columns of the rows by distinct ascending key, summed; 0 for keys without a row."""
     joined = Join(rows, at)
     return {name: joined.column(name).astype(np.float64) for name in names}
@@ -192,11 +211,14 @@ def gather_some(
     rows: Rows, at: Numbers, names: Sequence[str]
 ) -> tuple[Numbers, dict[str, NDArray[np.float64]]]:
     """Return which of the distinct ascending keys have a row, as their indices, and columns of those."""
-    found = unpacked(rows)
-    mine = keys(found)
-    wanted = np.unique(mine)
-    indices = np.minimum(np.searchsorted(at, wanted), max(len(at) - 1, 0))
-    indices = indices[at[indices] == wanted] if len(at) else indices[:0]
+    found = KeyedRows(rows)
+    wanted = distinct(found.keys)
+    if joined := find_keys(wanted, at):
+        where = joined[1]
+        indices = (where if joined[0] == len(where) else where[where != ABSENT]).astype(np.int64)
+    else:
+        indices = np.minimum(np.searchsorted(at, wanted), max(len(at) - 1, 0))
+        indices = indices[at[indices] == wanted] if len(at) else indices[:0]
     return indices, gather(found, at[indices], names)
 
 

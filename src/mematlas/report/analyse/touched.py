@@ -127,9 +127,9 @@ def _mapping_stacks(tables: Sequence[Rows]) -> set[int]:
     found: set[int] = set()
     for rows in tables:
         kinds = sums.column(rows, "kind")
-        some = np.flatnonzero(np.isin(kinds, _MAPPED))
+        some = np.flatnonzero(sums.are_any(kinds, _MAPPED))
         if len(some):
-            found |= set(np.unique(rows["stack"][some]).tolist())
+            found |= set(sums.distinct(sums.column(rows, "stack")[some]).tolist())
     return found - {0}
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas._core.columns.trie import trie_climb
 from mematlas.recording.model import KIND_BY_NUMBER, Kind
 from mematlas.recording.ownership import RUNTIME, is_unnamed, tier
@@ -237,7 +238,7 @@ def _allocating_stacks(rows: Rows) -> tuple[Indices, Numbers]:
     rows = sums.unpacked(rows)
     numbers = [number for number, kind in KIND_BY_NUMBER.items() if kind in _ALLOCATIONS]
     allocations, stacks = sums.column(rows, "allocations"), sums.column(rows, "stack")
-    kept = np.isin(sums.column(rows, "kind"), numbers) & (allocations > 0) & (stacks > 0)
+    kept = sums.are_any(sums.column(rows, "kind"), numbers) & (allocations > 0) & (stacks > 0)
     sizes = np.rint(sums.column(rows, "allocated_bytes")[kept] / allocations[kept])
     return stacks[kept].astype(np.uint32), sizes.astype(np.int64)
 
@@ -280,7 +281,7 @@ def _find_innermost(calls: _Calls, known: set[Function]) -> Iterator[_Wrapper]:
             callers=len(set(caller[rows].tolist()) - {number, -1}),
             above=len(set(callers_caller[rows].tolist()) - {number, -1}),
             recursive=int((caller[rows] == number).sum()),
-            sizes=len(np.unique(calls.sizes[rows])),
+            sizes=len(distinct(calls.sizes[rows])),
             inside=int(inside[rows].sum()),
             small=calls.lengths.get(number, SMALL_CODE + 1) <= SMALL_CODE,
         )

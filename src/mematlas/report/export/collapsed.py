@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas._core.columns.trie import LabelTree
 from mematlas.report.export.source import frame_text
 
@@ -63,7 +64,7 @@ class _Texts:
         """Return a number for the text of each row's stack; equal texts have equal numbers."""
         tree, found = LabelTree(), np.zeros(len(rows), np.int64)
         processes = self._table.process[rows]
-        for process in np.unique(processes).tolist():
+        for process in distinct(processes).tolist():
             paths, mine = self._table.paths[process], np.flatnonzero(processes == process)
             words = paths.frames_of_words
             labels = [[self._number(self._of(frame)) for frame in reversed(each)] for each in words]

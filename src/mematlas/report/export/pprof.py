@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas._core.columns.distinct import distinct
 from mematlas._core.columns.samples import SampleEncoder
 from mematlas.errors import MematlasError
 from mematlas.present.printable import clean
@@ -143,7 +144,7 @@ class _Profile:
         encoder = SampleEncoder(paths.parents, first, [label + kind for kind in kinds.values()])
         numbers = {name: number for number, name in enumerate(kinds)}
         labels = np.zeros(256, np.uint8)
-        for each in np.unique(table.kind[rows]).tolist():
+        for each in distinct(table.kind[rows]).tolist():
             labels[each] = numbers[table.kind_name_of(each)]
         columns = [table.columns.narrow(name) for _, _, name in self._types]
         for start in range(0, len(rows), _BATCH):
@@ -182,7 +183,7 @@ class _Profile:
         """Return the location of each node, and the messages that define the locations."""
         frames, words, which = paths.frames_of_words, paths.words, paths.word_of
         numbers = np.zeros(len(frames), np.int64)
-        wanted = np.unique(which[1:])
+        wanted = distinct(which[1:])
         numbers[wanted] = self._locations + 1 + np.arange(len(wanted))
         self._locations += len(wanted)
         found, unknown = numbers.astype(np.uint32)[which], 0

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LARGEST = 1_250_000
 """Limit of the base64 text in bytes; above, more is folded. The file stays below 1.5 MB."""
+_QUICK = 6  # level of deflate; 9 takes four times as long
+_SAVING = 0.1  # more than level 9 saves
 _KINDS = {"python": 0, "native": 1, "inlined": 2}
 _COLUMNS = (
     *("function", "file", "short", "line", "module", "kind", "tier", "rank"),
@@ -92,7 +94,10 @@ def _pack(trie: Trie, fold: float, head: Head, table: FrameTable) -> str:
     text = json.dumps(phrase, separators=(",", ":"), ensure_ascii=True).encode()
     text += b" " * (-(len(text) + 4) % 4)
     raw = b"".join([len(text).to_bytes(4, "little"), text, *columns])
-    return base64.b64encode(gzip.compress(raw, compresslevel=9, mtime=0)).decode()
+    packed = gzip.compress(raw, compresslevel=_QUICK, mtime=0)
+    if 0 <= 4 * len(packed) / 3 - LARGEST < _SAVING * LARGEST:
+        packed = gzip.compress(raw, compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode()
 
 
 class FrameTable:
