@@ -187,7 +187,8 @@ struct mematlas_collector {
 	uint32_t running; /* processes in the sum */
 	double next_sum_look;
 	struct process *looked_at; /* by the last snapshot, until its cost is known; NULL: none */
-	double look_began;
+	double look_began,
+		look_began_cpu; /* by the clock, and by the time of the collector's thread */
 	int error;
 	uint32_t queued, queue_at; /* events not returned yet, and the first of them */
 	struct mematlas_event queue[64];

@@ -164,6 +164,7 @@ void look_begins(struct mematlas_collector *collector, struct process *process, 
 	look_ends(collector, now);
 	collector->looked_at = process;
 	collector->look_began = now;
+	collector->look_began_cpu = clock_thread_s();
 }
 
 static void postpone(double *next, double until)
@@ -176,11 +177,14 @@ void look_ends(struct mematlas_collector *collector, double now)
 {
 	struct process *process = collector->looked_at;
 	double budget = collector->settings.budget, cost = now - collector->look_began;
+	double used = clock_thread_s() - collector->look_began_cpu;
 
 	collector->looked_at = NULL;
 	if (!process || budget <= 0)
 		return;
-	postpone(&process->next_join, now + cost / budget);
+	/* The budget is a share of a CPU. By the clock, a look on a busy machine would put off the
+	 * next one for long, and the account of a killed program would be old. */
+	postpone(&process->next_join, now + used / budget);
 	postpone(&process->next_peak, now + cost / PEAK_SHARE);
 	postpone(&collector->next_sum_look, now + cost / PEAK_SHARE);
 }

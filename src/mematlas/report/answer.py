@@ -51,7 +51,7 @@ def answer_spans(
     leak = [(leaked, "warning")] if leaked else []
     # The owner of a missed peak goes on from the sentence before it.
     spans += owner + leak if report.main_metric == "peak" else leak + owner
-    if ended := endings(report, width // 2):
+    if ended := endings(report, width // 2, directory):
         spans.append((f" {ended}", ""))
     if bad := bad_frees.sentence(report.bad_frees, directory, width):
         spans.append((bad, "warning"))
@@ -133,7 +133,9 @@ def _owner(
 def _when(report: Report, width: int) -> str:
     """Return "at the peak", or how much of the highest RSS the account has."""
     if report.at == END:
-        return f"at the end, {format_duration(report.account.time_s)}"
+        old = any(each.is_old for each in report.last_looks)
+        moment = "the last look" if old else "the end"
+        return f"at {moment}, {format_duration(report.account.time_s)}"
     if report.at != PEAK:
         return f"at the mark {shorten(clean(report.at), width)}, {format_duration(report.account.time_s)}"
     account, highest = report.account, share_of_highest(report.account)

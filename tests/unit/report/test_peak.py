@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from mematlas.recording import read
-from mematlas.recording.model import TIMELINE_DTYPE, Process
+from mematlas.recording.model import TIMELINE_DTYPE, Frame, Process
 from mematlas.report import run_facts
 from mematlas.report.analyse.highest import find_highest
 from mematlas.report.analyse.lines import lines
@@ -18,6 +18,7 @@ from mematlas.report.analyse.report import make_report
 from mematlas.report.answer import answer
 from mematlas.report.endings import endings
 from mematlas.report.json_writer import render_report
+from mematlas.report.model.report import END, LastLook
 from reports import native_program
 from synthetic_recording import write
 
@@ -96,6 +97,46 @@ def test_json_has_the_same_base() -> None:
 def test_how_it_ended(ending: str, cause: str, words: str) -> None:
     """A signal is named with its cause; an exit is not."""
     assert endings(single(1.0, ending, cause)) == words
+
+
+@pytest.mark.parametrize(
+    ("look", "words"),
+    [
+        ({}, "SIGSEGV."),
+        ({"age_s": 3.0}, "SIGSEGV."),  # nothing changed
+        ({"age_s": 0.02, "end_rss_bytes": 900 * MIB}, "SIGSEGV."),  # the program had no time
+        (
+            {"age_s": 3.0, "end_rss_bytes": 900 * MIB, "live_change_bytes": 300 * MIB},
+            " 900 MiB were resident at the end, and 300 MiB more were live; load /srv/a.py:3 had grown most, by 310 MiB.",
+        ),
+        (
+            {"age_s": 3.0, "end_rss_bytes": 90 * MIB, "live_change_bytes": None},
+            " 90.0 MiB were resident at the end; load /srv/a.py:3 had grown most, by 310 MiB.",
+        ),
+        ({"rss_bytes": MIB, "end_rss_bytes": MIB}, " It had 1.00 MiB resident then: see --at end."),
+    ],
+)
+def test_what_a_killed_process_had_at_its_end(look: dict[str, Any], words: str) -> None:
+    """What an old look does not have is said, and where the end was far below the peak."""
+    report = single(1.0, "killed by SIGSEGV")
+    report = replace(report, account=replace(report.account, rss_bytes=600 * MIB))
+    same: dict[str, Any] = {"rss_bytes": 600 * MIB, "end_rss_bytes": 600 * MIB, "age_s": 0.01}
+    frame = Frame("load", "/srv/a.py", 3, None, "python")
+    last = LastLook(0, 1.0, live_change_bytes=0, grown_frame=frame, grown_bytes=310 * MIB, **same)
+    found = endings(replace(report, last_looks=(replace(last, **look),)))
+    assert found.startswith("It was killed by SIGSEGV.")
+    assert found.endswith(words)
+    assert ("last read 3 s before, with 600 MiB resident" in found) is (
+        " were resident" in words
+    )
+
+
+def test_the_account_of_an_old_look_is_not_that_of_the_end() -> None:
+    """`--at end` of a killed process says that it has the last look."""
+    report = replace(single(1.0, "killed by SIGKILL"), at=END)
+    look = LastLook(0, 1.0, 4.0, 600 * MIB, 900 * MIB, 0)
+    assert " resident at the end, " in first_sentence(report)
+    assert " resident at the last look, " in first_sentence(replace(report, last_looks=(look,)))
 
 
 def test_workers_that_are_told_to_end_are_not_named() -> None:

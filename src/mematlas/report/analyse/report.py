@@ -20,6 +20,7 @@ from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.highest import find_highest, highest_rss_of
 from mematlas.report.analyse.imports import find_imports
 from mematlas.report.analyse.inherited import forked, relate_forks
+from mematlas.report.analyse.last_looks import last_looks
 from mematlas.report.analyse.live_at import live_at, own_live
 from mematlas.report.analyse.moments import marked_moments, snapshots_at
 from mematlas.report.analyse.objects import find_object_types
@@ -125,6 +126,7 @@ def make_report(
         if isinstance(stacks, StackTable) and only is None and len(wanted) > 1
         else (),
         runs=recording.runs,
+        last_looks=last_looks(recording, processes, paths),
         only_of_root=bool(processes) and all(each.uid == 0 for each in processes),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
         peak_is_of_one_moment=then is not None,

@@ -32,6 +32,8 @@ Metric: TypeAlias = Literal[
     "fragmented",
     "idle",
 ]
+KILLED = "killed by "  # how the ending of a killed process begins
+LATELY_S = 0.05  # age of a look from which on the program can have changed
 NEAR = 0.95  # part of the highest RSS that an account of the peak has
 METRICS: tuple[Metric, ...] = get_args(Metric)
 """Metrics that stacks can be ranked by, in the order of the metric switch."""
@@ -160,6 +162,28 @@ class ProcessSummary:
     cause: str = ""  # of its ending, where the OOM killer ended it
     forked: bool = False  # it began with the memory of its parent
     run: int = 0  # index in Report.runs
+
+
+@dataclass(frozen=True, slots=True)
+class LastLook:
+    """The last look at a process that a signal killed, and what changed from then to its end."""
+
+    process: int
+    time_s: float
+    age_s: float  # at the end of the process
+    rss_bytes: int  # at the look
+    end_rss_bytes: int  # of the last sample of RSS
+    live_change_bytes: int | None  # 0: within two standard errors; None: unknown
+    grown_frame: Frame | None = None  # owner that grew most; None: none beyond two standard errors
+    grown_bytes: int = 0
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the account of the look is not that of the end."""
+        if self.age_s < LATELY_S:
+            return False
+        changes = (self.end_rss_bytes - self.rss_bytes, self.live_change_bytes or 0)
+        return any(abs(each) > (1 - NEAR) * max(self.rss_bytes, 1) for each in changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +323,7 @@ class Report:
     only_of_root: bool = False  # no process was another user's
     peak_is_of_one_moment: bool = False  # live bytes at the peak are those at the highest RSS
     runs: tuple[Run, ...] = ()  # of the processes
+    last_looks: tuple[LastLook, ...] = ()  # at processes that a signal killed
     cell_view: ClassVar[Callable[[Report], str] | None] = (
         None  # of mematlas.api: a model has no views
     )
