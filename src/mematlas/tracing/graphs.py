@@ -61,8 +61,8 @@ class GraphTaker:
 
     def before_snapshot(self, index: int, trigger: str, *, is_named: bool) -> None:
         """Copy the process if its graph is wanted at this snapshot. It waits at an exit, and for a peak a second."""
-        moment: GraphMoment = "peak" if trigger == "peak" else "exit"
-        if moment not in self._moments or trigger not in {"peak", "exit"}:
+        moment = next((each for each in self._moments if each == trigger), None)
+        if moment is None:
             return
         info = self._collector.process(index)
         if not is_named and info.live_bytes < _LEAST_LIVE:
