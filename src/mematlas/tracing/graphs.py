@@ -173,7 +173,7 @@ def _resident(pid: int, unknown: int) -> int:
 
 
 def _distance(copied: _Copy, most: int | None) -> str:
-    """Say how far a copy at a peak is from the highest RSS; "" if it is near, or the process is small."""
+    """Format how far a copy at a peak is from the highest RSS; "" if it is near, or the process is small."""
     if not most or most <= _SMALL_BYTES or copied.rss_bytes >= most * _SHORT:
         return ""
     size, highest = format_bytes(copied.rss_bytes), format_bytes(most)
