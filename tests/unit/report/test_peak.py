@@ -126,9 +126,7 @@ def test_what_a_killed_process_had_at_its_end(look: dict[str, Any], words: str) 
     found = endings(replace(report, last_looks=(replace(last, **look),)))
     assert found.startswith("It was killed by SIGSEGV.")
     assert found.endswith(words)
-    assert ("last read 3 s before, with 600 MiB resident" in found) is (
-        " were resident" in words
-    )
+    assert ("last read 3 s before, with 600 MiB resident" in found) is (" were resident" in words)
 
 
 def test_the_account_of_an_old_look_is_not_that_of_the_end() -> None:
