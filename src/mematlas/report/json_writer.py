@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import (
         Account,
         BadFree,
+        LastLook,
         ObjectType,
         OwnPeak,
         PageFaults,
@@ -73,6 +74,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "heaps": report.heaps and [asdict(each) for each in report.heaps],
             "objects": report.objects and [_object_type(each) for each in report.objects],
             "own_peaks": [_own_peak(each) for each in report.own_peaks],
+            "last_looks": [_last_look(each) for each in report.last_looks],
             "imports": [asdict(each) for each in report.imports],
             "by": by,
             "stacks_total": len(table),
@@ -336,6 +338,11 @@ def _object_type(each: ObjectType) -> dict[str, Any]:
 def _own_peak(each: OwnPeak) -> dict[str, Any]:
     frame = each.frame and frame_fields(each.frame)
     return {**asdict(replace(each, frame=None)), "frame": frame}
+
+
+def _last_look(each: LastLook) -> dict[str, Any]:
+    frame = each.grown_frame and frame_fields(each.grown_frame)
+    return {**asdict(replace(each, grown_frame=None)), "grown_frame": frame}
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:

@@ -75,10 +75,10 @@ def _changed(before: Rows, after: Rows, paths: Stacks) -> tuple[int, Frame | Non
 
     Both are 0, and no owner is named, within two standard errors of the sampling.
     """
-    live = [_live(each) for each in (before, after)]
-    keys = sums.distinct(*(each.keys for each in live))
+    both = [sums.KeyedRows(each) for each in (before, after)]
+    keys = sums.distinct(*map(_live, both))
     names = ("live_bytes", "live_variance")
-    then, now = (sums.gather(each, keys, names) for each in live)
+    then, now = (sums.gather(each, keys, names) for each in both)
     change = now["live_bytes"] - then["live_bytes"]
     # Blocks that are still live are the same samples in both: only what changed has an error.
     share = np.divide(
@@ -101,8 +101,6 @@ def _changed(before: Rows, after: Rows, paths: Stacks) -> tuple[int, Frame | Non
     return certain, frames[most], round(float(by_owner[most]))
 
 
-def _live(rows: Rows) -> sums.KeyedRows:
-    """Return the rows of allocations that are live."""
-    found = sums.unpacked(rows)
-    chosen = sums.owns(found) & (sums.column(found, "live_bytes") > 0)
-    return sums.KeyedRows(found[chosen])
+def _live(rows: sums.KeyedRows) -> sums.Numbers:
+    """Return the keys of allocations that are live."""
+    return rows.keys[sums.owns(rows.rows) & (sums.column(rows.rows, "live_bytes") > 0)]
