@@ -189,17 +189,20 @@ static void free_marks(struct size_class *class)
 	}
 }
 
+static bool mark_class(struct mematlas_arena *arena, struct size_class *class)
+{
+	for (struct run *run = class->all; run; run = run->next_in_class)
+		if (GET(run->state) == RUN_SPAN && !mark_span(arena, class, run))
+			return false;
+	return mark_transfer(arena, class);
+}
+
 static bool check(struct mematlas_arena *arena)
 {
 	bool sound = page_heap_is_sound(arena) && arena_large_is_sound(arena);
 
-	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
-		for (struct run *run = arena_class_at(arena, i)->all; sound && run;
-		     run = run->next_in_class)
-			sound = GET(run->state) != RUN_SPAN ||
-				mark_span(arena, arena_class_at(arena, i), run);
 	for (unsigned i = 0; sound && i < SHARDS * CLASSES; i++)
-		sound = mark_transfer(arena, arena_class_at(arena, i));
+		sound = mark_class(arena, arena_class_at(arena, i));
 	for (uint32_t i = 0; sound && i < GET(arena->group.tcache_count); i++)
 		sound = mark_tcache(arena, (struct arena_tcache *)GET(arena->group.tcaches[i]));
 	for (unsigned i = 0; sound && i < SHARDS * CLASSES; i++)
