@@ -43,6 +43,10 @@ class Cgroup:
             with suppress(OSError):
                 (self.path / "memory.swap.max").write_text("0")
 
+    def enter(self) -> None:
+        """Move this process into it: a program's, before it begins."""
+        (self.path / "cgroup.procs").write_text(str(os.getpid()))
+
     def kills(self) -> int:
         """Return the number of OOM kills caused by this cgroup's own limit."""
         if self.version == 1:
@@ -61,7 +65,7 @@ class CgroupProgram:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: (cgroup.path / "cgroup.procs").write_text(str(os.getpid())),  # noqa: PLW1509
+            preexec_fn=cgroup.enter,  # noqa: PLW1509
         )
         assert self._process.stdout is not None
         self._process.stdout.readline()

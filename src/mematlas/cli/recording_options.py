@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import interval, positive, size
 from mematlas.errors import UsageError
-from mematlas.tracing.conditions import Conditions
 from mematlas.tracing.settings import (
     DISK_BYTES,
     INTERVAL_S,
@@ -132,6 +131,8 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         raise UsageError("--disk must be at least 4M")
     keep_s = arguments.keep or (KEEP_S if arguments.disk else 0.0)
     if arguments.when:
+        from mematlas.tracing.conditions import Conditions
+
         Conditions(arguments.when)
     graphs = getattr(arguments, "graph", ())  # `run` has it alone
     if graphs and keep_s:
@@ -145,7 +146,7 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         idle_s=arguments.idle,
         labels=parse_labels(arguments.label),
         keep_s=keep_s,
-        disk_bytes=arguments.disk or (DISK_BYTES if keep_s else 0),
+        disk_bytes=arguments.disk or DISK_BYTES,
         when=arguments.when,
         graphs=graphs,
     )

@@ -50,7 +50,7 @@ class TraceSettings:
         labels: names and values that the user gives the recording, by name.
         keep_s: a rolling recording keeps so many seconds; 0: all, in one file.
         disk_bytes: a rolling recording takes no more of the disk.
-        when: conditions for looks that are kept, as parse_conditions() reads them; "": none.
+        when: conditions for looks that are kept, as Conditions reads them; "": none.
         graphs: moments at which the heap graph is taken, "peak" and "exit"; of an exact recording only.
     """
 
@@ -63,15 +63,14 @@ class TraceSettings:
     budget: float = 0.02
     labels: tuple[tuple[str, str], ...] = ()
     keep_s: float = 0.0
-    disk_bytes: int = 0
+    disk_bytes: int = DISK_BYTES
     when: str = ""
+    graphs: tuple[GraphMoment, ...] = ()
 
     @property
     def rolls(self) -> bool:
         """Whether the recording is a folder of segments, the oldest of which go."""
         return self.keep_s > 0
-
-    graphs: tuple[GraphMoment, ...] = ()
 
     @property
     def ring_bytes(self) -> int:
