@@ -6,20 +6,31 @@
 _Static_assert(sizeof(struct mematlas_arena_stats) == 17 * sizeof(uint64_t),
 	       "no padding in the API");
 
+static void read_tcache(struct mematlas_arena *arena, struct arena_tcache *tcache,
+			struct mematlas_arena_stats *ret)
+{
+	struct tcache_counts counts = tcache_read(&tcache->base);
+
+	for (unsigned class = 0; class < CLASSES; class++) {
+		struct magazine_counts of_class = magazine_read(&tcache->magazines[class]);
+		counts.allocs += of_class.takes;
+		counts.frees += of_class.puts;
+		ret->cached_bytes += of_class.filled * arena_class_at(arena, class)->size;
+	}
+	ret->allocs += counts.allocs;
+	ret->frees += counts.frees;
+	ret->late_double_frees += counts.late_double_frees;
+}
+
 static void read_tcaches(struct mematlas_arena *arena, struct mematlas_arena_stats *ret)
 {
 	uint32_t count = atomic_load_explicit(&arena->group.tcache_count, memory_order_acquire);
 
-	for (uint32_t i = 0; i < count; i++) {
-		struct arena_tcache *tcache = (struct arena_tcache *)atomic_load_explicit(
-			&arena->group.tcaches[i], memory_order_acquire);
-		ret->allocs += GET(tcache->allocs);
-		ret->frees += GET(tcache->base.frees);
-		ret->late_double_frees += GET(tcache->base.late_double_frees);
-		for (unsigned class = 0; class < CLASSES; class++)
-			ret->cached_bytes += (uint64_t)GET(tcache->magazines[class].filled) *
-					     arena_class_at(arena, class)->size;
-	}
+	for (uint32_t i = 0; i < count; i++)
+		read_tcache(arena,
+			    (struct arena_tcache *)atomic_load_explicit(&arena->group.tcaches[i],
+									memory_order_acquire),
+			    ret);
 }
 
 static void read_class(struct size_class *class, struct mematlas_arena_stats *ret)
@@ -30,7 +41,7 @@ static void read_class(struct size_class *class, struct mematlas_arena_stats *re
 			continue;
 		ret->span_bytes += run->pages * PAGE;
 		for (uint32_t i = 0; i < run->count; i++) {
-			bool used = slot_in_use(&run->slots[i]);
+			bool used = slot_in_use(&run_slots(run)[i]);
 			ret->small_blocks += used;
 			ret->small_bytes += used ? class->size : 0;
 		}
@@ -68,9 +79,9 @@ static bool mark_free(struct mematlas_arena *arena, void *object)
 	struct run *run;
 	struct slot *slot = arena_slot_at(arena, object, &run);
 
-	if (!slot || slot_in_use(slot) || run->marks[slot - run->slots])
+	if (!slot || slot_in_use(slot) || run->marks[slot - run_slots(run)])
 		return false;
-	run->marks[slot - run->slots] = 1;
+	run->marks[slot - run_slots(run)] = 1;
 	return true;
 }
 
@@ -86,12 +97,17 @@ static bool mark_batch(struct mematlas_arena *arena, uint32_t number)
 
 static bool mark_magazine(struct mematlas_arena *arena, struct magazine *magazine)
 {
-	uint32_t filled = GET(magazine->filled);
+	struct run *run;
 
-	for (uint32_t i = 0; i < filled; i++)
-		if (!mark_free(arena, magazine->objects[i]))
+	if (GET(magazine->puts) - GET(magazine->takes) > magazine->capacity)
+		return false;
+	for (uint32_t i = 0; i < magazine_filled(magazine); i++) {
+		const struct free_slot *at = &magazine->bottom[i];
+		if (arena_slot_at(arena, at->object, &run) != at->slot ||
+		    !mark_free(arena, at->object))
 			return false;
-	return filled <= magazine->capacity;
+	}
+	return true;
 }
 
 static bool mark_tcache(struct mematlas_arena *arena, struct arena_tcache *tcache)
@@ -101,21 +117,22 @@ static bool mark_tcache(struct mematlas_arena *arena, struct arena_tcache *tcach
 	for (unsigned i = 0; i < CLASSES; i++)
 		if (!mark_magazine(arena, &tcache->magazines[i]))
 			return false;
-	for (uint32_t number = GET(base->remote_queue); number;
+	for (uint32_t number = (uint32_t)(GET(base->remote_queue) & NUMBER_MASK); number;
 	     number = GET(batch_at(&arena->group, number)->next))
 		if (!mark_batch(arena, number))
 			return false;
 	for (unsigned i = 0; i < OUTGOING_BATCHES; i++)
-		if (base->outgoing[i].batch && !mark_batch(arena, base->outgoing[i].batch))
+		if (base->outgoing[i].batch && !mark_batch(arena, base->outgoing[i].number))
 			return false;
-	return GET(base->remote_frees) <= GET(base->frees);
+	return true;
 }
 
 static bool mark_span(struct mematlas_arena *arena, struct size_class *class, struct run *run)
 {
 	uint64_t first = (uint64_t)(GET(run->start) - arena->base) >> PAGE_BITS;
 
-	if (run->listed != (run->free_count > 0) || run->free_count > run->count)
+	if (run->listed != (run->free_count > 0) || run->free_count > run->count ||
+	    GET(run->in_span) != run->count)
 		return false;
 	for (uint32_t page = 0; page < class->pages; page++)
 		if (GET(arena->pages[first + page]) != run)
@@ -137,7 +154,7 @@ static bool all_accounted(struct size_class *class)
 			continue;
 		empty += run->free_count == run->count;
 		for (uint32_t i = 0; i < run->count; i++)
-			if (!run->marks[i] && !slot_in_use(&run->slots[i]))
+			if (!run->marks[i] && !slot_in_use(&run_slots(run)[i]))
 				return false;
 	}
 	return empty == class->empty;
@@ -212,7 +229,7 @@ static void rebuild_class(struct size_class *class)
 			continue;
 		run->free_count = 0;
 		for (uint32_t i = run->count; i-- > 0;) {
-			struct slot *slot = &run->slots[i];
+			struct slot *slot = &run_slots(run)[i];
 			if (slot_in_use(slot))
 				continue;
 			slot_reset(slot);
@@ -223,6 +240,14 @@ static void rebuild_class(struct size_class *class)
 	}
 }
 
+static void drop_magazine(struct arena_tcache *tcache, struct magazine *magazine)
+{
+	uint32_t filled = magazine_filled(magazine);
+
+	magazine_drop(magazine, filled);
+	SET(tcache->base.moved_out, GET(tcache->base.moved_out) + filled);
+}
+
 void arena_rebuild(struct tcache_group *group)
 {
 	struct mematlas_arena *arena = arena_of_group(group);
@@ -231,7 +256,7 @@ void arena_rebuild(struct tcache_group *group)
 	for (uint32_t i = 0; i < GET(group->tcache_count); i++) {
 		struct arena_tcache *tcache = (struct arena_tcache *)GET(group->tcaches[i]);
 		for (unsigned class = 0; class < CLASSES; class++)
-			SET(tcache->magazines[class].filled, 0);
+			drop_magazine(tcache, &tcache->magazines[class]);
 	}
 	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
 		rebuild_class(arena_class_at(arena, i));

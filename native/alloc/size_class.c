@@ -47,9 +47,9 @@ void size_class_init_all(struct mematlas_arena *arena)
 		for (unsigned shard = 0; shard < SHARDS; shard++)
 			init_class(&arena->shards[shard], i, size);
 		for (; at_16 * 16 <= size && at_16 <= BY_16_MAX / 16; at_16++)
-			arena->by_16[at_16] = (uint8_t)i;
+			arena->by_16[at_16] = (uint16_t)magazine_offset(i);
 		for (; at_128 * 128 <= size && at_128 <= SMALL_MAX / 128; at_128++)
-			arena->by_128[at_128] = (uint8_t)i;
+			arena->by_128[at_128] = (uint16_t)magazine_offset(i);
 	}
 }
 
@@ -82,12 +82,11 @@ static struct run *create_run(struct mematlas_arena *arena, struct size_class *c
 	run->slot_size = class->size;
 	run->reciprocal = UINT32_MAX / class->size + 1;
 	run->count = count;
-	run->class_index = class->index;
+	run->magazine = magazine_offset(class->index);
 	SET(run->state, RUN_SPARE);
 	run->size_class = class;
 	run->pages = class->pages;
-	run->slots = (struct slot *)(run + 1);
-	run->free = (uint16_t *)(run->slots + count);
+	run->free = (uint16_t *)(run_slots(run) + count);
 	run->next_in_class = class->all;
 	class->all = run;
 	return run;
@@ -131,6 +130,7 @@ static struct run *create_span(struct mematlas_arena *arena, struct size_class *
 	for (uint32_t i = 0; i < run->count; i++) /* the stack pops the lowest address first */
 		run->free[i] = (uint16_t)(run->count - 1 - i);
 	/* Before the page table leads readers to the run. */
+	SET(run->in_span, run->count);
 	atomic_store_explicit(&run->state, RUN_SPAN, memory_order_release);
 	set_pages(arena, run, run);
 	size_class_relist(class, run);
@@ -142,6 +142,7 @@ static struct run *create_span(struct mematlas_arena *arena, struct size_class *
  * refuses the address. Class's lock held; takes the heap's lock, which comes later in the order. */
 static void release_span(struct mematlas_arena *arena, struct size_class *class, struct run *run)
 {
+	SET(run->in_span, 0);
 	SET(run->state, RUN_SPARE);
 	size_class_relist(class, run);
 	set_pages(arena, run, NULL);
@@ -164,8 +165,8 @@ void size_class_release_empty(struct mematlas_arena *arena, struct size_class *c
 	}
 }
 
-bool size_class_refill(struct mematlas_arena *arena, struct size_class *class,
-		       struct magazine *magazine, bool may_grow)
+uint32_t size_class_refill(struct mematlas_arena *arena, struct size_class *class,
+			   struct magazine *magazine, bool may_grow)
 {
 	uint32_t filled = 0;
 
@@ -179,19 +180,20 @@ bool size_class_refill(struct mematlas_arena *arena, struct size_class *class,
 		class->empty -= run->free_count == run->count;
 		while (filled < class->batch_size && run->free_count) {
 			uint32_t number = run->free[--run->free_count];
-			magazine->objects[filled++] = GET(run->start) + number * run->slot_size;
+			magazine_put(magazine, GET(run->start) + number * run->slot_size,
+				     &run_slots(run)[number]);
+			filled++;
 		}
 		size_class_relist(class, run);
 	}
 	pthread_mutex_unlock(class->lock);
-	SET(magazine->filled, filled);
-	return filled > 0;
+	return filled;
 }
 
 /* Class's lock held. `empty` counts the span once, when its last slot comes back. */
-static void push_free_slot(struct run *run, void *object)
+static void push_free_slot(struct run *run, const struct slot *slot)
 {
-	run->free[run->free_count++] = (uint16_t)(run_slot_at(run, object) - run->slots);
+	run->free[run->free_count++] = (uint16_t)(slot - run_slots(run));
 	size_class_relist(run->size_class, run);
 	run->size_class->empty += run->free_count == run->count;
 }
@@ -209,21 +211,21 @@ static void unlock_class(struct mematlas_arena *arena, struct size_class *class)
 
 void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, uint32_t count)
 {
-	uint32_t filled = GET(magazine->filled) - count;
+	struct free_slot *bottom = magazine->bottom;
 	struct size_class *class = NULL;
 
 	for (uint32_t i = 0; i < count; i++) { /* the bottom of the stack is coldest */
-		struct run *run = arena_run_at(arena, magazine->objects[i]);
+		struct run *run = arena_run_at(arena, bottom[i].object);
 		if (run->size_class != class) { /* stolen from a thread of another shard */
 			unlock_class(arena, class);
 			class = run->size_class;
 			pthread_mutex_lock(class->lock);
 		}
-		push_free_slot(run, magazine->objects[i]);
+		push_free_slot(run, bottom[i].slot);
 	}
 	unlock_class(arena, class);
-	memmove(magazine->objects, magazine->objects + count, filled * sizeof(void *));
-	SET(magazine->filled, filled);
+	magazine_drop(magazine, count);
+	memmove(bottom, bottom + count, magazine_filled(magazine) * sizeof *bottom);
 }
 
 void arena_release_spans(struct mematlas_arena *arena)

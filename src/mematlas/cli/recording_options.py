@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import interval, positive, size
 from mematlas.errors import UsageError
-from mematlas.tracing.conditions import Conditions
 from mematlas.tracing.settings import (
     DISK_BYTES,
     INTERVAL_S,
@@ -131,6 +130,8 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         raise UsageError("--disk must be at least 4M")
     keep_s = arguments.keep or (KEEP_S if arguments.disk else 0.0)
     if arguments.when:
+        from mematlas.tracing.conditions import Conditions
+
         Conditions(arguments.when)
     graphs = getattr(arguments, "graph", ())  # `run` has it alone
     if graphs and keep_s:

@@ -185,7 +185,7 @@ def print_summary(recording: RecordingData | None, path: str, asked: Patterns) -
     from mematlas.report.analyse.lines import lines
     from mematlas.report.analyse.report import make_report
     from mematlas.report.analyse.wrappers import mark_wrappers
-    from mematlas.report.text.report import render_summary
+    from mematlas.report.text.summary import render_summary
 
     with progress_line("mematlas: summing stacks"):
         recording.notes += mark_wrappers(recording, asked)

@@ -126,9 +126,14 @@ def _mount_point(text: str, version: int) -> str:
     return "sys/fs/cgroup/memory" if version == 1 else "sys/fs/cgroup"
 
 
+def _text(directory: str, name: str) -> str:
+    with open(f"{directory}/{name}") as file:  # noqa: PTH123 - a Path takes as long as the read
+        return file.read()
+
+
 def _number(directory: str, name: str) -> int | None:
     try:
-        word = Path(directory, name).read_text().strip()
+        word = _text(directory, name).strip()
     except OSError:
         return None
     if not word.isdigit() or int(word) >= _NO_LIMIT:
@@ -138,7 +143,7 @@ def _number(directory: str, name: str) -> int | None:
 
 def _pairs(directory: str, name: str) -> dict[str, int]:
     try:
-        lines = Path(directory, name).read_text().splitlines()
+        lines = _text(directory, name).splitlines()
     except OSError:
         return {}
     pairs = (line.split() for line in lines)
@@ -196,7 +201,7 @@ def _kernel(stat: dict[str, int]) -> int | None:
 
 def _pressure(directory: str) -> dict[str, float]:
     try:
-        lines = Path(directory, "memory.pressure").read_text().splitlines()
+        lines = _text(directory, "memory.pressure").splitlines()
     except OSError:
         return {}
     found = (re.match(r"(some|full) avg10=([\d.]+)", line) for line in lines)

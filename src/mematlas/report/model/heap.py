@@ -18,5 +18,5 @@ class HeapView:
 
     @property
     def when(self) -> str:
-        """Say the moment as a part of a sentence."""
+        """Format the moment as a part of a sentence."""
         return f"at the {self.moment}"
