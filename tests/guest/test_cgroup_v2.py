@@ -9,20 +9,31 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from integration.agent.test_agent import test_figures_are_the_kernels
 from integration.agent.test_oom import agent, test_the_report_names_limit_process_and_line
 from integration.observe.test_cgroup_account import (
-    test_closed_files_are_found_below_a_directory,
-    test_every_kind_of_memory_is_found,
+    CLOSED,
+    HEAP,
+    LITTLE,
+    MAPPED,
+    MEMFD,
+    MIB,
+    STACK,
+    THREADS,
+    TMPFS,
+    accounted,
+    holding,
     test_memory_of_a_moved_process_is_told,
 )
+from mematlas.observe.cgroup_account.model import UNACCOUNTED
+from nested_cgroups import nested
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
     "agent",
-    "test_closed_files_are_found_below_a_directory",
-    "test_every_kind_of_memory_is_found",
+    "test_figures_are_the_kernels",
     "test_memory_of_a_moved_process_is_told",
     "test_the_report_names_limit_process_and_line",
 ]
@@ -51,3 +62,30 @@ def tmp_path(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True, timeout=120)
+
+
+def test_every_kind_of_memory_is_found(tmp_path: Path) -> None:
+    """Each part is what the program holds, and at most the pages charged ahead are left over.
+
+    The guest's root is a file system of a server, so files in tmpfs that nobody has open have no name here.
+    """
+    with nested() as (_, group, _sibling), holding(group, tmp_path) as pid:
+        account = accounted(pid, str(tmp_path))
+        assert account.version == 2
+        parts = {part.kind: part for part in account.parts}
+        assert sum(part.bytes for part in account.parts) == account.usage
+        assert abs(parts[UNACCOUNTED].bytes) <= account.usage // 100
+        (heap,) = parts["anonymous"].pieces
+        assert HEAP * MIB <= heap.bytes <= (HEAP + 12) * MIB
+        assert abs(parts["shared"].bytes - (MEMFD + TMPFS) * MIB) < LITTLE
+        cached = (MAPPED + CLOSED) * MIB
+        assert cached <= parts["file"].bytes <= cached + LITTLE
+        files = {each.path: each for each in account.files}
+        mapped, closed = files[f"{tmp_path}/mapped"], files[f"{tmp_path}/closed"]
+        assert (mapped.charged, mapped.holders) == (MAPPED * MIB, (pid,))
+        assert (closed.charged, closed.holders) == (CLOSED * MIB, ())
+        memfd = files["/memfd:held (deleted)"]
+        assert (memfd.charged, memfd.holders, memfd.in_memory) == (MEMFD * MIB, (pid,), True)
+        kernel = {piece.name: piece.bytes for piece in parts["kernel"].pieces}
+        # The stack of the first thread is charged to the group of the process that forked.
+        assert THREADS * STACK <= kernel["kernel stacks"] <= (THREADS + 1) * STACK

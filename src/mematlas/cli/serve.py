@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import add_recording
@@ -13,7 +12,6 @@ from mematlas.serve.address import DEFAULT
 
 if TYPE_CHECKING:
     import argparse
-    from types import FrameType
 
 EXAMPLES = (
     "serve app.atlas --listen unix:/run/app.sock",
@@ -33,18 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
-    from mematlas.serve.publisher import Publisher
+    from mematlas.serve.publisher import Publisher, end_signals
 
     publisher = Publisher(publication_of(arguments, arguments.file))
-    ended = threading.Event()
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        ended.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    with publisher:
+    with end_signals(signal.SIGINT, signal.SIGTERM) as wait, publisher:
         for line in publisher.describe():
             print(f"mematlas: {line}", file=sys.stderr, flush=True)
-        ended.wait()
+        wait()
     return 0

@@ -101,10 +101,8 @@ def published(publication: Publication) -> Iterator[None]:
 
 def main(parent: str, said: str, request: str) -> int:
     """Publish for a parent process: its PID, the descriptor for the first words, and the publication as JSON."""
-    from mematlas.serve.publisher import Publisher
+    from mematlas.serve.publisher import Publisher, end_signals
 
-    end = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: end.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the program
     publication = Publication(*json.loads(request))
     try:
@@ -112,10 +110,10 @@ def main(parent: str, said: str, request: str) -> int:
     except MematlasError as error:
         _tell(int(said), [" ".join(str(error).split())])
         return error.exit_code
-    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
-    with publisher:
+    with end_signals(signal.SIGTERM) as wait, publisher:
+        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
         _tell(int(said), [_BEGUN, *publisher.describe()])
-        end.wait()
+        wait()
     return 0
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from mematlas.errors import UnsupportedError
@@ -16,6 +17,8 @@ from mematlas.serve.server import Server
 from mematlas.serve.state import ServedRecording
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from mematlas.serve.destination import Destination
     from mematlas.serve.metrics import Metrics
     from mematlas.serve.publication import Publication
@@ -77,6 +80,20 @@ class Publisher:
             self.server.close()
         for each in self.pushers:
             each.close()
+
+
+@contextmanager
+def end_signals(*numbers: signal.Signals) -> Iterator[Callable[[], object]]:
+    """Yield a function that waits for one of some signals, which end nothing meanwhile. For the main thread.
+
+    They are blocked in all threads that begin meanwhile: a handler of Python waits for the main thread, which
+    sleeps on if the kernel gives the signal to another one.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield lambda: signal.sigwait(numbers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _sender(destination: Destination, token: str) -> Sender:
