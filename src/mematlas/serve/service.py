@@ -92,9 +92,11 @@ class TemporaryService(Service):
     """A service whose recording goes with it: nobody waits for its end, and no error is of use."""
 
     def stop(self) -> None:
-        """End the server and the tracing."""
-        with suppress(MematlasError):
-            super().stop()
+        """End the server and the tracing, and remove the folder, also where the recorder was killed."""
+        if self._owner == os.getpid():
+            with suppress(MematlasError):
+                super().stop()
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
 def serve(  # noqa: PLR0913 - one argument a fact
