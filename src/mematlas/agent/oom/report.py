@@ -6,7 +6,7 @@ import datetime as dt
 import math
 from typing import TYPE_CHECKING, TypedDict
 
-from mematlas.agent.model import (
+from mematlas.agent.oom.model import (
     COUNTERS,
     KERNEL_LOG,
     OomPart,
@@ -22,9 +22,9 @@ from mematlas.tracing.oom import what_ran_out
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mematlas.agent.groups import Group, Groups
-    from mematlas.agent.kills import Kill
-    from mematlas.agent.processes import Process
+    from mematlas.agent.oom.kills import Kill
+    from mematlas.agent.watch.groups import Group, Groups
+    from mematlas.agent.watch.processes import Process
     from mematlas.linux.oom_records import OomRecord, OomTask
 
 _MOST_PROCESSES = 100
