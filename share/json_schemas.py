@@ -77,7 +77,7 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "lake-expire": ("what was removed", ("mematlas.lake.model:Maintenance",)),
     "oom": (
         "what is known of an OOM kill; with --list, of each",
-        ("mematlas.agent.model:OomReport", "[mematlas.agent.model:OomReport]"),
+        ("mematlas.agent.oom.model:OomReport", "[mematlas.agent.oom.model:OomReport]"),
     ),
     "tune-history": ("all changes", ("[mematlas.control.tune.model:Transaction]",)),
 }

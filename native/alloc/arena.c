@@ -102,10 +102,10 @@ int64_t mematlas_arena_usable_size(struct mematlas_arena *arena, const void *blo
 	tcache_group_ready(&arena->group);
 	if (!arena_contains(arena, block))
 		return arena_large_size(arena, block);
-	struct run *run = arena_run_at(arena, block);
+	struct run *run;
+	struct slot *slot = arena_slot_at(arena, block, &run);
 	if (!run || GET(run->state) != RUN_SPAN)
 		return page_heap_block_size(arena, block);
-	struct slot *slot = run_slot_at(run, block);
 	if (!slot)
 		return -EINVAL;
 	return slot_in_use(slot) ? (int64_t)run->slot_size : -EALREADY;

@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "magazine.h"
 #include "remote_free.h"
 #include "mematlas.h"
 
@@ -24,7 +25,9 @@
 #define PAGE (1ull << PAGE_BITS)
 /* Alignment of every block. A number of a unit in 32 bits reaches over CAPACITY_MAX. */
 #define UNIT 16u
-#define CLASSES 41u
+#define CLASSES 40u
+#define MOVE_MAX 128u       /* slots moved between a magazine and its class at a time */
+#define TRANSFER_BATCHES 4u /* that a class keeps ready for the next magazine */
 #define SHARDS 8u /* groups of threads; threads of two shards never use slots of one span */
 #define SMALL_MAX 32768u
 #define LARGE_MIN (2ull << 20) /* or the size of a huge page, if the arena has these */
@@ -46,42 +49,59 @@ enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN, RUN_SPARE };
 /* A run of pages. The run of a span keeps its slot size and class for ever, so a thread with a
  * stale address still finds slots of the right number, which are free or owned by another cache.
  *
+ *   in_span == (state == RUN_SPAN ? count : 0)
  *   span: free_count <= count, listed == (free_count > 0)
- *         count slots == free_count on the stack + in use + in magazines + in flight in batches
+ *         count slots == free_count on the stack + in use + in magazines + in transfer caches
+ *                        + in flight in batches
  *   free: both neighbours are not free, and arena->pages leads to the run at both its ends */
 struct run {
-	char *_Atomic start;
+	_Alignas(64) char *_Atomic start;
+	uint64_t reciprocal;      /* 2^32 / slot_size, rounded up */
+	_Atomic uint64_t in_span; /* slots of a span, count; of any other run 0 */
+	uint32_t magazine;        /* offset in a thread cache */
+	uint32_t remote_limit;    /* slots of a batch of remote frees */
 	uint32_t slot_size;
-	uint32_t reciprocal; /* 2^32 / slot_size, rounded up */
-	uint32_t count;      /* slots */
+	uint32_t count; /* slots */
+	uint32_t pages;
 	_Atomic uint8_t state;
-	uint8_t class_index;
-	struct size_class *size_class;
 	bool released; /* free: no memory behind the run */
 	bool listed;   /* span: in size_class->partial */
-	struct slot *slots;
+	struct size_class *size_class;
 	uint16_t *free; /* stack of slot numbers */
 	uint32_t free_count;
-	uint32_t pages;
 	struct run *next, *previous;
 	struct run *next_in_class; /* links size_class->all */
 	uint8_t *marks;            /* for mematlas_arena_check() only; by slot */
 };
 
+_Static_assert(offsetof(struct run, free) < 64 && sizeof(struct run) % 64 == 0,
+	       "a free reads one cache line of the run");
+
+/* Of a span. */
+static inline struct slot *run_slots(const struct run *run)
+{
+	return (struct slot *)(run + 1);
+}
+
 /* The spans of one class in one shard.
  *
  *   empty == spans in `partial` with free_count == count
+ *   transferred <= (transfer ? TRANSFER_BATCHES * batch_size : 0)
  *   each run of `all` is in use as a span or in `spare_runs` */
 struct size_class {
 	_Alignas(TCACHE_LINE) pthread_mutex_t *lock; /* of the shard; guards the rest */
 	uint32_t size;       /* bytes of a slot */
-	uint32_t batch_size; /* slots moved at a time, 2 .. BATCH_SIZE */
+	uint32_t batch_size; /* slots moved at a time, 2 .. MOVE_MAX */
 	uint32_t pages;      /* of a span */
 	uint8_t index;
 	uint32_t empty;
 	struct run partial; /* list head; spans with free slots */
 	struct run *spare_runs;
 	struct run *all;
+	/* Transfer cache: a stack of free slots that magazines gave up, also of spans of other
+	 * shards. NULL until the first. */
+	struct free_slot *transfer;
+	uint32_t transferred;
 };
 
 struct shard {
@@ -133,9 +153,9 @@ struct mematlas_arena {
 	uint64_t huge_page; /* bytes of a transparent huge page; 0: placed in base pages */
 	/* By page: the run of a span at all its pages, any other run at its first and last page. */
 	struct run *_Atomic *pages;
-	uint8_t by_16[BY_16_MAX / 16 +
-		      1]; /* index of the class for size (i - 1) * 16 + 1 .. i * 16 */
-	uint8_t by_128[SMALL_MAX / 128 + 1]; /* the same in steps of 128 */
+	/* The offset of the magazine for size (i - 1) * 16 + 1 .. i * 16. */
+	uint16_t by_16[BY_16_MAX / 16 + 1];
+	uint16_t by_128[SMALL_MAX / 128 + 1]; /* the same in steps of 128 */
 	struct tcache_group group;
 	_Atomic uint64_t failed_allocs;
 	struct shard shards[SHARDS];
@@ -143,19 +163,22 @@ struct mematlas_arena {
 	struct large_heap large;
 };
 
-/* filled <= capacity */
-struct magazine {
-	_Atomic uint32_t filled;
-	uint32_t capacity;
-	void **objects;
-};
-
 struct arena_tcache {
 	struct tcache base;
-	_Atomic uint64_t allocs;
 	struct magazine magazines[CLASSES];
-	void *objects[]; /* of all magazines, one after another */
+	struct free_slot slots[]; /* of all magazines, one after another */
 };
+
+static inline uint32_t magazine_offset(unsigned class)
+{
+	return (uint32_t)(offsetof(struct arena_tcache, magazines) +
+			  class * sizeof(struct magazine));
+}
+
+static inline struct magazine *arena_magazine(struct arena_tcache *tcache, uint32_t offset)
+{
+	return (struct magazine *)((char *)tcache + offset);
+}
 
 static inline bool arena_contains(const struct mematlas_arena *arena, const void *address)
 {
@@ -170,14 +193,17 @@ static inline struct run *arena_run_at(const struct mematlas_arena *arena, const
 	return atomic_load_explicit(&arena->pages[page], memory_order_acquire);
 }
 
-/* The slot that begins at an address inside the span, or NULL. */
+/* The slot that begins at an address of the reservation, or NULL, also if the run is no span. The
+ * lower half of the product is the remainder of the division, scaled: below the reciprocal only for
+ * remainder 0. The invariants test tries all addresses of all classes. */
 static inline struct slot *run_slot_at(struct run *run, const void *address)
 {
-	uint64_t offset = (uint64_t)((const char *)address - GET(run->start));
-	uint64_t number = offset * run->reciprocal >> 32;
+	uint64_t product = (uint64_t)((const char *)address - GET(run->start)) * run->reciprocal;
+	uint64_t number = product >> 32;
 
-	return number < run->count && number * run->slot_size == offset ? &run->slots[number]
-									: NULL;
+	return (product & UINT32_MAX) < run->reciprocal && number < GET(run->in_span)
+		       ? &run_slots(run)[number]
+		       : NULL;
 }
 
 /* The slot that begins at an address anywhere, or NULL. */
@@ -187,7 +213,7 @@ static inline struct slot *arena_slot_at(const struct mematlas_arena *arena, con
 	struct run *run = arena_contains(arena, address) ? arena_run_at(arena, address) : NULL;
 
 	*ret = run;
-	return run && GET(run->state) == RUN_SPAN ? run_slot_at(run, address) : NULL;
+	return run ? run_slot_at(run, address) : NULL;
 }
 
 /* The classes of all shards as one array of SHARDS * CLASSES. */
@@ -198,9 +224,12 @@ static inline struct size_class *arena_class_at(struct mematlas_arena *arena, un
 
 /* The class in the shard of a thread cache. */
 static inline struct size_class *arena_class_for(struct mematlas_arena *arena,
-						 const struct arena_tcache *tcache, unsigned index)
+						 struct arena_tcache *tcache,
+						 const struct magazine *magazine)
 {
-	return &arena->shards[(tcache->base.id_bits >> OWNER_SHIFT) % SHARDS].classes[index];
+	ptrdiff_t index = magazine - tcache->magazines;
+
+	return &arena->shards[tcache->base.id % SHARDS].classes[index];
 }
 
 /* Smaller blocks are runs of the reservation. In an arena of huge pages a block below the size of
@@ -272,17 +301,19 @@ bool arena_large_is_sound(struct mematlas_arena *arena);
 
 /* size_class.c */
 void size_class_init_all(struct mematlas_arena *arena);
-/* Move up to a batch of free slots into an empty magazine. Creates a span only if `may_grow`. False
- * if the magazine stays empty. */
-bool size_class_refill(struct mematlas_arena *arena, struct size_class *class,
-		       struct magazine *magazine, bool may_grow);
+/* Move up to a batch of free slots into an empty magazine. Creates a span only if `may_grow`.
+ * Returns the number of slots. */
+uint32_t size_class_refill(struct mematlas_arena *arena, struct size_class *class,
+			   struct magazine *magazine, bool may_grow);
 /* Move `count` slots out of a magazine. */
-void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, uint32_t count);
+void size_class_flush(struct mematlas_arena *arena, struct size_class *class,
+		      struct magazine *magazine, uint32_t count);
 /* Give the pages of empty spans to the page heap until `keep` empty spans are left. Class's lock
  * held. */
 void size_class_release_empty(struct mematlas_arena *arena, struct size_class *class,
 			      uint32_t keep);
-/* Give the pages of all empty spans back to the page heap. */
+/* Give the slots of transfer caches back to their spans, and the pages of all empty spans back to
+ * the page heap. */
 void arena_release_spans(struct mematlas_arena *arena);
 /* Insert a span in `partial`, or remove the span, as free_count and state require. Class's lock
  * held. */

@@ -10,76 +10,98 @@ static struct arena_tcache *arena_tcache(struct tcache *tcache)
  * frees, and the other way round, without a lock. */
 size_t arena_tcache_size(struct mematlas_arena *arena)
 {
-	size_t objects = 0;
+	size_t slots = 0;
 
 	for (unsigned i = 0; i < CLASSES; i++)
-		objects += 2 * arena_class_at(arena, i)->batch_size;
-	return sizeof(struct arena_tcache) + objects * sizeof(void *);
+		slots += 2 * arena_class_at(arena, i)->batch_size;
+	return sizeof(struct arena_tcache) + slots * sizeof(struct free_slot);
 }
 
 /* On fresh zeroed memory, before any other thread can see the cache. */
 void arena_tcache_init(struct tcache_group *group, struct tcache *base)
 {
 	struct arena_tcache *tcache = arena_tcache(base);
-	void **objects = tcache->objects;
+	struct free_slot *bottom = tcache->slots;
 
 	for (unsigned i = 0; i < CLASSES; i++) {
-		tcache->magazines[i].objects = objects;
-		tcache->magazines[i].capacity =
-			2 * arena_class_at(arena_of_group(group), i)->batch_size;
-		objects += tcache->magazines[i].capacity;
+		uint32_t capacity = 2 * arena_class_at(arena_of_group(group), i)->batch_size;
+		magazine_init(&tcache->magazines[i], &bottom, capacity, base);
 	}
 }
 
 struct arena_tcache *arena_tcache_join(struct mematlas_arena *arena)
 {
-	return arena_tcache(tcache_join(&arena->group));
+	return arena_tcache(tcache_get(&arena->group));
 }
 
-/* The item's address is looked up again, because a slot freed by two threads at the same instant
- * may be in a span that is gone by now. */
-static bool reclaim_slot(struct mematlas_arena *arena, struct arena_tcache *tcache, uint64_t item)
+static void flush_magazine(struct mematlas_arena *arena, struct arena_tcache *tcache,
+			   struct magazine *magazine, uint32_t count)
 {
-	struct run *run;
-	char *object = arena->base + (item >> 32) * UNIT;
-	struct slot *slot = arena_slot_at(arena, object, &run);
-
-	if (!slot || !slot_reclaim(slot, (uint32_t)item))
-		return false;
-	struct magazine *magazine = &tcache->magazines[run->class_index];
-	if (GET(magazine->filled) == magazine->capacity)
-		size_class_flush(arena, magazine, magazine->capacity / 2);
-	magazine->objects[GET(magazine->filled)] = object;
-	BUMP(magazine->filled);
-	return true;
+	size_class_flush(arena, arena_class_for(arena, tcache, magazine), magazine, count);
+	SET(tcache->base.moved_out, GET(tcache->base.moved_out) + count);
 }
 
-/* The slots of a batch are spread over many cache lines, and all of them are needed at once. */
-static void prefetch(struct mematlas_arena *arena, uint64_t item)
+static void flush_half(struct mematlas_arena *arena, struct arena_tcache *tcache,
+		       struct magazine *magazine)
 {
-	struct run *run;
-	struct slot *slot = arena_slot_at(arena, arena->base + (item >> 32) * UNIT, &run);
-
-	if (slot)
-		__builtin_prefetch(slot, 1);
+	flush_magazine(arena, tcache, magazine, magazine_filled(magazine) / 2);
 }
 
-/* Takes a list of batches, frees their slots into the magazines of the calling thread, and the
- * batches themselves. A slot that the owner freed too meanwhile is counted as a double free. */
-static void receive_batches(struct mematlas_arena *arena, struct arena_tcache *tcache,
-			    uint32_t number)
+/* There is a slot. */
+static void put_slot(struct mematlas_arena *arena, struct arena_tcache *tcache, struct run *run,
+		     struct free_slot slot)
 {
-	while (number) {
-		struct batch *batch = batch_at(&arena->group, number);
-		uint32_t next = GET(batch->next);
+	struct magazine *magazine = arena_magazine(tcache, run->magazine);
 
-		for (uint32_t i = 0; i < batch->count; i++)
-			prefetch(arena, batch->items[i]);
-		for (uint32_t i = 0; i < batch->count; i++)
-			if (!reclaim_slot(arena, tcache, batch->items[i]))
-				BUMP(tcache->base.late_double_frees);
-		batch_free(&arena->group, number);
-		number = next;
+	if (__builtin_expect(magazine_is_full(magazine), 0))
+		flush_half(arena, tcache, magazine);
+	magazine_put(magazine, slot.object, slot.slot);
+}
+
+/* Frees the slots of a batch into the magazines of the calling thread, and the batch itself. A slot
+ * that the owner freed too meanwhile is counted as a double free; its span may be gone. The slots
+ * are spread over many cache lines, and all of them are needed at once. */
+static void receive_batch(struct mematlas_arena *arena, struct arena_tcache *tcache,
+			  uint32_t number)
+{
+	struct batch *batch = batch_at(&arena->group, number);
+	struct free_slot slots[BATCH_CAPACITY];
+	struct run *runs[BATCH_CAPACITY];
+	uint32_t count = batch->count, reclaimed = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		slots[i].object = arena->base + (batch->items[i] >> 32) * UNIT;
+		slots[i].slot = arena_slot_at(arena, slots[i].object, &runs[i]);
+		__builtin_prefetch(slots[i].slot, 1);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (!slots[i].slot || !slot_reclaim(slots[i].slot, (uint32_t)batch->items[i]))
+			continue;
+		put_slot(arena, tcache, runs[i], slots[i]);
+		reclaimed++;
+	}
+	SET(tcache->base.moved_in, GET(tcache->base.moved_in) + reclaimed);
+	SET(tcache->base.late_double_frees,
+	    GET(tcache->base.late_double_frees) + count - reclaimed);
+	batch_free(&arena->group, number);
+}
+
+static bool receive_one(struct mematlas_arena *arena, struct arena_tcache *tcache)
+{
+	uint32_t number = remote_free_receive(&arena->group, &tcache->base);
+
+	if (number)
+		receive_batch(arena, tcache, number);
+	return number != 0;
+}
+
+static void steal(struct mematlas_arena *arena, struct arena_tcache *tcache, struct tcache *other)
+{
+	uint32_t next;
+
+	for (uint32_t number = remote_free_steal(other); number; number = next) {
+		next = GET(batch_at(&arena->group, number)->next);
+		receive_batch(arena, tcache, number);
 	}
 }
 
@@ -89,68 +111,64 @@ void arena_tcache_collect(struct mematlas_arena *arena, struct arena_tcache *tca
 	uint32_t count = atomic_load_explicit(&group->tcache_count, memory_order_acquire);
 
 	remote_free_flush(group, &tcache->base);
+	while (receive_one(arena, tcache))
+		;
 	for (uint32_t i = 0; i < count; i++) {
 		struct tcache *other =
 			atomic_load_explicit(&group->tcaches[i], memory_order_acquire);
-		if (other)
-			receive_batches(arena, tcache,
-					other == &tcache->base ? remote_free_receive(other)
-							       : remote_free_steal(other));
+		if (other && other != &tcache->base)
+			steal(arena, tcache, other);
 	}
 }
 
-/* False: no slot to be had. Receives first, because a slot that is free already costs no lock. */
-static bool refill(struct mematlas_arena *arena, struct arena_tcache *tcache, unsigned index)
+static bool refill_magazine(struct mematlas_arena *arena, struct arena_tcache *tcache,
+			    struct magazine *magazine, bool may_grow)
 {
-	struct magazine *magazine = &tcache->magazines[index];
-	struct size_class *class = arena_class_for(arena, tcache, index);
+	uint32_t added = 0;
 
-	receive_batches(arena, tcache, remote_free_receive(&tcache->base));
-	if (GET(magazine->filled) || size_class_refill(arena, class, magazine, false))
+	if (magazine_is_empty(magazine))
+		added = size_class_refill(arena, arena_class_for(arena, tcache, magazine), magazine,
+					  may_grow);
+	SET(tcache->base.moved_in, GET(tcache->base.moved_in) + added);
+	return !magazine_is_empty(magazine);
+}
+
+/* False: no slot to be had. Receives first, because a slot that is free already costs no lock. */
+static bool refill(struct mematlas_arena *arena, struct arena_tcache *tcache,
+		   struct magazine *magazine)
+{
+	while (magazine_is_empty(magazine) && receive_one(arena, tcache))
+		;
+	if (refill_magazine(arena, tcache, magazine, false))
 		return true;
 	/* Before the class grows, since free slots may be in other threads' queues. */
 	arena_tcache_collect(arena, tcache);
-	if (GET(magazine->filled) || size_class_refill(arena, class, magazine, true))
+	if (refill_magazine(arena, tcache, magazine, true))
 		return true;
 	arena_release_spans(arena); /* empty spans may hold what is left of the capacity */
-	return size_class_refill(arena, class, magazine, true);
+	return refill_magazine(arena, tcache, magazine, true);
 }
 
-__attribute__((always_inline)) static inline void *pop_slot(struct mematlas_arena *arena,
-							    struct arena_tcache *tcache,
-							    struct magazine *magazine,
-							    uint32_t filled)
-{
-	void *object = magazine->objects[filled - 1];
-	struct run *run = arena_run_at(arena, object);
-	uint64_t offset = (uint64_t)((char *)object - GET(run->start));
-
-	SET(magazine->filled, filled - 1);
-	slot_alloc(&run->slots[offset * run->reciprocal >> 32], tcache->base.id_bits);
-	BUMP(tcache->allocs);
-	return object;
-}
-
-__attribute__((noinline)) static void *alloc_slow(struct mematlas_arena *arena, unsigned index)
+__attribute__((noinline)) static void *alloc_slow(struct mematlas_arena *arena, uint32_t offset)
 {
 	struct arena_tcache *tcache = arena_tcache_join(arena);
-	struct magazine *magazine = tcache ? &tcache->magazines[index] : NULL;
+	struct magazine *magazine = tcache ? arena_magazine(tcache, offset) : NULL;
 
-	if (tcache && (GET(magazine->filled) || refill(arena, tcache, index)))
-		return pop_slot(arena, tcache, magazine, GET(magazine->filled));
+	if (tcache && (!magazine_is_empty(magazine) || refill(arena, tcache, magazine)))
+		return magazine_alloc(magazine);
 	atomic_fetch_add_explicit(&arena->failed_allocs, 1, memory_order_relaxed);
 	return NULL;
 }
 
-static void *alloc_small(struct mematlas_arena *arena, unsigned index)
+/* `offset` is that of the magazine of the class. */
+static inline void *alloc_small(struct mematlas_arena *arena, uint32_t offset)
 {
 	struct arena_tcache *tcache = arena_tcache(tcache_lookup(&arena->group));
-	struct magazine *magazine = tcache ? &tcache->magazines[index] : NULL;
-	uint32_t filled = tcache ? GET(magazine->filled) : 0;
 
-	if (__builtin_expect(filled == 0, 0))
-		return alloc_slow(arena, index);
-	return pop_slot(arena, tcache, magazine, filled);
+	if (__builtin_expect(!tcache, 0))
+		return alloc_slow(arena, offset);
+	void *block = magazine_alloc(arena_magazine(tcache, offset));
+	return __builtin_expect(block != NULL, 1) ? block : alloc_slow(arena, offset);
 }
 
 static void *try_pages_or_large(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
@@ -181,7 +199,8 @@ __attribute__((noinline)) static void *alloc_pages_or_large(struct mematlas_aren
 }
 
 /* A span begins at a page, so each slot is aligned to the powers of two that divide its size. */
-static void *alloc_aligned(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
+__attribute__((noinline)) static void *alloc_aligned(struct mematlas_arena *arena, uint64_t size,
+						     uint64_t alignment)
 {
 	uint64_t least = size > alignment ? size : alignment;
 
@@ -190,7 +209,7 @@ static void *alloc_aligned(struct mematlas_arena *arena, uint64_t size, uint64_t
 	for (unsigned i = 0; alignment <= PAGE && least <= SMALL_MAX && i < CLASSES; i++) {
 		uint32_t slot_size = arena_class_at(arena, i)->size;
 		if (slot_size >= least && slot_size % alignment == 0)
-			return alloc_small(arena, i);
+			return alloc_small(arena, magazine_offset(i));
 	}
 	return alloc_pages_or_large(arena, size ? size : 1, alignment);
 }
@@ -199,14 +218,15 @@ void *mematlas_arena_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t
 {
 	if (__builtin_expect(alignment > UNIT, 0))
 		return alloc_aligned(arena, size, alignment);
-	if (size <= BY_16_MAX)
+	if (__builtin_expect(size > SMALL_MAX, 0))
+		return alloc_pages_or_large(arena, size, UNIT);
+	if (__builtin_expect(size <= BY_16_MAX, 1))
 		return alloc_small(arena, arena->by_16[(size + 15) / 16]);
-	if (size <= SMALL_MAX)
-		return alloc_small(arena, arena->by_128[(size + 127) / 128]);
-	return alloc_pages_or_large(arena, size, UNIT);
+	return alloc_small(arena, arena->by_128[(size + 127) / 128]);
 }
 
-static int free_pages_or_large(struct mematlas_arena *arena, void *block)
+/* An address that is not the start of a slot. */
+__attribute__((noinline)) static int free_pages_or_large(struct mematlas_arena *arena, void *block)
 {
 	tcache_group_ready(&arena->group);
 	if (!arena_contains(arena, block))
@@ -217,48 +237,46 @@ static int free_pages_or_large(struct mematlas_arena *arena, void *block)
 	return page_heap_free_block(arena, block);
 }
 
-__attribute__((noinline)) static int free_slow(struct mematlas_arena *arena, struct run *run,
-					       struct slot *slot, void *block)
+/* By a thread without a cache, or into a full magazine. */
+__attribute__((noinline)) static int free_slowest(struct mematlas_arena *arena, void *block,
+						  struct run *run, struct slot *slot)
 {
 	struct arena_tcache *tcache = arena_tcache_join(arena);
 
 	if (!tcache)
 		return -ENOMEM;
-	if (!slot_is_owned(slot, tcache->base.id_bits))
-		return remote_free_slot(&arena->group, &tcache->base, slot,
-					(uint32_t)((uint64_t)((char *)block - arena->base) / UNIT),
-					run->size_class->batch_size);
-	struct magazine *magazine = &tcache->magazines[run->class_index];
-	if (GET(magazine->filled) == magazine->capacity)
-		size_class_flush(arena, magazine, magazine->capacity / 2);
-	return mematlas_arena_free(arena, block); /* the magazine has a free entry now */
+	struct magazine *magazine = arena_magazine(tcache, run->magazine);
+	if (slot_is_owned(slot, tcache->base.id) && magazine_is_full(magazine))
+		flush_half(arena, tcache, magazine);
+	return mematlas_arena_free(arena, block);
+}
+
+/* Mostly a slot of another thread. Calls at the end only, so that no register is saved. */
+__attribute__((noinline)) static int free_slow(struct mematlas_arena *arena, void *block,
+					       struct run *run, struct slot *slot)
+{
+	struct tcache *tcache = tcache_lookup(&arena->group);
+	uint64_t unit = (uint64_t)((char *)block - arena->base) / UNIT;
+
+	if (!tcache || slot_is_owned(slot, tcache->id))
+		return free_slowest(arena, block, run, slot);
+	return remote_free_slot(&arena->group, tcache, slot, (uint32_t)unit, run->remote_limit);
 }
 
 int mematlas_arena_free(struct mematlas_arena *arena, void *block)
 {
-	struct run *run = arena_contains(arena, block) ? arena_run_at(arena, block) : NULL;
+	struct run *run;
+	struct slot *slot = arena_slot_at(arena, block, &run);
 
-	if (__builtin_expect(!run || GET(run->state) != RUN_SPAN, 0))
-		return free_pages_or_large(arena, block);
-	struct slot *slot = run_slot_at(run, block);
 	if (__builtin_expect(!slot, 0))
-		return -EINVAL;
+		return free_pages_or_large(arena, block);
 	struct arena_tcache *tcache = arena_tcache(tcache_lookup(&arena->group));
 	if (__builtin_expect(!tcache, 0))
-		return free_slow(arena, run, slot, block);
-	struct magazine *magazine = &tcache->magazines[run->class_index];
-	uint32_t filled = GET(magazine->filled);
-	if (__builtin_expect(filled == magazine->capacity, 0))
-		return free_slow(arena, run, slot, block);
-	tcache_begin_free(&tcache->base);
-	bool freed = slot_free(slot, tcache->base.id_bits);
-	if (freed) {
-		magazine->objects[filled] = block;
-		SET(magazine->filled, filled + 1);
-		BUMP(tcache->base.frees);
-	}
-	tcache_end_free(&tcache->base);
-	return freed ? 0 : free_slow(arena, run, slot, block);
+		return free_slow(arena, block, run, slot);
+	struct magazine *magazine = arena_magazine(tcache, run->magazine);
+	if (__builtin_expect(!magazine_free(magazine, &tcache->base, block, slot), 0))
+		return free_slow(arena, block, run, slot);
+	return 0;
 }
 
 void arena_tcache_flush(struct tcache_group *group, struct tcache *base)
@@ -267,9 +285,10 @@ void arena_tcache_flush(struct tcache_group *group, struct tcache *base)
 	struct arena_tcache *tcache = arena_tcache(base);
 
 	remote_free_flush(group, base);
-	receive_batches(arena, tcache, remote_free_receive(base));
+	while (receive_one(arena, tcache))
+		;
 	for (unsigned i = 0; i < CLASSES; i++)
-		if (GET(tcache->magazines[i].filled))
-			size_class_flush(arena, &tcache->magazines[i],
-					 GET(tcache->magazines[i].filled));
+		if (magazine_filled(&tcache->magazines[i]))
+			flush_magazine(arena, tcache, &tcache->magazines[i],
+				       magazine_filled(&tcache->magazines[i]));
 }

@@ -50,6 +50,15 @@ static int plan_pool(uint64_t object_size, uint64_t count, uint64_t alignment,
 	return 0;
 }
 
+/* The condition of pool_slot_at(). A pool that fails it is larger than 45 GiB, with objects of more
+ * than 340 MiB. */
+static bool is_exact(const struct pool_memory *plan)
+{
+	uint64_t product;
+
+	return !__builtin_mul_overflow(plan->count * plan->stride, plan->stride, &product);
+}
+
 /* From the plan, never from the header in shared memory, which other processes can write. */
 static void set_layout(struct mematlas_pool *pool, char *mapping, const struct pool_memory *plan)
 {
@@ -96,12 +105,12 @@ static int open_mapping(char *mapping, const struct pool_memory *plan, int fd,
 	if (!error) {
 		memset(pool, 0, sizeof *pool);
 		set_layout(pool, mapping, plan);
-		pool->uses_free_list =
-			!private || plan->count < TCACHE_MIN_COUNT || !membarrier_register();
+		pool->uses_free_list = !private || plan->count < TCACHE_MIN_COUNT ||
+				       !is_exact(plan) || !membarrier_register();
 		pool->batch_size = (uint32_t)(batch_size < BATCH_SIZE ? batch_size : BATCH_SIZE);
-		pool->magazine_capacity = 2 * pool->batch_size;
 		pool->group.private = private;
 		pool->group.tcache_size = sizeof(struct pool_tcache);
+		pool->group.init = pool_tcache_init;
 		pool->group.flush = pool_tcache_flush;
 		pool->group.rebuild = pool_rebuild;
 		pool->group.lock = pool_lock;

@@ -5,10 +5,11 @@
 #include <errno.h>
 #include <sys/types.h>
 
+#include "magazine.h"
 #include "remote_free.h"
 #include "mematlas.h"
 
-#define POOL_MAGIC 0x346c6f6f70656d6dull /* "mmepool4" */
+#define POOL_MAGIC 0x356c6f6f70656d6dull /* "mmepool5" */
 #define POOL_LINE 64u
 /* Part of the layout of shared pools, so not the page size. Each page size of Linux is a
  * multiple. */
@@ -72,9 +73,8 @@ struct mematlas_pool {
 	char *objects;
 	struct slot *slots;
 	uint64_t object_size, stride, count;
-	uint64_t reciprocal; /* 2^64 / stride, rounded up */
+	uint64_t reciprocal; /* 2^64 / stride, rounded up, see pool_slot_at() */
 	uint32_t batch_size; /* objects moved between threads at a time, <= BATCH_SIZE */
-	uint32_t magazine_capacity; /* 2 * batch_size */
 	bool uses_free_list;
 	_Atomic uint32_t *links; /* of the free list */
 	struct pool_memory *memory;
@@ -92,18 +92,10 @@ struct mematlas_pool {
 		transfer_cache; /* stack of batches of free objects */
 };
 
-/* `objects` is the magazine of free objects, a stack.
- *
- *   filled <= magazine_capacity
- *   allocs == refilled + frees - remote_frees - filled, see pool_tcache_allocs() */
 struct pool_tcache {
 	struct tcache base;
-	_Atomic uint64_t
-		refilled; /* objects moved into the magazine in batches, minus those moved out */
-	_Atomic uint32_t filled;
-	/* Addresses rather than numbers: the last free is the next alloc, and must not wait for the
-	 * division that computes the number. */
-	void *objects[2 * BATCH_SIZE];
+	struct magazine magazine;
+	struct free_slot slots[2 * BATCH_SIZE]; /* of the magazine */
 };
 
 /* The number of the object that begins at an address. The result is exact there, because the error
@@ -115,16 +107,22 @@ static inline uint64_t pool_object_number(const struct mematlas_pool *pool, cons
 	return (uint64_t)((unsigned __int128)offset * pool->reciprocal >> 64);
 }
 
+/* The slot of the object that begins at an address, or NULL. The lower half of the product is the
+ * remainder of the division, scaled: below the reciprocal only for remainder 0, as long as
+ * count * stride^2 < 2^64, which holds for pools with thread caches. */
+static inline struct slot *pool_slot_at(const struct mematlas_pool *pool, const void *object)
+{
+	uint64_t offset = (uint64_t)((const char *)object - pool->objects);
+	unsigned __int128 product = (unsigned __int128)offset * pool->reciprocal;
+	uint64_t number = (uint64_t)(product >> 64);
+
+	return (uint64_t)product < pool->reciprocal && number < pool->count ? &pool->slots[number]
+									    : NULL;
+}
+
 static inline void *pool_object_at(const struct mematlas_pool *pool, uint64_t number)
 {
 	return pool->objects + number * pool->stride;
-}
-
-/* Derived, since a counter would cost a tenth of the time of an alloc. */
-static inline uint64_t pool_tcache_allocs(struct pool_tcache *tcache)
-{
-	return GET(tcache->refilled) + GET(tcache->base.frees) - GET(tcache->base.remote_frees) -
-	       GET(tcache->filled);
 }
 
 static inline struct mematlas_pool *pool_of_group(struct tcache_group *group)
@@ -159,7 +157,9 @@ bool pool_holder_may_have_died(struct mematlas_pool *pool, struct pool_holders *
 /* A search found nothing. `before`: the holders when it began. */
 void pool_holder_found_nothing(struct mematlas_pool *pool, const struct pool_holders *before);
 
-/* pool_alloc.c: move the magazine to the transfer cache and send the outgoing batches. */
+/* pool_alloc.c */
+void pool_tcache_init(struct tcache_group *group, struct tcache *tcache);
+/* Move the magazine to the transfer cache and send the outgoing batches. */
 void pool_tcache_flush(struct tcache_group *group, struct tcache *tcache);
 
 /* pool_check.c */

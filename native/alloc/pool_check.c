@@ -14,10 +14,13 @@ static void read_tcaches(struct mematlas_pool *pool, struct mematlas_pool_stats 
 	for (uint32_t i = 0; i < count; i++) {
 		struct tcache *tcache =
 			atomic_load_explicit(&pool->group.tcaches[i], memory_order_acquire);
-		ret->allocs += pool_tcache_allocs((struct pool_tcache *)tcache);
-		ret->frees += GET(tcache->frees);
-		ret->late_double_frees += GET(tcache->late_double_frees);
-		ret->cached += GET(((struct pool_tcache *)tcache)->filled);
+		struct tcache_counts counts = tcache_read(tcache);
+		struct magazine_counts magazine =
+			magazine_read(&((struct pool_tcache *)tcache)->magazine);
+		ret->allocs += counts.allocs + magazine.takes;
+		ret->frees += counts.frees + magazine.puts;
+		ret->late_double_frees += counts.late_double_frees;
+		ret->cached += magazine.filled;
 	}
 }
 
@@ -71,7 +74,7 @@ static void mark_batch(struct walk *walk, uint32_t number)
 
 static void mark_batches(struct walk *walk, uint64_t first)
 {
-	uint32_t number = (uint32_t)(first & INDEX_MASK);
+	uint32_t number = (uint32_t)(first & NUMBER_MASK);
 
 	for (; walk->sound && number; number = GET(batch_at(&walk->pool->group, number)->next))
 		mark_batch(walk, number);
@@ -80,16 +83,22 @@ static void mark_batches(struct walk *walk, uint64_t first)
 static void mark_tcache(struct walk *walk, struct tcache *base)
 {
 	struct pool_tcache *tcache = (struct pool_tcache *)base;
+	struct magazine *magazine = &tcache->magazine;
 
-	if (GET(tcache->filled) > walk->pool->magazine_capacity ||
-	    GET(base->remote_frees) > GET(base->frees))
+	if (GET(magazine->puts) - GET(magazine->takes) > magazine->capacity)
 		walk->sound = false;
-	for (uint32_t i = 0; walk->sound && i < GET(tcache->filled); i++)
-		mark_free(walk, pool_object_number(walk->pool, tcache->objects[i]));
+	for (uint32_t i = 0; walk->sound && i < magazine_filled(magazine); i++) {
+		const struct free_slot *at = &magazine->bottom[i];
+		uint64_t number = pool_object_number(walk->pool, at->object);
+		if (number < walk->bump && at->slot == &walk->pool->slots[number])
+			mark_free(walk, number);
+		else
+			walk->sound = false;
+	}
 	mark_batches(walk, GET(base->remote_queue));
 	for (unsigned i = 0; i < OUTGOING_BATCHES; i++)
 		if (base->outgoing[i].batch)
-			mark_batch(walk, base->outgoing[i].batch);
+			mark_batch(walk, base->outgoing[i].number);
 }
 
 static void mark_free_list(struct walk *walk)
@@ -155,8 +164,9 @@ void pool_rebuild(struct tcache_group *group)
 	tcache_group_reset(group);
 	for (uint32_t i = 0; i < GET(group->tcache_count); i++) {
 		struct pool_tcache *tcache = (struct pool_tcache *)GET(group->tcaches[i]);
-		SET(tcache->refilled, GET(tcache->refilled) - GET(tcache->filled));
-		SET(tcache->filled, 0);
+		uint32_t filled = magazine_filled(&tcache->magazine);
+		magazine_drop(&tcache->magazine, filled);
+		SET(tcache->base.moved_out, GET(tcache->base.moved_out) + filled);
 	}
 	SET(pool->transfer_cache, 0);
 	SET(pool->memory->free_list, NO_OBJECT);

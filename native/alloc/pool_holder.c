@@ -65,7 +65,7 @@ static uint64_t free_objects_of(struct mematlas_pool *pool, uint32_t holder)
 		bump = pool->count;
 	for (uint64_t number = 0; number < bump; number++) {
 		uint32_t owner = GET(pool->slots[number].owner);
-		if (owner >> OWNER_SHIFT == holder)
+		if ((owner & OWNER_MASK) == holder)
 			freed += pool_free_list_release(pool, (uint32_t)number, owner);
 	}
 	return freed;
@@ -213,7 +213,7 @@ uint64_t pool_holder_reclaim(struct mematlas_pool *pool)
 	if (bump > pool->count)
 		bump = pool->count;
 	for (uint64_t number = 0; number < bump; number++) {
-		uint32_t holder = GET(pool->slots[number].owner) >> OWNER_SHIFT;
+		uint32_t holder = GET(pool->slots[number].owner) & OWNER_MASK;
 		if (!holder || holder > HOLDERS_MAX || holder == pool->holder_locked ||
 		    alive[holder / 8] >> holder % 8 & 1)
 			continue;

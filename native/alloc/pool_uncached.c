@@ -20,8 +20,7 @@ static bool hold(struct mematlas_pool *pool, uint32_t number)
 
 	if (!holder)
 		holder = pool_holder_claim(pool);
-	return atomic_compare_exchange_strong(&pool->slots[number].owner, &nobody,
-					      holder << OWNER_SHIFT);
+	return atomic_compare_exchange_strong(&pool->slots[number].owner, &nobody, holder);
 }
 
 /* An object of the list, or one never used. NO_OBJECT: there is none. The loop ends, because each

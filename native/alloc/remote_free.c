@@ -6,8 +6,6 @@
 #include "membarrier.h"
 #include "remote_free.h"
 
-#define NUMBER_BITS 24u
-#define NUMBER_MASK ((1ull << NUMBER_BITS) - 1)
 #define CHUNKS ((NUMBER_MASK + 1) / BATCH_CHUNK)
 
 /* Zeroed, and touched as batches are used. NULL: no memory. */
@@ -113,19 +111,16 @@ uint32_t batch_pop(struct tcache_group *group, _Atomic uint64_t *stack)
 	return (uint32_t)(seen & NUMBER_MASK);
 }
 
-/* A remote queue needs no tag, since nobody pops a single batch from it. */
-static void send_batch(struct tcache_group *group, struct outgoing_batch *outgoing)
+/* Returns 0. */
+__attribute__((noinline)) static int send_batch(struct tcache_group *group,
+						struct outgoing_batch *outgoing)
 {
 	struct tcache *to =
 		atomic_load_explicit(&group->tcaches[outgoing->to - 1], memory_order_acquire);
-	struct batch *batch = batch_at(group, outgoing->batch);
-	uint32_t seen = GET(to->remote_queue);
 
-	do
-		SET(batch->next, seen);
-	while (!atomic_compare_exchange_weak_explicit(&to->remote_queue, &seen, outgoing->batch,
-						      memory_order_release, memory_order_relaxed));
-	outgoing->batch = 0;
+	batch_push(group, &to->remote_queue, outgoing->number);
+	*outgoing = (struct outgoing_batch){0};
+	return 0;
 }
 
 void remote_free_flush(struct tcache_group *group, struct tcache *from)
@@ -136,52 +131,63 @@ void remote_free_flush(struct tcache_group *group, struct tcache *from)
 }
 
 /* Batches to several receivers are kept open, one for each value of `to` modulo
- * OUTGOING_BATCHES; a collision sends the older one. False: no memory for a batch. */
-static bool add_to_batch(struct tcache_group *group, struct tcache *from, uint32_t item,
-			 uint32_t owner, uint32_t limit)
+ * OUTGOING_BATCHES; a collision sends the older one. */
+__attribute__((noinline)) static int open_batch_and_free(struct tcache_group *group,
+							 struct tcache *from, struct slot *slot,
+							 uint32_t item, uint32_t limit)
 {
-	uint32_t to = owner >> OWNER_SHIFT;
+	uint32_t to = GET(slot->owner) & OWNER_MASK;
 	struct outgoing_batch *outgoing = &from->outgoing[to % OUTGOING_BATCHES];
 
-	if (outgoing->batch && outgoing->to != to)
+	if (!to)
+		return -EALREADY; /* meanwhile */
+	if (outgoing->batch)
 		send_batch(group, outgoing);
-	if (!outgoing->batch) {
-		outgoing->batch = batch_alloc(group);
-		if (!outgoing->batch)
-			return false;
-		outgoing->to = to;
-	}
-	struct batch *batch = batch_at(group, outgoing->batch);
-	batch->items[batch->count++] = (uint64_t)item << 32 | owner;
-	if (batch->count >= limit)
-		send_batch(group, outgoing);
-	return true;
+	uint32_t number = batch_alloc(group);
+	if (!number)
+		return -ENOMEM;
+	*outgoing = (struct outgoing_batch){batch_at(group, number), number, to};
+	return remote_free_slot(group, from, slot, item, limit);
 }
 
+/* Calls at the end only, so that no register is saved. */
 int remote_free_slot(struct tcache_group *group, struct tcache *from, struct slot *slot,
 		     uint32_t item, uint32_t limit)
 {
 	uint32_t owner = atomic_load_explicit(&slot->owner, memory_order_acquire);
+	uint32_t to = owner & OWNER_MASK;
+	struct outgoing_batch *outgoing = &from->outgoing[to % OUTGOING_BATCHES];
 
-	if (owner >> OWNER_SHIFT == 0 || GET(slot->remote_freed) == owner)
+	if (owner == 0 || GET(slot->remote_freed) == owner)
 		return -EALREADY;
+	if (__builtin_expect(outgoing->to != to, 0))
+		return open_batch_and_free(group, from, slot, item, limit);
 	SET(slot->remote_freed, owner); /* before the batch can reach its receiver */
-	if (!add_to_batch(group, from, item, owner, limit)) {
-		SET(slot->remote_freed, 0);
-		return -ENOMEM;
-	}
-	BUMP(from->frees);
+	struct batch *batch = outgoing->batch;
+	uint32_t count = batch->count;
+	batch->items[count] = (uint64_t)item << 32 | owner;
+	batch->count = count + 1;
 	BUMP(from->remote_frees);
-	return 0;
+	return count + 1 < limit ? 0 : send_batch(group, outgoing);
 }
 
-/* The whole queue at once, as a list by `next`; 0: empty. The load before the exchange keeps the
- * line shared while there is nothing. */
-uint32_t remote_free_receive(struct tcache *to)
+uint32_t remote_free_receive(struct tcache_group *group, struct tcache *to)
 {
-	if (!GET(to->remote_queue))
-		return 0;
-	return atomic_exchange_explicit(&to->remote_queue, 0, memory_order_acquire);
+	return batch_pop(group, &to->remote_queue);
+}
+
+/* The tag changes, for the receiver may be about to pop one of the batches. */
+static uint32_t take_all(_Atomic uint64_t *stack)
+{
+	uint64_t seen = GET(*stack);
+
+	do
+		if (!(seen & NUMBER_MASK))
+			return 0;
+	while (!atomic_compare_exchange_weak_explicit(stack, &seen,
+						      ((seen >> NUMBER_BITS) + 1) << NUMBER_BITS,
+						      memory_order_acquire, memory_order_relaxed));
+	return (uint32_t)(seen & NUMBER_MASK);
 }
 
 /* The owner may be about to free one of these slots too, if the owner read `remote_freed` before
@@ -189,7 +195,7 @@ uint32_t remote_free_receive(struct tcache *to)
  * reads the new value. */
 uint32_t remote_free_steal(struct tcache *other)
 {
-	uint32_t batches = remote_free_receive(other);
+	uint32_t batches = take_all(&other->remote_queue);
 
 	if (!batches)
 		return 0;

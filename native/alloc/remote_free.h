@@ -1,7 +1,7 @@
 /* Remote frees: a thread frees a slot that another thread's cache owns.
  *
  * Slots travel in batches, as messages do in snmalloc. A thread fills one batch for a receiver and
- * pushes the full batch onto the receiver's queue. The receiver reclaims the slots when its own
+ * pushes the full batch onto the receiver's queue. The receiver reclaims a batch when its own
  * free slots run out. A thread that finds no free slot at all steals the queues of other threads.
  *
  * Batches have numbers. A stack of batches is one word, tag << 24 | number, and the tag prevents
@@ -15,6 +15,8 @@
 #define BATCH_SIZE                                                                                 \
 	56u /* slots sent at a time at most: whole cache lines, so no two threads share one */
 #define BATCH_CHUNK 1024u /* batches mapped at a time */
+#define NUMBER_BITS 24u
+#define NUMBER_MASK ((1ull << NUMBER_BITS) - 1)
 
 /* count <= BATCH_CAPACITY */
 struct batch {
@@ -51,10 +53,10 @@ int remote_free_slot(struct tcache_group *group, struct tcache *from, struct slo
 		     uint32_t item, uint32_t limit);
 /* Send all outgoing batches, full or not. */
 void remote_free_flush(struct tcache_group *group, struct tcache *from);
-/* Detach the queue of the calling thread's cache. Returns the first batch, linked by `next`, or
- * 0. */
-uint32_t remote_free_receive(struct tcache *to);
-/* The same for another thread's cache. Blocks while that thread is freeing a slot. */
+/* Pop a batch off the queue of the calling thread's cache. 0: the queue is empty. */
+uint32_t remote_free_receive(struct tcache_group *group, struct tcache *to);
+/* Detach the queue of another thread's cache. Blocks while that thread is freeing a slot. Returns
+ * the first batch, linked by `next`, or 0. */
 uint32_t remote_free_steal(struct tcache *other);
 
 #endif

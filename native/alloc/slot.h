@@ -8,9 +8,12 @@
  *
  * A slot is in exactly one state:
  *
- *   free       owner >> 16 == 0
- *   in use     owner >> 16 == id of a thread cache && remote_freed != owner
- *   in flight  owner >> 16 == id of a thread cache && remote_freed == owner
+ *   free       owner == 0
+ *   in use     owner % 2^16 == id of a thread cache && remote_freed != owner
+ *   in flight  owner % 2^16 == id of a thread cache && remote_freed == owner
+ *
+ * The generation is the number of allocs of the owner's magazine, not of the slot: an alloc then
+ * stores to the slot without a load.
  */
 #ifndef MEMATLAS_ALLOC_SLOT_H
 #define MEMATLAS_ALLOC_SLOT_H
@@ -19,8 +22,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define OWNER_SHIFT 16u
-#define GENERATION_MASK 0xffffu
+#define OWNER_MASK 0xffffu
+#define GENERATION_STEP 0x10000u
 
 /* Plain loads and stores of words that other threads may read. BUMP is not an atomic increment, so
  * the word needs a single writer. */
@@ -29,8 +32,7 @@
 #define BUMP(word) SET(word, GET(word) + 1)
 
 struct slot {
-	_Atomic uint32_t
-		owner; /* id of a thread cache << 16 | generation, which each alloc increments */
+	_Atomic uint32_t owner; /* generation << 16 | id of a thread cache; 0: free */
 	_Atomic uint32_t remote_freed; /* the owner word for which another thread freed the slot */
 };
 
@@ -40,31 +42,32 @@ static inline bool slot_in_use(struct slot *slot)
 {
 	uint32_t owner = GET(slot->owner);
 
-	return owner >> OWNER_SHIFT && GET(slot->remote_freed) != owner;
+	return owner && GET(slot->remote_freed) != owner;
 }
 
-/* `id_bits` is the id of the calling thread's cache << 16. */
-static inline void slot_alloc(struct slot *slot, uint32_t id_bits)
+/* The slot is free. */
+static inline void slot_alloc(struct slot *slot, uint32_t owner)
 {
-	SET(slot->owner, id_bits | ((GET(slot->owner) + 1) & GENERATION_MASK));
+	SET(slot->owner, owner);
 }
 
-static inline bool slot_is_owned(struct slot *slot, uint32_t id_bits)
+static inline bool slot_is_owned(struct slot *slot, uint32_t id)
 {
 	uint32_t owner = GET(slot->owner);
 
-	return (owner & ~GENERATION_MASK) == id_bits && GET(slot->remote_freed) != owner;
+	return (owner & OWNER_MASK) == id && GET(slot->remote_freed) != owner;
 }
 
 /* Free a slot of the calling thread's cache, between tcache_begin_free() and tcache_end_free().
  * False if the slot is free, in flight, or owned by another cache. */
-static inline bool slot_free(struct slot *slot, uint32_t id_bits)
+static inline bool slot_free(struct slot *slot, uint32_t id)
 {
 	uint32_t owner = GET(slot->owner);
 
-	if ((owner & ~GENERATION_MASK) != id_bits || GET(slot->remote_freed) == owner)
+	if (__builtin_expect((uint16_t)owner != (uint16_t)id || GET(slot->remote_freed) == owner,
+			     0))
 		return false;
-	SET(slot->owner, owner & GENERATION_MASK);
+	SET(slot->owner, 0);
 	return true;
 }
 
@@ -76,7 +79,7 @@ static inline bool slot_reclaim(struct slot *slot, uint32_t owner)
 			SET(slot->remote_freed, 0);
 		return false;
 	}
-	SET(slot->owner, owner & GENERATION_MASK);
+	SET(slot->owner, 0);
 	/* Orders the free state before the word that a later remote free compares. */
 	atomic_store_explicit(&slot->remote_freed, 0, memory_order_release);
 	return true;
@@ -85,7 +88,7 @@ static inline bool slot_reclaim(struct slot *slot, uint32_t owner)
 /* In a forked child, free a slot whose thread cache was lost with its thread. */
 static inline void slot_reset(struct slot *slot)
 {
-	SET(slot->owner, GET(slot->owner) & GENERATION_MASK);
+	SET(slot->owner, 0);
 	SET(slot->remote_freed, 0);
 }
 

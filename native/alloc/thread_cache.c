@@ -148,7 +148,8 @@ static int register_group(struct tcache_group *group)
 		return -init_error;
 	LOCK_SCOPE(&registry);
 	group->serial = ++serials;
-	group->lookup_index = (uint32_t)(serials % TCACHE_LOOKUPS);
+	struct tcache_lookup *lookup = &mematlas_tcache_lookups[serials % TCACHE_LOOKUPS];
+	group->lookup_offset = (uintptr_t)lookup - (uintptr_t)__builtin_thread_pointer();
 	group->next = groups;
 	groups = group;
 	return 0;
@@ -210,7 +211,7 @@ static struct tcache *acquire_tcache(struct tcache_group *group)
 	if (mapping == MAP_FAILED)
 		return NULL;
 	struct tcache *tcache = (struct tcache *)(mapping + TCACHE_OFFSET);
-	tcache->id_bits = (count + 1) << OWNER_SHIFT;
+	tcache->id = count + 1;
 	if (group->init)
 		group->init(group, tcache);
 	atomic_store_explicit(&group->tcaches[count], tcache, memory_order_release);
@@ -270,7 +271,7 @@ struct tcache *tcache_join(struct tcache_group *group)
 		entry = add_entry(group);
 	if (!entry)
 		return NULL;
-	mematlas_tcache_lookups[group->lookup_index] =
+	mematlas_tcache_lookups[group->serial % TCACHE_LOOKUPS] =
 		(struct tcache_lookup){group->serial, entry->tcache};
 	return entry->tcache;
 }

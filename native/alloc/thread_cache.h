@@ -21,27 +21,30 @@
 #define TCACHE_OFFSET 2048u
 
 struct outgoing_batch {
-	uint32_t to;    /* id of the receiving thread cache */
-	uint32_t batch; /* number of the batch being filled; 0: none */
+	struct batch *batch; /* being filled; NULL: none, and `to` is 0 */
+	uint32_t number;     /* of the batch */
+	uint32_t to;         /* id of the receiving thread cache */
 };
 
 /* The part of a thread cache that pools and arenas share. Only its thread writes the cache, except
  * for `remote_queue`.
  *
- *   frees == local frees + remote_frees
  *   0 <= late_double_frees <= remote frees by other threads */
 struct tcache {
 	_Atomic uint32_t freeing; /* 1 while the thread is between reading and freeing a slot */
-	uint32_t id_bits;         /* id << 16, as in slot.owner; ids start at 1 */
+	uint32_t id;              /* as in slot.owner, from 1 */
 	bool abandoned;           /* the thread has ended; guarded by the registry's lock */
-	_Atomic uint64_t frees, remote_frees, late_double_frees;
+	_Atomic uint64_t moved_in,
+		moved_out; /* slots of the magazines, other than by alloc and free */
+	_Atomic uint64_t remote_frees, late_double_frees;
 	struct outgoing_batch outgoing[OUTGOING_BATCHES]; /* by id % OUTGOING_BATCHES */
-	/* Linked batches from other threads. Senders push one, the receiver takes all of them. */
-	_Alignas(TCACHE_LINE) _Atomic uint32_t remote_queue;
+	/* Stack of batches from other threads. The receiver pops one when it needs slots, a thread
+	 * that steals takes all. */
+	_Alignas(TCACHE_LINE) _Atomic uint64_t remote_queue;
 	_Alignas(TCACHE_LINE) char end[];
 };
 
-_Static_assert((uint64_t)TCACHES_MAX << OWNER_SHIFT <= UINT32_MAX, "an id fits slot.owner");
+_Static_assert(TCACHES_MAX <= OWNER_MASK, "an id fits slot.owner");
 _Static_assert(offsetof(struct tcache, remote_queue) == TCACHE_LINE,
 	       "senders must not write to the lines of the owner");
 _Static_assert(sizeof(struct tcache) == 2 * TCACHE_LINE && TCACHE_OFFSET % TCACHE_LINE == 0,
@@ -52,12 +55,12 @@ struct batch;
 /* The thread caches of one allocator and the batches that travel between them.
  *
  *   tcaches[i] != NULL for all i < tcache_count <= TCACHES_MAX
- *   tcaches[i]->id_bits == (i + 1) << 16
+ *   tcaches[i]->id == i + 1
  *   each batch 1 .. batches_made is in exactly one place: free_batches, an outgoing batch, a remote
  *   queue, the allocator's own stacks, or a thread's hands */
 struct tcache_group {
-	uint64_t serial;       /* unique in this process, never reused */
-	uint32_t lookup_index; /* index into mematlas_tcache_lookups */
+	uint64_t serial; /* unique in this process, never reused */
+	uintptr_t lookup_offset; /* bytes from the thread pointer to the group's lookup */
 	size_t tcache_size; /* bytes of the allocator's struct that begins with struct tcache */
 	/* Initialise a new, zeroed cache. May be NULL. */
 	void (*init)(struct tcache_group *group, struct tcache *tcache);
@@ -92,6 +95,7 @@ void tcache_group_rebuild(struct tcache_group *group);
  * exist. */
 struct tcache *tcache_join(struct tcache_group *group);
 
+/* serial == 0 || tcache != NULL */
 struct tcache_lookup {
 	uint64_t serial;
 	struct tcache *tcache;
@@ -107,9 +111,28 @@ extern __thread __attribute__((
  * table, so a cache found here never needs tcache_group_ready(). */
 static inline struct tcache *tcache_lookup(const struct tcache_group *group)
 {
-	struct tcache_lookup *lookup = &mematlas_tcache_lookups[group->lookup_index];
+/* Addresses relative to the thread pointer, in no register. Sanitizers take them for plain ones. */
+#if defined __SEG_FS && !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+	const struct tcache_lookup __seg_fs *lookup = (void __seg_fs *)group->lookup_offset;
+#else
+	const struct tcache_lookup *lookup =
+		(void *)((char *)__builtin_thread_pointer() + group->lookup_offset);
+#endif
 
-	return lookup->serial == group->serial ? lookup->tcache : NULL;
+	if (__builtin_expect(lookup->serial != group->serial, 0))
+		return NULL;
+	struct tcache *tcache = lookup->tcache;
+	if (!tcache) /* spares the caller's test of the result */
+		__builtin_unreachable();
+	return tcache;
+}
+
+/* As tcache_join(), but quick for the common case. */
+static inline struct tcache *tcache_get(struct tcache_group *group)
+{
+	struct tcache *tcache = tcache_lookup(group);
+
+	return __builtin_expect(tcache != NULL, 1) ? tcache : tcache_join(group);
 }
 
 /* Call before any use of the allocator without a cache from tcache_lookup(). */

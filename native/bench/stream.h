@@ -7,7 +7,7 @@
 
 #define STREAM_FACTOR 3.0
 
-#define STREAM_READERS 3u
+#define STREAM_READERS 4u
 
 struct stream_reader {
 	const char *name;
@@ -33,5 +33,7 @@ const struct stream_loops *stream_loops_narrower(void);
  * any width. */
 const struct stream_reader *stream_reader_for(const struct stream_loops *loops, const double *a,
 					      uint64_t count);
+/* The name of a reader of MEMATLAS_WORK_READ and the kinds of work after it. NULL: there is none here. */
+const char *stream_reader_name(int work, unsigned kernel);
 
 #endif

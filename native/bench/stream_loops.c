@@ -2,6 +2,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "pair.h"
 #include "stream.h"
 
 #if defined(__x86_64__)
@@ -76,40 +77,8 @@ const struct stream_loops *stream_loops_narrower(void)
 }
 
 #else
-/* Two lanes, NEON on aarch64. STNP is only a hint, the nearest that aarch64 has to a non-temporal
- * store. */
-typedef double pair __attribute__((vector_size(16)));
-
-static inline pair load_pair(const double *p)
-{
-	pair v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
-static inline void store_pair(double *p, pair v)
-{
-	memcpy(p, &v, sizeof(v));
-}
-
-static inline void bypass_pair(double *p, pair v)
-{
-#if defined(__aarch64__)
-	double low = v[0], high = v[1];
-
-	__asm__ volatile("stnp %d0, %d1, [%2]" ::"w"(low), "w"(high), "r"(p) : "memory");
-#else
-	store_pair(p, v);
-#endif
-}
-
 #define NAME(x) pair_##x
-#if defined(__aarch64__)
-#define NAME_TEXT "NEON"
-#else
-#define NAME_TEXT "plain"
-#endif
+#define NAME_TEXT PAIR_NAME
 #define TARGET
 #define VECTOR pair
 #define WIDTH 2u

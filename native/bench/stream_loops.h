@@ -18,9 +18,10 @@ TARGET static uint64_t NAME(head)(const double *at, uint64_t count)
 	return head < count ? head : count;
 }
 
-/* `streams` parts of the array at once. How many keep enough cache lines in flight depends on the CPU. */
+/* `streams` parts of the array at once. How many keep enough cache lines in flight depends on the CPU, as
+ * does whether a prefetch `ahead` bytes helps. */
 TARGET static inline __attribute__((always_inline)) double NAME(read_streams)(
-	const double *a, uint64_t count, const unsigned streams)
+	const double *a, uint64_t count, const unsigned streams, const unsigned ahead)
 {
 	const unsigned vectors = 8 / streams; /* of each stream, with a sum for each */
 	const uint64_t step = vectors * WIDTH;
@@ -36,6 +37,8 @@ TARGET static inline __attribute__((always_inline)) double NAME(read_streams)(
 				const double *at = a + stream * length + i + v * WIDTH;
 				VECTOR *into = &sum[stream * vectors + v];
 
+				if (ahead)
+					__builtin_prefetch((const void *)((uintptr_t)at + ahead));
 				*into = SUM(*into, LOAD(at));
 			}
 	for (unsigned i = 1; i < 8; i++)
@@ -50,17 +53,22 @@ TARGET static inline __attribute__((always_inline)) double NAME(read_streams)(
 
 TARGET static double NAME(read_1)(const double *a, uint64_t count)
 {
-	return NAME(read_streams)(a, count, 1);
+	return NAME(read_streams)(a, count, 1, 0);
 }
 
 TARGET static double NAME(read_2)(const double *a, uint64_t count)
 {
-	return NAME(read_streams)(a, count, 2);
+	return NAME(read_streams)(a, count, 2, 0);
 }
 
 TARGET static double NAME(read_4)(const double *a, uint64_t count)
 {
-	return NAME(read_streams)(a, count, 4);
+	return NAME(read_streams)(a, count, 4, 0);
+}
+
+TARGET static double NAME(read_ahead)(const double *a, uint64_t count)
+{
+	return NAME(read_streams)(a, count, 1, 4096);
 }
 
 #define LOOP(name, put, end, vector, single)                                                       \
@@ -106,7 +114,8 @@ static const struct stream_loops NAME(loops) = {
 	.name = NAME_TEXT,
 	.read = {{NAME_TEXT " in one stream", NAME(read_1)},
 		 {NAME_TEXT " in two streams", NAME(read_2)},
-		 {NAME_TEXT " in four streams", NAME(read_4)}},
+		 {NAME_TEXT " in four streams", NAME(read_4)},
+		 {NAME_TEXT " in one stream, prefetched", NAME(read_ahead)}},
 	.store = TABLE(store),
 	.bypass = TABLE(bypass),
 };

@@ -7,11 +7,12 @@
 #include "choice.h"
 #include "clock.h"
 #include "mematlas.h"
+#include "page_kind.h"
 #include "transpose.h"
 
 #define TILE 64u /* elements on a side */
 #define LEAF 16u /* where a recursion without vectors ends */
-#define BAND 64u /* rows of a trial: a multiple of each kernel's rows */
+#define BAND 64u /* rows of a trial, or as many as the kernel takes at once */
 #define BLOCK 256u /* side of a trial of the recursion: a multiple of each leaf */
 
 static struct matrix part(const struct matrix *m, uint64_t row, uint64_t column, uint64_t rows,
@@ -66,10 +67,18 @@ static struct matrix vector_part(const struct matrix *m, uint64_t *head)
 	return part(m, *head, 0, (m->rows - *head) / 8 * 8, m->columns / 8 * 8);
 }
 
-static struct choice *choose(int method, const struct matrix *m, uint32_t allowed)
+static struct choice *choose(uint16_t work, const struct matrix *m, uint32_t allowed)
 {
-	struct choice_key key = {m->rows,   m->columns,       m->from_row,
-				 m->to_row, (uint32_t)method, allowed};
+	struct choice_key key = {
+		.work = work,
+		.allowed = (uint16_t)allowed,
+		.rows = choice_bits(m->rows),
+		.columns = choice_bits(m->columns),
+		.from_step = choice_step(m->from_row),
+		.to_step = choice_step(m->to_row),
+		.from_pages = (uint8_t)page_kind_of(m->from, m->rows * m->from_row),
+		.to_pages = (uint8_t)page_kind_of(m->to, m->columns * m->to_row),
+	};
 
 	return choice_for(&key);
 }
@@ -115,7 +124,7 @@ static void halve_to(const struct matrix *m, const struct kernel *leaf)
 
 	if (m->rows <= (leaf ? leaf->rows : LEAF) && m->columns <= (leaf ? leaf->columns : LEAF)) {
 		if (leaf)
-			transpose_block(leaf, m, m->from);
+			transpose_block(block_vectors_best(), leaf, m, m->from + m->columns * 8);
 		else
 			by_rows(m);
 		return;
@@ -163,7 +172,7 @@ static void by_halves(const struct matrix *m)
 		halve_plainly(m);
 		return;
 	}
-	struct choice *choice = choose(MEMATLAS_TRANSPOSE_HALVES, &whole, allowed);
+	struct choice *choice = choose(MEMATLAS_WORK_HALVES, &whole, allowed);
 	halve_and_choose(&whole, choice);
 	transpose_fence();
 	note_used(MEMATLAS_TRANSPOSE_HALVES, choice, leaf_kernels);
@@ -172,6 +181,8 @@ static void by_halves(const struct matrix *m)
 
 static void tile_with(const struct kernel *kernel, const struct matrix *m)
 {
+	const struct block_vectors *vectors = block_vectors_best();
+
 	for (uint64_t r = 0; r < m->rows; r += kernel->rows)
 		for (uint64_t c = 0; c < m->columns; c += kernel->columns) {
 			uint64_t rows = m->rows - r, columns = m->columns - c;
@@ -179,22 +190,27 @@ static void tile_with(const struct kernel *kernel, const struct matrix *m)
 			struct matrix tile =
 				part(m, r, c, rows < kernel->rows ? rows : kernel->rows,
 				     last ? columns : kernel->columns);
-			transpose_block(kernel, &tile,
-					last ? tile.from : tile.from + kernel->columns * 8ul);
+			const char *below = m->from + (r + tile.rows) * m->from_row;
+			transpose_block(vectors, kernel, &tile,
+					last ? below : tile.from + kernel->columns * 8ul);
 		}
 }
 
 static void tile_and_choose(const struct matrix *m, struct choice *choice)
 {
-	for (uint64_t r = 0; r < m->rows; r += BAND) {
-		uint64_t rows = m->rows - r < BAND ? m->rows - r : BAND;
+	uint64_t rows;
+
+	for (uint64_t r = 0; r < m->rows; r += rows) {
+		rows = m->rows - r;
 		struct matrix band = part(m, r, 0, rows, m->columns);
 		if (choice->settled) {
-			band.rows = m->rows - r;
 			tile_with(&tile_kernels[choice->best], &band);
 			return;
 		}
 		struct choice_trial trial = choice_begin(choice);
+		uint64_t whole = tile_kernels[trial.kernel].rows;
+		whole = whole > BAND ? whole : BAND;
+		rows = band.rows = rows < whole ? rows : whole;
 		tile_with(&tile_kernels[trial.kernel], &band);
 		transpose_fence();
 		choice_end(choice, &trial, rows * m->columns);
@@ -236,7 +252,7 @@ static void by_tiles(const struct matrix *m)
 		by_small_tiles(m);
 		return;
 	}
-	struct choice *choice = choose(MEMATLAS_TRANSPOSE_TILES, &whole, allowed);
+	struct choice *choice = choose(MEMATLAS_WORK_TILES, &whole, allowed);
 	tile_and_choose(&whole, choice);
 	transpose_fence();
 	note_used(MEMATLAS_TRANSPOSE_TILES, choice, tile_kernels);

@@ -3,24 +3,40 @@
 
 #include <string.h>
 
-#define MOST_IN_TILE 4096u /* doubles: as many as an L1 cache holds */
+#include "pair.h"
 
-/* Which is the fastest depends on the CPU and on the row length. Shapes are those that were best somewhere:
- * two lines of a target row at once, one line, and buffers that suit small pages. */
+/* Which is the fastest depends on the CPU, the row length and the pages. Shapes are those that were best
+ * somewhere: panels in strips, whose next panel is on its way to L2; two lines of a target row at once, or one;
+ * buffers; and the same without non-temporal stores, for matrices that stay in a cache. */
 const struct kernel tile_kernels[TILE_KERNELS] = {
-	{"16 x 32, non-temporal", 16, 32, false, true, NOTHING},
-	{"8 x 64, non-temporal", 8, 64, false, true, NOTHING},
-	{"32 x 64 buffered, non-temporal", 32, 64, true, true, NEXT_TILE},
-	{"64 x 64 buffered, non-temporal", 64, 64, true, true, NEXT_TILE},
-	{"32 x 128 buffered, non-temporal", 32, 128, true, true, NEXT_ROWS},
-	{"16 x 32", 16, 32, false, false, NOTHING},
-	{"32 x 64 buffered", 32, 64, true, false, NEXT_TILE},
+	{"256 x 256 in strips of 16, non-temporal", 256, 256, 16, false, true, NEXT_TILE},
+	{"256 x 512 in strips of 16, non-temporal", 256, 512, 16, false, true, NEXT_TILE},
+	{"128 x 128 in strips of 16, non-temporal", 128, 128, 16, false, true, NEXT_TILE},
+	{"128 x 64 in strips of 8, non-temporal", 128, 64, 8, false, true, NEXT_TILE},
+	{"64 x 64 in strips of 16, non-temporal", 64, 64, 16, false, true, NEXT_TILE},
+	{"16 x 32, non-temporal", 16, 32, 16, false, true, NOTHING},
+	{"32 x 64 buffered, non-temporal", 32, 64, 32, true, true, NEXT_TILE},
+	{"32 x 128 buffered, non-temporal", 32, 128, 32, true, true, NEXT_ROWS},
+	{"16 x 32", 16, 32, 16, false, false, NOTHING},
+	{"64 x 64 in strips of 16", 64, 64, 16, false, false, NEXT_TILE},
+	{"32 x 64 buffered", 32, 64, 32, true, false, NEXT_TILE},
 };
 const struct kernel leaf_kernels[LEAF_KERNELS] = {
-	{"leaf of 64", 64, 64, false, false, NOTHING},
-	{"leaf of 128, non-temporal", 128, 128, false, true, NOTHING},
-	{"leaf of 256, non-temporal", 256, 256, false, true, NOTHING},
+	{"leaf of 64", 64, 64, 64, false, false, NOTHING},
+	{"leaf of 64 in strips of 16, non-temporal", 64, 64, 16, false, true, NEXT_TILE},
+	{"leaf of 128 in strips of 16, non-temporal", 128, 128, 16, false, true, NEXT_TILE},
+	{"leaf of 128, non-temporal", 128, 128, 128, false, true, NOTHING},
+	{"leaf of 256 in strips of 16, non-temporal", 256, 256, 16, false, true, NEXT_TILE},
 };
+
+/* A macro, since a level is part of the instruction. Prefetching an unmapped address does nothing. */
+#define TO_L1 3
+#define TO_L2 2
+#define prefetch_rows(at, step, level)                                                             \
+	do {                                                                                       \
+		for (uint64_t ahead_row = 0; ahead_row < 8; ahead_row++)                           \
+			__builtin_prefetch((const void *)((at) + ahead_row * (step)), 0, level);   \
+	} while (0)
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -51,6 +67,7 @@ __attribute__((target("avx512f"), always_inline)) static inline void turn_512(co
 }
 
 #define NAME(x) avx512_##x
+#define NAME_TEXT "AVX-512"
 #define TARGET __attribute__((target("avx512f")))
 #define TURN(from, step, to, to_step, put)                                                         \
 	do {                                                                                       \
@@ -85,6 +102,7 @@ __attribute__((target("avx2"), always_inline)) static inline void turn_256(const
 }
 
 #define NAME(x) avx2_##x
+#define NAME_TEXT "AVX2"
 #define TARGET __attribute__((target("avx2")))
 /* Both halves of a line one after the other, so that a non-temporal store fills the line. */
 #define TURN(from, step, to, to_step, put)                                                         \
@@ -109,26 +127,64 @@ __attribute__((target("avx2"), always_inline)) static inline void turn_256(const
 	} while (0)
 #include "transpose_block.h"
 
-uint32_t kernels_for(const struct kernel *kernels, unsigned count, const struct matrix *m)
+#define NAME(x) pair_##x
+#define NAME_TEXT "SSE2"
+#define PAIR __m128d
+#define LOAD_PAIR(p) _mm_loadu_pd((const double *)(p))
+#define LOW_OF(a, b) _mm_unpacklo_pd(a, b)
+#define HIGH_OF(a, b) _mm_unpackhi_pd(a, b)
+#define PUT(p, v) _mm_storeu_pd((double *)(p), v)
+#define PUT_ALIGNED(p, v) _mm_store_pd((double *)(p), v)
+#define BYPASS(p, v) _mm_stream_pd((double *)(p), v)
+
+#else
+
+#define NAME(x) pair_##x
+#define NAME_TEXT PAIR_NAME
+#define PAIR pair
+#define LOAD_PAIR(p) load_pair((const double *)(p))
+#define LOW_OF(a, b) ((pair){(a)[0], (b)[0]})
+#define HIGH_OF(a, b) ((pair){(a)[1], (b)[1]})
+#define PUT(p, v) store_pair((double *)(p), v)
+#define PUT_ALIGNED(p, v) store_pair((double *)(p), v)
+#define BYPASS(p, v) bypass_pair((double *)(p), v)
+
+#endif
+
+#define TARGET
+/* Two columns of the source at a time: all of one line of the target, then all of the next. */
+#define TURN(from, step, to, to_step, put)                                                         \
+	do {                                                                                       \
+		for (unsigned column = 0; column < 8; column += 2) {                               \
+			const char *source = (from) + column * 8;                                  \
+			char *line = (to) + column * (to_step);                                    \
+			PAIR high[4];                                                              \
+			for (unsigned k = 0; k < 4; k++) {                                         \
+				PAIR one = LOAD_PAIR(source + 2 * k * (step));                     \
+				PAIR two = LOAD_PAIR(source + (2 * k + 1) * (step));               \
+				high[k] = HIGH_OF(one, two);                                       \
+				put(line + k * 16, LOW_OF(one, two));                              \
+			}                                                                          \
+			for (unsigned k = 0; k < 4; k++)                                           \
+				put(line + (to_step) + k * 16, high[k]);                           \
+		}                                                                                  \
+	} while (0)
+#define COPY_LINE(to, from)                                                                        \
+	do {                                                                                       \
+		for (unsigned k = 0; k < 4; k++)                                                   \
+			BYPASS((to) + k * 16, LOAD_PAIR((from) + k * 2));                          \
+	} while (0)
+#include "transpose_block.h"
+
+#if defined(__x86_64__)
+
+const struct block_vectors *block_vectors(unsigned index)
 {
-	bool lines = m->to_row % 64 == 0 && (uintptr_t)m->to % 64 == 0;
-	uint32_t found = 0;
-
-	if (m->size != 8 || !__builtin_cpu_supports("avx2"))
-		return 0;
-	for (unsigned i = 0; i < count; i++)
-		found |= (uint32_t)(lines || !kernels[i].bypass) << i;
-	return found;
-}
-
-void transpose_block(const struct kernel *kernel, const struct matrix *m, const char *next)
-{
-	bool wide = __builtin_cpu_supports("avx512f");
-
-	if (kernel->buffered)
-		(wide ? avx512_buffered : avx2_buffered)(m, kernel, next);
-	else
-		(wide ? avx512_direct : avx2_direct)(m, kernel->bypass);
+	if (index == 0)
+		return __builtin_cpu_supports("avx512f") ? &avx512_blocks : NULL;
+	if (index == 1)
+		return __builtin_cpu_supports("avx2") ? &avx2_blocks : NULL;
+	return index == 2 ? &pair_blocks : NULL;
 }
 
 void transpose_fence(void)
@@ -138,17 +194,38 @@ void transpose_fence(void)
 
 #else
 
-uint32_t kernels_for(const struct kernel *kernels, unsigned count, const struct matrix *m)
+const struct block_vectors *block_vectors(unsigned index)
 {
-	(void)kernels, (void)count, (void)m;
-	return 0;
+	return index == 0 ? &pair_blocks : NULL;
 }
 
-void transpose_block(const struct kernel *kernel, const struct matrix *m, const char *next)
+void transpose_fence(void)
 {
-	(void)kernel, (void)m, (void)next;
+	__sync_synchronize();
 }
-
-void transpose_fence(void) {}
 
 #endif
+
+const struct block_vectors *block_vectors_best(void)
+{
+	for (unsigned i = 0; i < BLOCK_WIDTHS; i++)
+		if (block_vectors(i))
+			return block_vectors(i);
+	return NULL; /* not reached: pairs need nothing that a CPU may lack */
+}
+
+uint32_t kernels_for(const struct kernel *kernels, unsigned count, const struct matrix *m)
+{
+	bool lines = m->to_row % 64 == 0 && (uintptr_t)m->to % 64 == 0;
+	uint32_t found = 0;
+
+	for (unsigned i = 0; m->size == 8 && i < count; i++)
+		found |= (uint32_t)(lines || !kernels[i].bypass) << i;
+	return found;
+}
+
+void transpose_block(const struct block_vectors *vectors, const struct kernel *kernel,
+		     const struct matrix *m, const char *next)
+{
+	(kernel->buffered ? vectors->buffered : vectors->direct)(m, kernel, next);
+}

@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_BLOCKS 65536U
-
 static int add_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span *span)
 {
 	uint64_t size =
@@ -94,7 +92,7 @@ static int read_one(struct tcmalloc *tcmalloc)
 int mematlas_heap_read_tcmalloc(struct mematlas_heap *handle, struct mematlas_heap_allocator *ret)
 {
 	struct tcmalloc tcmalloc = {
-		.heap = (struct heap *)handle, .sum = ret, .live = malloc(MOST_BLOCKS)};
+		.heap = (struct heap *)handle, .sum = ret, .live = malloc(TCMALLOC_MOST_BLOCKS)};
 	int error = tcmalloc.live ? 0 : -ENOMEM;
 
 	memset(ret, 0, sizeof *ret);

@@ -7,6 +7,7 @@
 
 #define TCMALLOC_PAGE_SHIFT 13
 #define TCMALLOC_CLASSES 128U
+#define TCMALLOC_MOST_BLOCKS 65536U /* of a span */
 #define TCMALLOC_LEAF (1ULL << 18) /* words of a leaf of the page map */
 #define TCMALLOC_ROOT (1ULL << 17)
 #define TCMALLOC_LEAF_BYTES (TCMALLOC_LEAF * 8)

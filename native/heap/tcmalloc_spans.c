@@ -5,7 +5,6 @@
 
 #define SPAN_BYTES 48U
 #define LOCATION_SHIFT 24 /* of the word with count, class and location */
-#define MOST_BLOCKS 65536U
 
 static bool read_span(const struct tcmalloc *tcmalloc, uint64_t address, struct tcmalloc_span *ret)
 {
@@ -72,7 +71,7 @@ bool tcmalloc_read_blocks(struct tcmalloc *tcmalloc, const struct tcmalloc_span 
 		return false;
 	size = tcmalloc->classes[span->size_class];
 	blocks = span->size / size;
-	if (!blocks || blocks > MOST_BLOCKS)
+	if (!blocks || blocks > TCMALLOC_MOST_BLOCKS)
 		return false;
 	memset(tcmalloc->live, 1, blocks);
 	while (at) {

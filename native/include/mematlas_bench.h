@@ -28,9 +28,38 @@ enum mematlas_transpose_method {
 int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row,
 		       uint64_t rows, uint64_t columns, uint32_t size, uint64_t *ret_ns);
 
-/* The kernel that the calling thread's last transpose by a method chose for doubles, by timing each on
- * the first parts of matrices of that shape. NULL: not chosen yet, or the method has no choice. */
+/* The kernel that the calling thread's last transpose by a method chose for doubles. NULL: not chosen yet, or the method has no choice. */
 const char *mematlas_transpose_kernel(int method);
+
+/* bench/choice_table.c: which kernel of a kind of work is the fastest on this machine, for a class of arrays.
+ * The loops find out by timing each kernel on parts of the work, once in a process; what they found can be
+ * kept for the next process on the same machine. Any choice gives the same result. */
+enum mematlas_kernel_work {
+	MEMATLAS_WORK_HALVES = 1, /* enum mematlas_transpose_method */
+	MEMATLAS_WORK_TILES = 2,
+	MEMATLAS_WORK_READ = 16 /* the following numbers: with loops of one width of vectors */
+};
+enum { MEMATLAS_KERNELS = 16 };
+struct mematlas_kernel_choice {
+	uint16_t work;
+	uint16_t allowed; /* bit i: kernel i may run */
+	uint8_t rows, columns; /* bits of the number */
+	uint8_t from_step, to_step; /* trailing zero bits of the bytes between rows */
+	uint8_t from_pages, to_pages; /* 0 unknown, 1 base, 2 huge */
+	uint8_t best; /* the allowed kernel of the least cost */
+	uint8_t measured_here; /* by this process */
+	double cost[16]; /* ns of an element; 0: not allowed */
+};
+/* Write as many as there is room for. Returns how many there are. */
+uint32_t mematlas_kernel_choices(struct mematlas_kernel_choice *ret, uint32_t capacity);
+/* Use a choice of an earlier process. Returns 0; -EINVAL: an entry that no process of this build could make. */
+int mematlas_kernel_choice_add(const struct mematlas_kernel_choice *choice);
+/* Choices that this process measured. */
+uint64_t mematlas_kernel_choices_made(void);
+/* Forget all, so that the kernels are measured anew. */
+void mematlas_kernel_choices_clear(void);
+/* NULL: there is no such kernel here. */
+const char *mematlas_kernel_name(int work, int kernel);
 
 /* bench/patterns.c */
 /* Sum the words at base + i * outer_step + j * inner_step for i < outer, j < inner. Steps in bytes.

@@ -29,11 +29,11 @@ static void test_pool(void)
 	struct pool_tcache *tcache = (struct pool_tcache *)tcache_lookup(&pool->group);
 
 	CHECK(tcache && mematlas_pool_check(pool) == 0);
-	BREAK(tcache->filled, -1, pool);              /* an object is nowhere */
-	BREAK(tcache->objects[0], +64, pool);         /* another is there twice */
-	BREAK(slot->owner, &GENERATION_MASK, pool);   /* a free slot is in no list */
+	BREAK(tcache->magazine.puts, -GENERATION_STEP, pool); /* an object is nowhere */
+	BREAK(tcache->slots[0].object, +64, pool);    /* another is there twice */
+	BREAK(tcache->slots[0].slot, +1, pool);       /* an object has another's slot */
+	BREAK(slot->owner, *0, pool);                 /* a free slot is in no list */
 	BREAK(pool->memory->bump, +1, pool);          /* an object is both fresh and free */
-	BREAK(tcache->base.remote_frees, +100, pool); /* more remote frees than frees */
 	mematlas_pool_destroy(pool);
 }
 
@@ -49,20 +49,41 @@ static void test_shared_pool(void)
 	mematlas_pool_destroy(pool);
 }
 
+/* A run finds a slot at each multiple of the slot size, and nowhere else in its pages. */
+static void test_slot_at(void)
+{
+	CHECK(arena_class_at(arena, CLASSES - 1)->size == SMALL_MAX);
+	for (unsigned i = 0; i < CLASSES; i++) {
+		uint32_t size = arena_class_at(arena, i)->size;
+		char *block = mematlas_arena_alloc(arena, size, 0);
+		struct run *run;
+		CHECK(block && arena_slot_at(arena, block, &run) && run->slot_size == size);
+		for (uint64_t offset = 0; offset < run->pages * PAGE; offset++) {
+			bool begins = offset % size == 0 && offset / size < run->count;
+			struct slot *slot = run_slot_at(run, GET(run->start) + offset);
+			CHECK(slot == (begins ? &run_slots(run)[offset / size] : NULL));
+		}
+		CHECK(mematlas_arena_free(arena, block) == 0);
+	}
+}
+
 static void test_arena_slots(struct arena_tcache *tcache, void *used)
 {
 	struct run *run;
 	struct slot *slot = arena_slot_at(arena, used, &run);
-	struct magazine *magazine = &tcache->magazines[run->class_index];
+	struct magazine *magazine = arena_magazine(tcache, run->magazine);
 
-	CHECK(slot && GET(magazine->filled) > 1);
-	BREAK(magazine->filled, -1, arena);
-	BREAK(magazine->objects[0], +run->slot_size, arena);
-	BREAK(slot->owner, &GENERATION_MASK, arena);
+	CHECK(slot && magazine_filled(magazine) > 1);
+	BREAK(magazine->puts, -GENERATION_STEP, arena);
+	BREAK(magazine->bottom->object, +run->slot_size, arena);
+	BREAK(magazine->bottom->slot, +1, arena);
+	BREAK(slot->owner, *0, arena);
 	BREAK(run->free_count, -1, arena);
 	BREAK(run->free[0], *0 + run->count, arena);
+	BREAK(run->in_span, -1, arena);
 	BREAK(run->listed, ^1, arena);
 	BREAK(run->size_class->empty, +1, arena);
+	BREAK(run->size_class->transferred, +1, arena);
 }
 
 static void test_arena_pages(void)
@@ -90,6 +111,7 @@ int main(void)
 	CHECK(used && mematlas_arena_alloc(arena, 100000, 0) &&
 	      mematlas_arena_alloc(arena, LARGE_MIN, 0));
 	CHECK(mematlas_arena_check(arena) == 0);
+	test_slot_at();
 	test_arena_slots((struct arena_tcache *)tcache_lookup(&arena->group), used);
 	test_arena_pages();
 	mematlas_arena_destroy(arena);

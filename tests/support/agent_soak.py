@@ -98,12 +98,7 @@ def _path(group: Cgroup) -> str:
 def _program(command: list[str], group: Cgroup | None = None) -> ExitStack:
     """Start a program, in a group, which the stack ends."""
     stack = ExitStack()
-
-    def enter() -> None:
-        if group is not None:
-            (group.path / "cgroup.procs").write_text(str(os.getpid()))
-
-    process = subprocess.Popen(command, preexec_fn=enter)  # noqa: PLW1509
+    process = subprocess.Popen(command, preexec_fn=group.enter if group else None)  # noqa: PLW1509
     stack.callback(process.wait, WAIT_S)
     stack.callback(process.kill)
     return stack

@@ -188,7 +188,7 @@ def kill_by_oom(agent: RunningAgent, command: list[str | Path], number: int) -> 
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            preexec_fn=lambda: (group.path / "cgroup.procs").write_text(str(os.getpid())),  # noqa: PLW1509
+            preexec_fn=group.enter,  # noqa: PLW1509
         ) as program:  # fmt: skip
             assert program.stdout is not None
             assert program.stdin is not None

@@ -209,7 +209,7 @@ def load_modules() -> None:
         "mematlas.cli.run",
         "mematlas.report.analyse.leaks",
         "mematlas.report.analyse.report",
-        "mematlas.report.text.report",
+        "mematlas.report.text.summary",
         "mematlas.tracing.loop",
         "rich.console",
     ):

@@ -13,17 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.agent import store
-from mematlas.agent.groups import Groups
 from mematlas.agent.history import History, read_last
-from mematlas.agent.hung import Readings
-from mematlas.agent.kills import Kills
 from mematlas.agent.metrics import AgentMetrics, OwnCost, View
-from mematlas.agent.missed import find_missed
-from mematlas.agent.oom_report import Kept, make_report
+from mematlas.agent.oom import store
+from mematlas.agent.oom.kills import Kills
+from mematlas.agent.oom.missed import find_missed
+from mematlas.agent.oom.report import Kept, make_report
 from mematlas.agent.pace import Pace
 from mematlas.agent.pages import AgentServer
-from mematlas.agent.processes import Processes
+from mematlas.agent.profile.targets import Targets
 from mematlas.agent.service import (
     SOCKET,
     catch_signals,
@@ -34,7 +32,9 @@ from mematlas.agent.service import (
     take_folder,
 )
 from mematlas.agent.settings import load_settings
-from mematlas.agent.targets import Targets
+from mematlas.agent.watch.groups import Groups
+from mematlas.agent.watch.hung import Readings
+from mematlas.agent.watch.processes import Processes
 from mematlas.errors import MematlasError, UsageError
 from mematlas.linux.cgroup import upwards
 from mematlas.linux.machine import parse_pressure
@@ -43,9 +43,9 @@ from mematlas.serve.series import own_rss
 from mematlas.units import format_count
 
 if TYPE_CHECKING:
-    from mematlas.agent.kills import Kill
-    from mematlas.agent.processes import Process
+    from mematlas.agent.oom.kills import Kill
     from mematlas.agent.settings import AgentSettings
+    from mematlas.agent.watch.processes import Process
 
 _TICK_S = 1.0
 _ROUND_S = 10.0  # between two rounds of all processes, where there is time

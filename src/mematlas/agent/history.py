@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mematlas.agent.groups import Groups
-    from mematlas.agent.processes import Process
+    from mematlas.agent.watch.groups import Groups
+    from mematlas.agent.watch.processes import Process
 
 MOST_BYTES = 4 << 20  # of each of the two files
 _MOST_PROCESSES = 256

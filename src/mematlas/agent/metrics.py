@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
 from mematlas._version import __version__
-from mematlas.agent.oom_report import charged_parts
-from mematlas.agent.targets import RECORDED, REFUSED, WAITING
+from mematlas.agent.oom.report import charged_parts
+from mematlas.agent.profile.targets import RECORDED, REFUSED, WAITING
 from mematlas.serve.series import OTHER, TopNames, answer_format, encode, gauge, label
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from mematlas.agent.groups import Group, Groups
-    from mematlas.agent.processes import Process
     from mematlas.agent.settings import AgentSettings
+    from mematlas.agent.watch.groups import Group, Groups
+    from mematlas.agent.watch.processes import Process
 
 _GROUP = ("group", "container")
 

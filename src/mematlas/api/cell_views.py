@@ -42,7 +42,7 @@ def summary_text(recording: Recording, top: int = TOP) -> str:
     from rich.console import Console
 
     from mematlas.report.analyse.lines import lines
-    from mematlas.report.text.report import render_summary
+    from mematlas.report.text.summary import render_summary
 
     report = recording.report()
     ranked = lines(report.stacks, report.main_metric)

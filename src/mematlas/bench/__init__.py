@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING
 
 from mematlas._version import __version__
-from mematlas.bench import fingerprint
+from mematlas.bench import fingerprint, kernel_cache
 from mematlas.bench.arrays import (
     TransposeMethod,
     prefetch_sum,
@@ -78,6 +78,7 @@ def run(
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     machine = fingerprint.read()
     modules = [import_module(_find(name)) for name in names]
+    kernel_cache.load()
     sections, complete = [], True
     for index, (name, module) in enumerate(zip(names, modules, strict=True)):
         meter = Meter(name, settings.seconds, _within(progress, index, len(modules)))
@@ -89,6 +90,7 @@ def run(
             sections.append(meter.section())
         if not complete:
             break
+    kernel_cache.save()
     return Result(
         version=__version__,
         started=started,
@@ -103,6 +105,8 @@ def run(
         },
         sections=tuple(sections),
         complete=complete,
+        kernels=tuple(kernel_cache.in_use()),
+        kernels_file=kernel_cache.file_in_use(),
     )
 
 

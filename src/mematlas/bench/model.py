@@ -8,6 +8,8 @@ from enum import StrEnum
 from math import comb
 from typing import Any, Self
 
+from mematlas._core.bench.kernels import KernelChoice
+
 Label = str | int
 
 NOISY = 0.03
@@ -206,6 +208,10 @@ class Result:
     settings: dict[str, Any]
     sections: tuple[Section, ...]
     complete: bool = True
+    kernels: tuple[
+        KernelChoice, ...
+    ] = ()  # of the loops, measured in this run or in an earlier one
+    kernels_file: str | None = None  # where they are kept
 
     def section(self, name: str) -> Section | None:
         """Return the section of a benchmark; None if it was not measured.
@@ -231,8 +237,10 @@ class Result:
         machine = dict(data["machine"])
         machine["caches"] = tuple(Cache(**each) for each in machine["caches"])
         sections = tuple(_read_section(each) for each in data["sections"])
-        own = {each.name: data[each.name] for each in fields(cls)}
-        return cls(**own | {"machine": Fingerprint(**machine), "sections": sections})
+        own = {each.name: data[each.name] for each in fields(cls) if each.name in data}
+        kernels = tuple(KernelChoice(**each) for each in data.get("kernels", ()))
+        read = {"machine": Fingerprint(**machine), "sections": sections, "kernels": kernels}
+        return cls(**own | read)
 
 
 def _read_section(data: dict[str, Any]) -> Section:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from mematlas.bench import kernels
 from mematlas.bench import tables as layout
 from mematlas.bench.compare import RUNS_NEEDED, ChangeVerdict
 from mematlas.bench.model import NOISY
@@ -170,6 +171,23 @@ def render_details(result: Result, *, console: Console) -> None:
                 ]
             )
     show(console, ("figure", ">median", ">95 %", ">best", ">spread", ">passes", "=unit"), rows)
+
+
+def render_kernels(result: Result, *, console: Console) -> None:
+    """Print which kernel each kind of work uses, for each class of arrays."""
+    if not result.kernels:
+        return
+    title(console, "Kernels", "the fastest on this machine, by trials on the work itself")
+    for each in result.kernels:
+        when = "this run" if each.measured_here else "an earlier run"
+        cost = f"{layout.number(each.costs[each.kernel])} ns an element, measured in {when}"
+        write(console, Text(f"\n{kernels.work_name(each)}", "underline"))
+        line(console, "arrays", kernels.arrays(each), 11)
+        line(console, "chosen", f"{each.kernel}: {cost}", 11)
+        line(console, "next best", kernels.next_best(each), 11)
+    write(console, Text(""))
+    kept = result.kernels_file
+    line(console, "kept in", kept or "no file: the cache folder cannot be written", 11)
 
 
 _STYLES = {

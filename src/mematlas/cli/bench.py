@@ -76,7 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--details",
         action="store_true",
-        help="print median, 95 %% interval, best and spread of each figure",
+        help="print median, 95 %% interval, best and spread of each figure, and the kernels that were chosen",
+    )
+    parser.add_argument(
+        "--retune",
+        action="store_true",
+        help="measure anew which kernels are the fastest here, instead of reading the cache",
     )
     parser.add_argument(
         "--all", action="store_true", help="compare: list unchanged figures as well"
@@ -115,6 +120,10 @@ def _measure(arguments: argparse.Namespace) -> int:
     for path in map(Path, arguments.output):
         if not path.absolute().parent.is_dir():  # an error before minutes of measuring
             raise TargetError(f"{path.parent}: no such directory")
+    if arguments.retune:
+        from mematlas.bench import kernel_cache
+
+        kernel_cache.measure_anew()
     with (
         _reserved(names, settings) if arguments.reserve else nullcontext(),
         _progress() as progress,
@@ -142,12 +151,13 @@ def _write(result: Result, arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from mematlas.bench.explain.explanations import explain
-    from mematlas.bench.text import render_details, render_result
+    from mematlas.bench.text import render_details, render_kernels, render_result
 
     console = Console()
     render_result(result, explain(result), console=console)
     if arguments.details:
         render_details(result, console=console)
+        render_kernels(result, console=console)
     return 0
 
 

@@ -11,7 +11,7 @@ from mematlas.errors import MematlasError, TargetError
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.agent.model import OomReport
+    from mematlas.agent.oom.model import OomReport
 
 EXAMPLES = ("oom", "oom --list --state /var/lib/mematlas")
 _LAST = "last"
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one report, or the list."""
-    from mematlas.agent import store
+    from mematlas.agent.oom import store
 
     names = store.list_reports(arguments.state)
     if arguments.list:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = store.read_report(
         arguments.state, names[0] if arguments.report == _LAST else arguments.report
     )
-    from mematlas.agent.lines import with_lines
+    from mematlas.agent.oom.lines import with_lines
 
     report = with_lines(report, arguments.state)
     if arguments.json:
@@ -62,14 +62,14 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.agent.text import render_report
+    from mematlas.agent.oom.text import render_report
 
     render_report(report, console=Console())
     return 0
 
 
 def _list(names: list[str], arguments: argparse.Namespace) -> int:
-    from mematlas.agent import store
+    from mematlas.agent.oom import store
 
     found: list[OomReport] = []
     for name in names:
@@ -87,7 +87,7 @@ def _list(names: list[str], arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.agent.text import render_list
+    from mematlas.agent.oom.text import render_list
 
     render_list(found, console=Console())
     return 0

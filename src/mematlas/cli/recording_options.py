@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import interval, positive, size
 from mematlas.errors import UsageError
-from mematlas.tracing.conditions import Conditions
 from mematlas.tracing.settings import (
     DISK_BYTES,
     INTERVAL_S,
     KEEP_S,
+    LEAST_DISK_BYTES,
     SAMPLE_BYTES,
     TraceSettings,
     checked_labels,
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mematlas.tracing.settings import GraphMoment
-
-LEAST_DISK = 4 << 20
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -128,10 +126,12 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         raise UsageError(
             "--sample-bytes must be at least 1; use --exact to record every allocation"
         )
-    if arguments.disk and arguments.disk < LEAST_DISK:
+    if arguments.disk and arguments.disk < LEAST_DISK_BYTES:
         raise UsageError("--disk must be at least 4M")
     keep_s = arguments.keep or (KEEP_S if arguments.disk else 0.0)
     if arguments.when:
+        from mematlas.tracing.conditions import Conditions
+
         Conditions(arguments.when)
     graphs = getattr(arguments, "graph", ())  # `run` has it alone
     if graphs and keep_s:
@@ -145,7 +145,7 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         idle_s=arguments.idle,
         labels=parse_labels(arguments.label),
         keep_s=keep_s,
-        disk_bytes=arguments.disk or (DISK_BYTES if keep_s else 0),
+        disk_bytes=arguments.disk or DISK_BYTES,
         when=arguments.when,
         graphs=graphs,
     )

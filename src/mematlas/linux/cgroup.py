@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas._core import PAGE
 from mematlas.linux import mountinfo
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class CgroupLevel:
         return max(0, cache - unwritten) + (self.stat.get("slab_reclaimable") or 0)
 
 
+_BATCH_PAGES = 64  # MEMCG_CHARGE_BATCH: pages that a CPU charges ahead
 _NO_LIMIT = 1 << 62  # cgroup v1 writes no limit as the largest multiple of a page
 
 
@@ -124,9 +126,14 @@ def _mount_point(text: str, version: int) -> str:
     return "sys/fs/cgroup/memory" if version == 1 else "sys/fs/cgroup"
 
 
+def _text(directory: str, name: str) -> str:
+    with open(f"{directory}/{name}") as file:  # noqa: PTH123 - a Path takes as long as the read
+        return file.read()
+
+
 def _number(directory: str, name: str) -> int | None:
     try:
-        word = Path(directory, name).read_text().strip()
+        word = _text(directory, name).strip()
     except OSError:
         return None
     if not word.isdigit() or int(word) >= _NO_LIMIT:
@@ -136,7 +143,7 @@ def _number(directory: str, name: str) -> int | None:
 
 def _pairs(directory: str, name: str) -> dict[str, int]:
     try:
-        lines = Path(directory, name).read_text().splitlines()
+        lines = _text(directory, name).splitlines()
     except OSError:
         return {}
     pairs = (line.split() for line in lines)
@@ -194,7 +201,7 @@ def _kernel(stat: dict[str, int]) -> int | None:
 
 def _pressure(directory: str) -> dict[str, float]:
     try:
-        lines = Path(directory, "memory.pressure").read_text().splitlines()
+        lines = _text(directory, "memory.pressure").splitlines()
     except OSError:
         return {}
     found = (re.match(r"(some|full) avg10=([\d.]+)", line) for line in lines)
@@ -205,6 +212,11 @@ def read_usage(level: CgroupLevel) -> int | None:
     """Read the charged bytes of a level anew."""
     name = "memory.usage_in_bytes" if level.version == 1 else "memory.current"
     return _number(level.directory, name)
+
+
+def charged_ahead() -> int:
+    """Return the bytes that all CPUs may have charged to a group before they are used."""
+    return _BATCH_PAGES * PAGE * (os.cpu_count() or 1)
 
 
 def find_hierarchy(root: str = "/") -> str | None:

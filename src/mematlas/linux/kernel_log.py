@@ -15,11 +15,12 @@ _MOST_RECORDS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class OomKill:
-    """One kill: what ran out of memory. `group` is the cgroup that did, "" where it was none."""
+    """One kill: what ran out of memory. `group` is the cgroup that did, "" where it was none; `task_group` the victim's."""
 
     pid: int
     constraint: str  # CONSTRAINT_NONE, _MEMCG, _CPUSET or _MEMORY_POLICY
     group: str
+    task_group: str
 
 
 class KernelLog:
@@ -71,7 +72,7 @@ class KernelLog:
 
 
 _KILL = re.compile(r"oom-kill:constraint=(\w+),(.*),task=.*,pid=(\d+),uid=\d+$")
-_GROUP = re.compile(r"(?:^|,)oom_memcg=(.*),task_memcg=")
+_GROUPS = re.compile(r"(?:^|,)(?:oom_memcg=(.*),|global_oom,)task_memcg=(.*)$")
 
 
 def parse_oom_kill(record: str) -> OomKill | None:
@@ -79,5 +80,6 @@ def parse_oom_kill(record: str) -> OomKill | None:
     found = _KILL.search(record)
     if not found:
         return None
-    group = _GROUP.search(found[2])
-    return OomKill(int(found[3]), found[1], group[1] if group else "")
+    groups = _GROUPS.search(found[2])
+    group, task_group = (groups[1] or "", groups[2]) if groups else ("", "")
+    return OomKill(int(found[3]), found[1], group, task_group)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mematlas._core import PAGE
+from mematlas.linux.kernel_log import parse_oom_kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +28,6 @@ _FIGURE = re.compile(r"(\w+) (\d+)$")
 _TOGETHER = re.compile(r"Tasks in .* are going to be killed due to memory\.oom\.group set")
 _TASKS = "[  pid  ]"
 _TASK = re.compile(r"\[ *(\d+)\] +(.*)$")
-_KILL = re.compile(r"oom-kill:constraint=(\w+),(.*),task=(.*),pid=(\d+),uid=(\d+)$")
-_GROUPS = re.compile(r"(?:^|,)(?:oom_memcg=(.*),|global_oom,)task_memcg=(.*)$")
 _KILLED = re.compile(
     r"(?:Memory cgroup out of memory|Out of memory(?: \(.*\))?): Killed process (\d+) \((.*)\)"
     r" total-vm:\d+kB, anon-rss:(\d+)kB, file-rss:(\d+)kB, shmem-rss:(\d+)kB"
@@ -129,10 +128,9 @@ class OomLog:
             found.append(self._now)
 
     def _add_detail(self, now: OomRecord, text: str) -> None:
-        if kill := _KILL.match(text):
-            now.constraint, self._section = kill[1], ""
-            if groups := _GROUPS.search(kill[2]):
-                now.group, now.task_group = groups[1] or "", groups[2]
+        if text.startswith("oom-kill:") and (kill := parse_oom_kill(text)):
+            self._section = ""
+            now.constraint, now.group, now.task_group = kill.constraint, kill.group, kill.task_group
         else:
             self._add_figure(now, text)
 

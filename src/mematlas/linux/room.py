@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mematlas.linux import huge_use, memory_mounts
+from mematlas.linux import memory_mounts
 from mematlas.linux.status import parse_limits, read_status
 
 if TYPE_CHECKING:
@@ -49,20 +49,33 @@ class Room:
 
 def read(process: ProcessDirectory, mappings: Mappings) -> Room:
     """Read the room of a process with these mappings, read from smaps if its huge pages are to be sampled."""
-    found = huge_use.read_huge_use(process, mappings) if mappings.fields else ""
-    use = huge_use.HugeUse(0) if isinstance(found, str) else found
+    huge_bytes, zero_bytes, error_bytes = _huge_pages(process, mappings)
     limits = parse_limits(process.read("limits").decode())
     return Room(
         limits=_limits(process, limits),
         mounts=_mounts(process, mappings),
-        huge_bytes=use.huge_bytes,
-        zero_bytes=use.zero_bytes,
-        zero_error_bytes=use.error_bytes,
+        huge_bytes=huge_bytes,
+        zero_bytes=zero_bytes,
+        zero_error_bytes=error_bytes,
         hard_limits=tuple(
             (each.name, each.hard)
             for each in limits
             if each.name in LIMITS and each.hard is not None
         ),
+    )
+
+
+def _huge_pages(process: ProcessDirectory, mappings: Mappings) -> tuple[int, int, int]:
+    """Return the bytes of huge pages, of zeros within, and their standard error; zeros where they were not sampled."""
+    if not mappings.fields:
+        return 0, 0, 0
+    from mematlas.linux.huge_use import read_huge_use
+
+    found = read_huge_use(process, mappings)
+    return (
+        (0, 0, 0)
+        if isinstance(found, str)
+        else (found.huge_bytes, found.zero_bytes, found.error_bytes)
     )
 
 

@@ -219,10 +219,12 @@ def _sections(
     """Yield the sections this module reads, by name."""
     if not at or not count:
         return
-    heads = [_unpack(SECTION, data, at + number * size) for number in range(count)]
-    names_at = heads[names][4]
+    heads = [*SECTION.iter_unpack(data[at : at + count * SECTION.size])]
+    if size != SECTION.size or len(heads) < count:
+        raise ValueError("the table of sections is malformed")
+    strings = _part(data, *heads[names][4:6])
     for name, kind, _, _, offset, length, *_ in heads:
-        text = data[names_at + name : names_at + name + 32].split(b"\0")[0].decode(errors="replace")
+        text = strings[name : name + 32].split(b"\0")[0].decode(errors="replace")
         wanted = text in {".gnu_debuglink", ".gnu_debugdata", ".note.gnu.build-id"}
         if wanted and kind != _SHT_NOBITS:
             yield text, _part(data, offset, length)

@@ -96,21 +96,21 @@ def _groups(folder: Path, run: int, number: int, limits: Limits) -> Iterator[_Gr
     now = time.time()
     files = [each for each in list_segments(folder) if each.run < run or each.last < number]
     group: list[SegmentFile] = []
+    size = 0
     key: tuple[object, ...] = ()
     stretch = STRETCHES[-1]
     for each in files:
         try:
-            modified_s = each.path.stat().st_mtime
+            status = each.path.stat()
         except OSError:
             continue
-        age_s = max(0.0, now - modified_s)  # a clock may have been set back
+        age_s = max(0.0, now - status.st_mtime)  # a clock may have been set back
         found = next(known for known in STRETCHES if age_s >= known.age_s)
-        file_s = limits.file_s(found)
-        its = (each.run, found, modified_s // file_s)
-        size = sum(other.bytes for other in group) + each.bytes
+        its = (each.run, found, status.st_mtime // limits.file_s(found))
+        size += status.st_size
         if group and (its != key or len(group) >= _MOST_JOINED or size > limits.file_bytes):
             yield _Group(stretch, group)
-            group = []
+            group, size = [], status.st_size
         group, key, stretch = [*group, each], its, found
     if group:
         yield _Group(stretch, group)
@@ -119,10 +119,13 @@ def _groups(folder: Path, run: int, number: int, limits: Limits) -> Iterator[_Gr
 def _name_file(path: Path, resolver: Resolver) -> None:
     """Write the names of a segment into it, unless they are there."""
     with suppress(MematlasError, OSError):
-        data = reader.read(path)
-        if _needs_names(data):
-            _add_names(data, resolver)
-            _replace(path, data, path)
+        _write_names(path, reader.read(path), resolver)
+
+
+def _write_names(path: Path, data: RecordingData, resolver: Resolver) -> None:
+    if _needs_names(data):
+        _add_names(data, resolver)
+        _replace(path, data, path)
 
 
 def _needs_names(data: RecordingData) -> bool:
@@ -142,13 +145,17 @@ def _add_names(data: RecordingData, resolver: Resolver) -> None:
 
 def _join_files(folder: Path, group: _Group, resolver: Resolver) -> None:
     files, detail_s = group.files, group.stretch.detail_s
-    read = _read_files(files, resolver)
+    read = _read_files(files)
     if not read:
         return
-    data, segment = join(read), read[0].segment
+    segment = read[0].segment
     if len(files) == 1 and segment and segment.detail_s >= detail_s:
-        _name_file(files[0].path, resolver)
+        with suppress(MematlasError):
+            _write_names(files[0].path, read[0], resolver)
         return
+    for part in read:
+        _add_names(part, resolver)
+    data = join(read)
     first, last = files[0].first, files[-1].last
     data.segment = Segment(first, last, segment.start_s if segment else 0.0, detail_s)
     if detail_s:
@@ -161,21 +168,19 @@ def _join_files(folder: Path, group: _Group, resolver: Resolver) -> None:
             each.path.unlink(missing_ok=True)
 
 
-def _read_files(files: Sequence[SegmentFile], resolver: Resolver) -> list[RecordingData]:
-    """Read segments with their names; [] if one cannot be read, such as one of a later version, which must stay.
+def _read_files(files: Sequence[SegmentFile]) -> list[RecordingData]:
+    """Read segments; [] if one cannot be read, such as one of a later version, which must stay.
 
     One of a mematlas that was killed at its begin holds nothing, and another may be gone meanwhile.
     """
     found = []
     for each in files:
         try:
-            data = reader.read(each.path)
+            found.append(reader.read(each.path))
         except (AccessError, UnsupportedError, OSError):
             return []
         except MematlasError:
             continue
-        _add_names(data, resolver)
-        found.append(data)
     return found
 
 

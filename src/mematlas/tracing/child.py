@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,11 @@ _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 def library() -> str:
     """Return the path of the tracer's library. MematlasError if the installation lacks it."""
+    found = os.path.join(os.path.dirname(os.path.dirname(__file__)), LIBRARY)  # noqa: PTH118, PTH120
+    if os.path.exists(found):  # noqa: PTH110
+        return found
+    from importlib import resources  # an editable install has its libraries elsewhere
+
     found = str(os.fspath(resources.files("mematlas").joinpath(LIBRARY)))  # type: ignore[call-overload]
     if not os.path.exists(found):  # noqa: PTH110
         raise MematlasError(f"{found} is missing; reinstall mematlas")

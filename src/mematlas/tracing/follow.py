@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import Collector, Event, SessionSettings
 from mematlas.errors import MematlasError, UnsupportedError
-from mematlas.linux import idle_memory
 from mematlas.present.printable import clean
 from mematlas.tracing.child import library
-from mematlas.tracing.conditions import Conditions
-from mematlas.tracing.graphs import GraphTaker
 from mematlas.tracing.oom import OomWatch
 from mematlas.tracing.private_allocators import (
     describe_private_allocators,
@@ -26,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mematlas.recording import Writer
+    from mematlas.tracing.conditions import Conditions
+    from mematlas.tracing.graphs import GraphTaker
     from mematlas.tracing.settings import GraphMoment, TraceSettings
     from mematlas.tracing.untraced import UntracedWatch
 
@@ -99,7 +98,7 @@ class Follower:
         self._together_s = 0.0  # spent on snapshots of processes beside the one that was due
         self._deadline: float | None = None
         self._next_flush = 0.0
-        self._conditions = Conditions(when) if when else None
+        self._conditions = _parse_conditions(when) if when else None
         self._on_look = on_look
         self._idle_s = idle_s
         self._idle_method, self._notes = _choose_idle_method() if idle_s else ("", [])
@@ -107,7 +106,7 @@ class Follower:
         self._rotation: Rotation | None = None
         if isinstance(writer, RollingWriter):
             self._rotation = Rotation(collector, writer, self._recorders, keep=pid)
-        self._graphs = GraphTaker(collector, graphs) if graphs else None
+        self._graphs = _graph_taker(collector, graphs) if graphs else None
         if pid is not None:
             collector.watch(pid)
 
@@ -301,8 +300,22 @@ class Follower:
         return trigger == "stopped" or self._together_s <= allowed_s
 
 
+def _parse_conditions(text: str) -> Conditions:
+    from mematlas.tracing.conditions import Conditions
+
+    return Conditions(text)
+
+
+def _graph_taker(collector: Collector, moments: tuple[GraphMoment, ...]) -> GraphTaker:
+    from mematlas.tracing.graphs import GraphTaker
+
+    return GraphTaker(collector, moments)
+
+
 def _choose_idle_method() -> tuple[str, list[str]]:
     """Choose how idle pages are found; if no method works, return "" and a note that says why."""
+    from mematlas.linux import idle_memory
+
     try:
         return idle_memory.choose(), []
     except UnsupportedError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError
+from mematlas.linux.status import read_status_of
 from mematlas.present.printable import clean
 from mematlas.units import format_bytes
 
@@ -57,12 +59,13 @@ class GraphTaker:
         self._spent_s = 0.0  # on copies at peaks
         self._next_relief = 0.0
         self._small = 0
+        _load_capture()
         self._began_s = time.monotonic()
 
     def before_snapshot(self, index: int, trigger: str, *, is_named: bool) -> None:
         """Copy the process if its graph is wanted at this snapshot. It waits at an exit, and for a peak a second."""
-        moment: GraphMoment = "peak" if trigger == "peak" else "exit"
-        if moment not in self._moments or trigger not in {"peak", "exit"}:
+        moment = next((each for each in self._moments if each == trigger), None)
+        if moment is None:
             return
         info = self._collector.process(index)
         if not is_named and info.live_bytes < _LEAST_LIVE:
@@ -88,6 +91,7 @@ class GraphTaker:
             before = self._collector.live_blocks(index)
             image = self._capture(pid, at_exit=moment == "exit")
             after = self._collector.live_blocks(index)
+            rss_bytes = min(rss_bytes, _resident(pid, rss_bytes))
         except _FAILURES as error:
             self._refusals[index, moment] = f"PID {pid}: {error}"
             return
@@ -134,13 +138,10 @@ class GraphTaker:
         notes = list(self._refused())
         for (index, moment), each in list(self._copies.items()):
             del self._copies[index, moment]  # the copy of a process is as large as the process
-            notes += _write(writer, index, moment, each)
-            most = highest_rss(index)
-            if moment == "peak" and most and _SMALL_BYTES < each.rss_bytes < most * _SHORT:
-                notes.append(
-                    f"the heap graph of PID {each.pid} is of {format_bytes(each.rss_bytes)} of RSS; "
-                    f"the highest was {format_bytes(most)}"
-                )
+            short = _distance(each, highest_rss(index)) if moment == "peak" else ""
+            notes += _write(writer, index, moment, each, short)
+            if short:
+                notes.append(f"the heap graph of PID {each.pid} {short}")
         if self._small:
             notes.append(
                 f"no heap graph of {self._small:,} processes with less than "
@@ -156,13 +157,38 @@ class GraphTaker:
             yield f"no heap graph of {len(texts) - _NAMED:,} more processes"
 
 
-def _write(writer: Writer, index: int, moment: GraphMoment, copied: _Copy) -> list[str]:
+def _load_capture() -> None:
+    """Import what copies need: at the first peak the program would wait for these imports."""
+    for name in (
+        "concurrent.futures.thread",
+        "mematlas.heap.read.capture",
+        "mematlas.heap.read.traced",
+    ):
+        importlib.import_module(name)
+
+
+def _resident(pid: int, unknown: int) -> int:
+    """Return the RSS of a process, which may not have waited for its copy; `unknown` if it ended."""
+    return read_status_of(pid).sizes.get("VmRSS", unknown)
+
+
+def _distance(copied: _Copy, most: int | None) -> str:
+    """Format how far a copy at a peak is from the highest RSS; "" if it is near, or the process is small."""
+    if not most or most <= _SMALL_BYTES or copied.rss_bytes >= most * _SHORT:
+        return ""
+    size, highest = format_bytes(copied.rss_bytes), format_bytes(most)
+    return f"is of {size} of RSS; the highest was {highest}"
+
+
+def _write(writer: Writer, index: int, moment: GraphMoment, copied: _Copy, short: str) -> list[str]:
     from mematlas.heap.read.heap import read_heap
     from mematlas.heap.read.recorded import pack_graph
 
     try:
         heap = read_heap(copied.image, copied.traced)
         facts, rows = pack_graph(heap, copied.rss_bytes)
+        if short:
+            facts["notes"] = [*facts["notes"], f"the graph {short}"]
     except _FAILURES as error:
         return [f"no heap graph of PID {copied.pid}: {clean(str(error))}"]
     writer.graph(index, moment=moment, time_s=copied.time_s, facts=facts, rows=rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +16,22 @@ if TYPE_CHECKING:
     from mematlas.linux.cgroup import CgroupLevel
 
 
+_SHARED_S = 1.0  # for which counters of a cgroup hold for all its processes
 _MACHINE = "the machine ran out of memory"
+_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+_CONSTRAINTS = {
+    "CONSTRAINT_NONE": _MACHINE,
+    "CONSTRAINT_CPUSET": "the memory nodes of its cpuset ran out of memory",
+    "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its policy ran out of memory",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Counters:
     groups: str  # text of /proc/PID/cgroup
     levels: tuple[CgroupLevel, ...]
-    machine: int
+    machine: int | None  # kills; None: this kernel does not count them
+    time_s: float
 
 
 class OomWatch:
@@ -31,6 +41,7 @@ class OomWatch:
         """Read below `root`, once a process is seen."""
         self._root = root
         self._seen: dict[int, _Counters] = {}  # as of the last look, by PID
+        self._last: _Counters | None = None
         self._log = KernelLog(root)
 
     def see(self, pid: int) -> None:
@@ -38,7 +49,7 @@ class OomWatch:
         text = self._read(f"proc/{pid}/cgroup")
         if not text or (pid in self._seen and _is_of_zombie(text)):
             return
-        self._seen[pid] = self._count(text)
+        self._seen[pid] = self._last = self._recent(text) or self._count(text)
 
     def forget(self, pid: int, *, is_suspected: bool) -> str:
         """Return why the OOM killer killed a process that was seen; "" if it killed none meanwhile.
@@ -50,7 +61,7 @@ class OomWatch:
         if before is None or not is_suspected:
             return ""
         after = self._count(before.groups)
-        machine_killed = after.machine > before.machine
+        machine_killed = (after.machine or 0) > (before.machine or 0)
         if machine_killed and (kill := self._log.find_oom_kill(pid)):
             return _told(kill, after.levels)
         # A kill of any kind counts in the group of its process. Without that count, the machine's tells.
@@ -58,8 +69,19 @@ class OomWatch:
             return _MACHINE if machine_killed else ""
         return _cause(before.levels, after.levels, machine_killed=machine_killed)
 
+    def _recent(self, groups: str) -> _Counters | None:
+        """Return the last counters if they are of these groups, and neither old nor before a kill.
+
+        A build starts a thousand processes in one cgroup, and the files of its levels take a millisecond.
+        """
+        last = self._last
+        if last is None or last.groups != groups or time.monotonic() > last.time_s + _SHARED_S:
+            return None
+        return last if self._count_machine() == last.machine is not None else None
+
     def _count(self, groups: str) -> _Counters:
-        return _Counters(groups, self._read_levels(groups), self._count_machine())
+        now, kills = time.monotonic(), self._count_machine()  # a kill meanwhile counts as later
+        return _Counters(groups, self._read_levels(groups), kills, now)
 
     def _read_levels(self, text: str) -> tuple[CgroupLevel, ...]:
         def read(path: str) -> str:
@@ -67,9 +89,9 @@ class OomWatch:
 
         return cgroup.read(read, self._root)
 
-    def _count_machine(self) -> int:
-        words = self._read("proc/vmstat").split()
-        return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else 0
+    def _count_machine(self) -> int | None:
+        found = _KILLS.search(self._read("proc/vmstat"))
+        return int(found[1]) if found else None
 
     def _read(self, path: str) -> str:
         try:
@@ -86,14 +108,16 @@ def _is_of_zombie(text: str) -> bool:
 
 def _told(kill: OomKill, levels: tuple[CgroupLevel, ...]) -> str:
     """Format what the kernel's log tells of a kill."""
-    if kill.group:
-        limits = [each.limit for each in levels if each.path == kill.group and each.limit]
-        size = f" of {format_bytes(limits[0])}" if limits else ""
-        return f"cgroup {kill.group} reached its limit{size}"
-    return {
-        "CONSTRAINT_CPUSET": "the memory nodes of its cpuset ran out of memory",
-        "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its policy ran out of memory",
-    }.get(kill.constraint, _MACHINE)
+    limit = next((each.limit for each in levels if each.path == kill.group and each.limit), None)
+    return what_ran_out(kill.group, limit, kill.constraint) or _MACHINE
+
+
+def what_ran_out(group: str, limit: int | None, constraint: str) -> str:
+    """Format what ran out of memory: a cgroup, or what a constraint of the kernel's log means; "" where that is unknown."""
+    if group:
+        size = f" of {format_bytes(limit)}" if limit else ""
+        return f"cgroup {group} reached its limit{size}"
+    return _CONSTRAINTS.get(constraint, "")
 
 
 def _cause(

@@ -13,7 +13,6 @@ from mematlas._version import __version__
 from mematlas.recording import Writer
 from mematlas.recording.model import Run, Sampling
 from mematlas.tracing.rolling import RollingWriter
-from mematlas.tracing.settings import DISK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,9 +42,7 @@ def open_recording(path: str, command: Sequence[str], settings: TraceSettings) -
         ),
     }
     if settings.rolls:
-        return RollingWriter(
-            path, header, keep_s=settings.keep_s, disk_bytes=settings.disk_bytes or DISK_BYTES
-        )
+        return RollingWriter(path, header, keep_s=settings.keep_s, disk_bytes=settings.disk_bytes)
     return Writer(path, **header)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import IO, TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING
 
+from mematlas.linux.constants import find_constants, read_constants
 from mematlas.linux.regular_file import open_regular
 from mematlas.recording import elf
 
@@ -18,10 +19,8 @@ _MARKS = {
     "tcmalloc": b"tcmalloc: large alloc",
 }
 _SHARED_LIBRARIES = ("libjemalloc", "libmimalloc", "libtcmalloc")  # they replace malloc(): traced
-_PYTHON = b"Py_InitializeFromConfig"  # CPython contains mimalloc since 3.13 and rarely uses it
-_MAX_BYTES = 512 << 20
-_BLOCK = 4 << 20
-_OVERLAP = 64  # bytes; longer than any mark
+_PYTHON = b"PYTHONMALLOC"  # CPython contains mimalloc since 3.13 and rarely uses it
+_MAX_BYTES = 512 << 20  # searched in one file
 
 
 def find_private_allocators(modules: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -31,7 +30,7 @@ def find_private_allocators(modules: Iterable[tuple[str, str]]) -> dict[str, lis
     container, or its file was replaced.
     """
     found = {
-        path: _find_allocators(Path(path))
+        path: _find_allocators(path)
         for path, build_id in sorted(set(modules))
         if _is_same(path, build_id)
     }
@@ -40,10 +39,9 @@ def find_private_allocators(modules: Iterable[tuple[str, str]]) -> dict[str, lis
 
 def _is_same(path: str, build_id: str) -> bool:
     try:
-        found = elf.read(path)
+        return elf.read_build_id(path) == build_id
     except OSError:
         return False
-    return (found.build_id if found else "") == build_id
 
 
 def describe_private_allocators(found: Mapping[str, Sequence[str]]) -> list[str]:
@@ -55,12 +53,12 @@ def describe_private_allocators(found: Mapping[str, Sequence[str]]) -> list[str]
     ]
 
 
-def _find_allocators(path: Path) -> list[str]:
-    if path.name.startswith(_SHARED_LIBRARIES):
+def _find_allocators(path: str) -> list[str]:
+    if path.rpartition("/")[2].startswith(_SHARED_LIBRARIES):
         return []
     try:
         with open_regular(path) as file:
-            found = _find_marks(file)
+            found = _find_marks(file.fileno())
     except OSError:  # deleted, or no regular file
         return []
     if _PYTHON in found:
@@ -68,11 +66,14 @@ def _find_allocators(path: Path) -> list[str]:
     return [name for name, mark in _MARKS.items() if mark in found]
 
 
-def _find_marks(file: IO[bytes]) -> set[bytes]:
-    """Find the marks in the first _MAX_BYTES. Read, not mapped: another process may truncate the file."""
-    marks, tail, left = {*_MARKS.values(), _PYTHON}, b"", _MAX_BYTES
-    found: set[bytes] = set()
-    while left > 0 and (block := file.read(_BLOCK)):
-        found |= {mark for mark in marks - found if mark in tail + block}
-        tail, left = block[-_OVERLAP:], left - len(block)
+def _find_marks(descriptor: int) -> set[bytes]:
+    """Find the marks in the constants of a file, or in all of a file without section headers.
+
+    Read, not mapped: another process may truncate the file.
+    """
+    whole = (0, min(os.fstat(descriptor).st_size, _MAX_BYTES))
+    left, found = {*_MARKS.values(), _PYTHON}, set[bytes]()
+    for text in read_constants(descriptor, find_constants(descriptor, _MAX_BYTES) or (whole,)):
+        found |= {mark for mark in left if text.find(mark) >= 0}
+        left -= found
     return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import Faults
 from mematlas.errors import MematlasError
-from mematlas.linux import glibc_heap, idle_memory, room, smaps
+from mematlas.linux import glibc_heap, room, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_command, read_status
@@ -42,6 +42,7 @@ from mematlas.tracing.rolling import RollingWriter
 
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
+    from mematlas.linux.idle_memory import IdleWatch
     from mematlas.linux.mappings import Mappings
     from mematlas.linux.process import ProcessDirectory
     from mematlas.recording import Writer
@@ -112,7 +113,7 @@ class ProcessRecorder:
         self._next_totals = 0.0
         self.has_exited = False  # its last snapshot was taken, and it does not wait any more
         self._room, self._room_due = room.Room(), 0.0
-        self._watch: idle_memory.IdleWatch | None = None
+        self._watch: IdleWatch | None = None
         self._idle_due = 0.0
         self.ended = False
         self.build_ids: dict[str, str] = {}  # of all modules, by path
@@ -233,6 +234,8 @@ class ProcessRecorder:
 
         OSError or MematlasError if the process is gone or not dumpable.
         """
+        from mematlas.linux import idle_memory
+
         now = time.monotonic()
         if now < self._idle_due:
             return

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mematlas.agent.profile.targets import Recorder
 from mematlas.agent.service import SOCKET, inherited_socket, socket_words
-from mematlas.agent.targets import Recorder
 from mematlas.linux.processes import read_stat
 from waiting import WAIT_S
 

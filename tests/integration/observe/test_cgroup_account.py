@@ -75,7 +75,7 @@ def holding(group: Cgroup, folder: Path) -> Iterator[int]:
         [sys.executable, "-S", "-c", HOLD, str(folder), str(shm)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        preexec_fn=lambda: (group.path / "cgroup.procs").write_text(str(os.getpid())),  # noqa: PLW1509
+        preexec_fn=group.enter,  # noqa: PLW1509
     )
     try:
         assert child.stdout is not None

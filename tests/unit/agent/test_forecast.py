@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from mematlas.agent.forecast import Growth, fit
+from mematlas.agent.watch.forecast import Growth, fit
 
 
 def grown(rate: float, noise: float, seconds: int = 60, seed: int = 1) -> Growth:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.agent import groups as module
-from mematlas.agent import kills as kills_module
-from mematlas.agent.groups import Groups
-from mematlas.agent.kills import Kills
-from mematlas.agent.oom_report import charged_parts
+from mematlas.agent.oom import kills as kills_module
+from mematlas.agent.oom.kills import Kills
+from mematlas.agent.oom.report import charged_parts
+from mematlas.agent.watch import groups as module
+from mematlas.agent.watch.groups import Groups
 from mematlas.linux.cgroup import upwards
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mematlas.agent.kills import count_kills
+from mematlas.agent.oom.kills import count_kills
 from mematlas.linux.cgroup import CgroupLevel
 
 EMPTY = CgroupLevel("", 0, None, None, None, None, None, 0, {}, {})

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mematlas.agent.groups import Groups
-from mematlas.agent.kills import Kill
-from mematlas.agent.missed import newest
-from mematlas.agent.model import OomLine
-from mematlas.agent.oom_report import Kept, make_report
-from mematlas.agent.processes import Process, Sizes
-from mematlas.agent.text import render_report
+from mematlas.agent.oom.kills import Kill
+from mematlas.agent.oom.missed import newest
+from mematlas.agent.oom.model import OomLine
+from mematlas.agent.oom.report import Kept, make_report
+from mematlas.agent.oom.text import render_report
+from mematlas.agent.watch.groups import Groups
+from mematlas.agent.watch.processes import Process, Sizes
 from mematlas.linux.cgroup import CgroupLevel
 from mematlas.linux.oom_records import OomLog, OomRecord
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas._core import PAGE
-from mematlas.agent import processes as module
-from mematlas.agent.hung import Readings
 from mematlas.agent.metrics import Sums, _bounded, _sum_up
-from mematlas.agent.processes import Process, Processes
+from mematlas.agent.watch import processes as module
+from mematlas.agent.watch.hung import Readings
+from mematlas.agent.watch.processes import Process, Processes
 
 if TYPE_CHECKING:
     from pathlib import Path

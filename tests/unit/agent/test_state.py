@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mematlas.agent import history as history_module
-from mematlas.agent import store
-from mematlas.agent.groups import Groups
 from mematlas.agent.history import History, read_last
-from mematlas.agent.model import OomLine, OomPart, OomProcess, OomReport, OomUsage
-from mematlas.agent.processes import Process
+from mematlas.agent.oom import store
+from mematlas.agent.oom.model import OomLine, OomPart, OomProcess, OomReport, OomUsage
+from mematlas.agent.watch.groups import Groups
+from mematlas.agent.watch.processes import Process
 from mematlas.errors import MematlasError, TargetError
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.agent.processes import Process
+from mematlas.agent.profile.targets import REFUSED, WAITING, Targets
 from mematlas.agent.settings import AgentSettings, Rule
-from mematlas.agent.targets import REFUSED, WAITING, Targets
+from mematlas.agent.watch.processes import Process
 
 if TYPE_CHECKING:
     from pathlib import Path

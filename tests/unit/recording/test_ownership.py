@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from re import _parser as parser  # type: ignore[attr-defined]  # has no public name
+from typing import TYPE_CHECKING, Any
+
 import pytest
 
 from mematlas.recording.model import Frame
 from mematlas.recording.ownership import OWN, RUNTIME, owning_frame, tier
-from mematlas.recording.wrapper_names import DISPATCHERS, WRAPPERS, is_dispatcher, is_wrapper
+from mematlas.recording.wrapper_names import (
+    DISPATCHERS,
+    START,
+    WRAPPERS,
+    is_dispatcher,
+    is_wrapper,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 JVM = "/usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so"
 RUBY = "/lib/x86_64-linux-gnu/libruby-3.1.so.3.1"
@@ -89,8 +101,42 @@ def test_a_marked_frame_is_looked_through() -> None:
     assert owning_frame((marked,)) == marked
 
 
-def test_the_tables_name_programs_once_with_a_purpose() -> None:
-    """Each row has a title and an expression."""
-    for title, expression in (*WRAPPERS, *DISPATCHERS):
+def test_the_starts_of_a_row_are_those_of_all_names_it_matches() -> None:
+    """A start that is missing would hide wrappers; one too many costs a compilation."""
+    for title, starts, expression in (*WRAPPERS, *DISPATCHERS):
         assert title
-        assert expression
+        if starts:
+            assert sorted(starts.split()) == sorted(first_letters(expression)), title
+
+
+def first_letters(expression: str) -> set[str]:
+    """Return the first letters of all names that a regular expression matches; fewer where any may follow."""
+    return {text[:START] for text, _ in _texts(parser.parse(expression))}
+
+
+def _texts(items: Iterable[tuple[Any, Any]]) -> set[tuple[str, bool]]:
+    """Return how the matches of a sequence begin, and whether that is all of them."""
+    found = {("", True)}
+    for item in items:
+        open_ended = {each for each in found if not each[1] or len(each[0]) >= START}
+        further = _texts_of(*item) if found - open_ended else set()
+        found = open_ended | {
+            (text + more, whole) for text, _ in found - open_ended for more, whole in further
+        }
+    return found
+
+
+def _texts_of(kind: Any, what: Any) -> set[tuple[str, bool]]:
+    if kind is parser.LITERAL:
+        return {(chr(what), True)}
+    if kind is parser.SUBPATTERN:
+        return _texts(what[-1])
+    if kind is parser.BRANCH:
+        return set().union(*map(_texts, what[1]))
+    if kind is parser.IN and all(each is parser.LITERAL for each, _ in what):
+        return {(chr(each), True) for _, each in what}
+    if kind is parser.MAX_REPEAT:
+        least, most, items = what
+        counts = range(least, min(most, START) + 1)  # no more are needed to compare the letters
+        return set().union(*(_texts([*items] * count) for count in counts))
+    return {("", False)}

@@ -10,8 +10,10 @@ import pytest
 
 from mematlas.heap.read import capture as capture_module
 from mematlas.heap.read import heap as heap_module
+from mematlas.heap.read import recorded
 from mematlas.memory import headroom
 from mematlas.memory.headroom import Headroom
+from mematlas.tracing import graphs
 from mematlas.tracing.graphs import GraphTaker
 
 
@@ -59,6 +61,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
         return "image"
 
     monkeypatch.setattr(capture_module, "capture", capture)
+    monkeypatch.setattr(graphs, "read_status_of", lambda _: SimpleNamespace(sizes={}))
     return found
 
 
@@ -86,6 +89,25 @@ def test_a_heap_that_cannot_be_read_is_a_note(
     monkeypatch.setattr(heap_module, "read_heap", read_heap)
     (note,) = _notes(taker)
     assert note.startswith("no heap graph of PID 4242: ")
+
+
+def test_a_graph_far_from_the_peak_is_told(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both the recording and the graph in it name the two figures, also where the program did not wait for its copy."""
+    written: list[dict[str, Any]] = []
+    taker = GraphTaker(cast("Any", collector), ("peak",))
+    monkeypatch.setattr(
+        graphs, "read_status_of", lambda _: SimpleNamespace(sizes={"VmRSS": 9 << 20})
+    )
+    taker.before_snapshot(0, "peak", is_named=True)
+    monkeypatch.setattr(heap_module, "read_heap", lambda *_: None)
+    monkeypatch.setattr(recorded, "pack_graph", lambda *_: ({"notes": ["first"]}, b""))
+    writer = SimpleNamespace(graph=lambda *_, facts, **__: written.append(facts))
+    notes = taker.write(cast("Any", writer), lambda _: 43 << 20)
+    text = "is of 9.00 MiB of RSS; the highest was 43.0 MiB"
+    assert notes == [f"the heap graph of PID 4242 {text}"]
+    assert written == [{"notes": ["first", f"the graph {text}"]}]
 
 
 def test_copies_are_given_up_where_memory_is_short(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mematlas.tracing import oom
 from mematlas.tracing.oom import OomWatch
 
 if TYPE_CHECKING:
@@ -193,6 +194,25 @@ def test_a_kill_before_the_last_look(tmp_path: Path) -> None:
     kernel.group("outer", limit=200 << 20, kills=1, hits=40)
     watch.see(PID)
     assert watch.forget(PID, is_suspected=True) == ""
+
+
+@pytest.mark.parametrize("kills_before", [0, 1])
+def test_processes_of_one_group_share_what_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills_before: int
+) -> None:
+    """As long as nothing was killed: a kill before the second process was seen is not its own."""
+    monkeypatch.setattr(oom, "_SHARED_S", 60.0)
+    kernel, second = Kernel(tmp_path, 2), PID + 1
+    kernel.write(f"proc/{second}/cgroup", "0::/outer/inner\n")
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    kernel.machine(kills_before)
+    kernel.group("outer/inner", kills=1)
+    kernel.group("outer", limit=200 << 20, kills=1, hits=40)
+    watch.see(second)
+    kernel.machine(kills_before + 1)
+    told = "" if kills_before else "cgroup /outer reached its limit of 200 MiB"
+    assert watch.forget(second, is_suspected=True) == told
 
 
 def test_a_zombie_is_in_no_group_of_version_1(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mematlas.tracing import private_allocators
+from mematlas.linux import constants
 from mematlas.tracing.private_allocators import (
     describe_private_allocators,
     find_private_allocators,
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 def test_a_mark_across_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mark is found wherever it lies, and mimalloc inside of Python is not counted."""
-    monkeypatch.setattr(private_allocators, "_BLOCK", 100)
+    monkeypatch.setattr(constants, "_PIECE", 100)
     whole = bytes(95) + b"<jemalloc>: error" + bytes(400) + b"mimalloc: warning" + bytes(99)
     (tmp_path / "both").write_bytes(whole)
-    (tmp_path / "python").write_bytes(b"mimalloc: x" + bytes(300) + b"Py_InitializeFromConfig")
+    (tmp_path / "python").write_bytes(b"mimalloc: x" + bytes(300) + b"PYTHONMALLOC")
     found = describe_private_allocators(
         find_private_allocators((str(path), "") for path in tmp_path.iterdir())
     )

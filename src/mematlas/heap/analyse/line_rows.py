@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mematlas._core import NO_BLOCK
 from mematlas.heap.analyse.root_names import LOST, find_roots
 from mematlas.heap.model.answers import LinePart, LineRow
 
@@ -44,7 +45,7 @@ def _parts(
     kinds, names = len(heap.type_names), len(roots.names)
     key = (lines.of_block[blocks].astype(np.int64) * kinds + heap.type[blocks]) * names
     keys, group = np.unique(key + roots.of_block[blocks], return_inverse=True)
-    of_block = np.full(len(heap), 2**32 - 1, np.uint32)
+    of_block = np.full(len(heap), NO_BLOCK, np.uint32)
     of_block[blocks] = group
     retained = heap.sum_groups(of_block, len(keys))[0]
     counts = np.bincount(group, minlength=len(keys))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mematlas.heap.model.answers import PATH_MARK
+from mematlas.heap.model.heap import follow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,10 +42,10 @@ def find_roots(heap: Heap) -> BlockRoots:
 
     nodes = np.arange(len(heap.dominator), dtype=np.uint32)
     inside = heap.are_blocks(nodes)
-    holder = _follow(np.where(inside, heap.dominator, nodes))
+    holder = follow(np.where(inside, heap.dominator, nodes))
     path = heap.content.find_paths()[0]
     known = inside & (path < len(path))
-    nearest = _follow(np.where(known, np.minimum(path, np.uint32(len(path) - 1)), nodes))
+    nearest = follow(np.where(known, np.minimum(path, np.uint32(len(path) - 1)), nodes))
     alone = holder[heap.block_nodes] != 0
     root = np.where(alone, holder[heap.block_nodes], nearest[heap.block_nodes])
     keys, of_block = np.unique(root.astype(np.uint64) * 2 + alone, return_inverse=True)
@@ -57,13 +58,3 @@ def find_roots(heap: Heap) -> BlockRoots:
 
 def _name(heap: Heap, node: int) -> str:
     return LOST if node == heap.lost_node else root_name(heap, node)
-
-
-def _follow(above: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return where each way up ends: each step doubles the way that is gone."""
-    for _ in range(len(above).bit_length() + 1):
-        after = above[above]
-        if (after == above).all():
-            break
-        above = after
-    return above

@@ -57,6 +57,11 @@ class LinePart:
     size: int
     retained: int  # what would be free without them
 
+    @property
+    def held_by(self) -> str:
+        """Name the holder, and say where it is not the only one."""
+        return self.holder if self.alone else f"several, nearest {self.holder}"
+
 
 @dataclass(frozen=True, slots=True)
 class LineRow:

@@ -238,3 +238,13 @@ class Heap:
                 numbers
             )
         }
+
+
+def follow(above: Numbers) -> Numbers:
+    """Return where the way up from each node ends: each step doubles the way that is gone."""
+    for _ in range(len(above).bit_length() + 1):
+        after = above[above]
+        if (after == above).all():
+            break
+        above = after
+    return above

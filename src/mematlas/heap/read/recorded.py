@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas._core import AllocatorSums, GlibcSums, Rank
+from mematlas._core import NO_BLOCK, AllocatorSums, GlibcSums, Rank
 from mematlas.errors import MematlasError
 from mematlas.heap.model.answers import Waste, WasteRow
-from mematlas.heap.model.heap import Finding, Heap, Source
+from mematlas.heap.model.heap import Finding, Heap, Source, follow
 from mematlas.heap.model.roots import RootGroup, RootKind
 from mematlas.recording import model
 from mematlas.recording.model import GRAPH_COLLECTABLE, GRAPH_FORGOTTEN
@@ -202,7 +202,7 @@ def _check(
         raise ValueError("a group above that is not there")
     if not types or (rows["type"] >= types).any() or (rows["dominator"] >= nodes).any():
         raise ValueError("a type or a node that is not there")
-    if ((rows["path"] >= nodes) & (rows["path"] != np.uint32(2**32 - 1))).any():
+    if ((rows["path"] >= nodes) & (rows["path"] != np.uint32(NO_BLOCK))).any():
         raise ValueError("a path over a node that is not there")
     if ((rows["state"] & _STATES) >= _BLOCK_STATES).any():
         raise ValueError("an unknown state")
@@ -236,13 +236,7 @@ def _tops(above: Numbers, types: Numbers, blocks: slice) -> Numbers:
     inside = np.zeros(len(above), bool)
     inside[blocks] = True
     same = inside & inside[known] & (types == types[known])
-    top = np.where(same, known, nodes)
-    for _ in range(len(above).bit_length() + 1):
-        after = top[top]
-        if (after == top).all():
-            break
-        top = after
-    return top
+    return follow(np.where(same, known, nodes))
 
 
 def _glibc(facts: Mapping[str, Any]) -> GlibcSums:

@@ -68,11 +68,7 @@ def _lines(lines: tuple[LineRow, ...], console: Console) -> None:
         )
         for number, part in enumerate(each.parts):
             mark = last_fork if number == len(each.parts) - 1 and not each.rest else fork
-            held = (
-                "lost"
-                if part.lost
-                else f"held by {'' if part.alone else 'several, nearest '}{part.holder}"
-            )
+            held = "lost" if part.lost else f"held by {part.held_by}"
             rows.append(
                 [
                     amount(part.retained),

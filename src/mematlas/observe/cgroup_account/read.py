@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mematlas.observe.cgroup_account.model import ChargedFile
 
 _INTERPRETERS = re.compile(r"(python|pypy|node|ruby|perl|php|bash|sh|dash|java)[\d.]*$")
-_BATCH_PAGES = 64  # MEMCG_CHARGE_BATCH: pages that a CPU charges ahead
 _TRIES = 10  # to count the threads of the machine while none are started
 _CHANGE = 0.05  # of their number, meanwhile
 _OWNER = "needs root"
@@ -56,7 +55,7 @@ def read_cgroup(level: CgroupLevel, trees: Sequence[str] = ()) -> CgroupReading:
         files_known=files_known,
         frames=_read_frames(inodes, notes) if level.version == 1 else None,
         stack_bytes=_kernel_stack(),
-        batch_bytes=_BATCH_PAGES * _core.PAGE * (os.cpu_count() or 1),
+        batch_bytes=cgroup.charged_ahead(),
         notes=tuple(notes),
         swap_bytes=_read_meminfo().get("SwapTotal", 0),
     )

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mematlas.heap.model.answers import Holder, LinePart, LineRow
     from mematlas.report.model.heap import HeapView
 
-_TITLES = {"peak": "at the peak", "exit": "at the exit"}
 _NAME = 100
 _ABOUT = "what would be free without it; a click opens what it holds"
 
@@ -27,9 +26,7 @@ def heap_section(views: Sequence[HeapView], directory: str) -> str:
         return ""
     inner = ""
     if len(views) > 1:
-        inner += switch(
-            "heap-moment", "Moment", [(each.moment, _TITLES[each.moment]) for each in views]
-        )
+        inner += switch("heap-moment", "Moment", [(each.moment, each.when) for each in views])
     inner += "".join(_view(each, directory) for each in views)
     return section("heap", "What keeps it alive", _ABOUT, inner)
 
@@ -39,7 +36,7 @@ def _view(view: HeapView, directory: str) -> str:
     total = summary.totals.size
     text = (
         f"{format_count(summary.totals.blocks, 'live block')} with {format_bytes(total)} of process {summary.pid}, "
-        f"{_TITLES[view.moment]}."
+        f"{view.when}."
     )
     lost = summary.totals.lost + summary.totals.lost_indirectly
     if lost:
@@ -119,10 +116,7 @@ def _line(line: LineRow, directory: str) -> str:
 
 
 def _part(part: LinePart) -> str:
-    if part.lost:
-        held = tag("span", "nothing: lost", class_="warning")
-    else:
-        held = safe(part.holder if part.alone else f"several, nearest {part.holder}")
+    held = tag("span", "nothing: lost", class_="warning") if part.lost else safe(part.held_by)
     return (
         f'<td class="number">{sized(part.retained)}</td><td class="number">{sized(part.size)}</td>'
         f'<td class="number">{part.count:,}</td>'

@@ -15,3 +15,8 @@ class HeapView:
 
     moment: str  # "peak" | "exit"
     summary: Summary
+
+    @property
+    def when(self) -> str:
+        """Format the moment as a part of a sentence."""
+        return f"at the {self.moment}"

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mematlas.report.model.heap import HeapView
     from mematlas.report.text.page import FramePrinter
 
-_MOMENTS = {"peak": "at the peak", "exit": "at the exit"}
 _LINES, _PARTS = 8, 2
 
 
@@ -27,9 +26,9 @@ def draw_heap(page: FramePrinter, views: Sequence[HeapView]) -> Text:
     lines = views[0].summary.lines if views else ()
     if not lines:
         return Text()
-    moment = _MOMENTS[views[0].moment]
     text = title(
-        "What keeps it alive", f"retained {moment}, by line; `mematlas heap FILE` has the rest"
+        "What keeps it alive",
+        f"retained {views[0].when}, by line; `mematlas heap FILE` has the rest",
     )
     for each in lines[:_LINES]:
         label = clean(line_label(each.function, each.file, each.line, each.module))
@@ -45,5 +44,4 @@ def _held(part: LinePart) -> str:
     what = f"{format_bytes(part.size)} in {format_count(part.count, 'block')}: {part.type}"
     if part.lost:
         return f"{what}, which nothing holds"
-    nearest = "" if part.alone else "several, nearest "
-    return f"{what}, held by {nearest}{part.holder}"
+    return f"{what}, held by {part.held_by}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -26,9 +25,9 @@ from mematlas.report.text.lines import (
     draw_objects,
     draw_own_peaks,
 )
-from mematlas.report.text.page import NUMBER, Page, write
+from mematlas.report.text.page import Page, write
 from mematlas.report.text.processes import draw_processes
-from mematlas.units import format_bytes, format_duration
+from mematlas.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,39 +90,6 @@ def draw_overview(page: Page) -> list[Text]:
         ),
         page.frames.notes(page.report.notes),
     ]
-
-
-def render_summary(
-    report: Report,
-    ranked: list[LineStats],
-    path: str,
-    *,
-    console: Console,
-    leaks: Leaks | None = None,
-    top: int = 5,
-) -> None:
-    """Print the summary at the end of a run: the answer, the first lines, the command for more.
-
-    `ranked` are the lines by the main metric.
-    """
-    by = report.main_metric
-    page = Page.of(report, by, ranked, console, leaks)
-    write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
-    for line in page.ranked[:top]:
-        if line.bytes[by] <= 0:
-            break
-        first = Text("  ").append(format_bytes(line.bytes[by]).rjust(NUMBER)).append("  ")
-        write(page.hanging(first, page.frames.located(line.frame), 14), console)
-    for peak in report.own_peaks[:2]:
-        first = Text("  ").append(format_bytes(peak.live_bytes).rjust(NUMBER)).append("  ")
-        body = page.frames.located(peak.frame).append(
-            f"  {run_facts.own_peak(report, peak)}", "dim"
-        )
-        write(page.hanging(first, body, 14), console)
-    for note in filter(None, report.notes):
-        first = Text("  note: ", "yellow")
-        write(page.hanging(first, Text(page.frames.limited(clean(note), 400)), 8), console)
-    write(Text(f"  details: mematlas report {shlex.quote(clean(path))}", "dim"), console)
 
 
 def _header(page: Page) -> Text:

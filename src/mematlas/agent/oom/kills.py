@@ -14,7 +14,7 @@ from mematlas.tracing.oom import reached_limit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mematlas.agent.groups import Groups
+    from mematlas.agent.watch.groups import Groups
     from mematlas.linux.cgroup import CgroupLevel
     from mematlas.linux.oom_records import OomRecord
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mematlas.agent.model import OomLine, OomPart, OomProcess, OomReport, OomUsage
-from mematlas.agent.recorder import replace_file
+from mematlas.agent.oom.model import OomLine, OomPart, OomProcess, OomReport, OomUsage
+from mematlas.agent.profile.recorder import replace_file
 from mematlas.errors import AccessError, MematlasError, TargetError
 from mematlas.present import json_writer
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import os
 from typing import TYPE_CHECKING, TypedDict
 
-from mematlas.agent.model import (
+from mematlas.agent.oom.model import (
     COUNTERS,
     KERNEL_LOG,
     OomPart,
@@ -15,27 +14,22 @@ from mematlas.agent.model import (
     OomReport,
     OomUsage,
 )
-from mematlas.linux.cgroup import CgroupLevel
+from mematlas.linux.cgroup import CgroupLevel, charged_ahead
 from mematlas.observe.cgroup_account.analyse import analyse_cgroup
 from mematlas.observe.cgroup_account.model import UNACCOUNTED, CgroupReading
-from mematlas.units import format_bytes
+from mematlas.tracing.oom import what_ran_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mematlas.agent.groups import Group, Groups
-    from mematlas.agent.kills import Kill
-    from mematlas.agent.processes import Process
+    from mematlas.agent.oom.kills import Kill
+    from mematlas.agent.watch.groups import Group, Groups
+    from mematlas.agent.watch.processes import Process
     from mematlas.linux.oom_records import OomRecord, OomTask
 
 _MOST_PROCESSES = 100
 _STALE = 0.05  # of the usage, unaccounted: the counters were not up to date
-_BATCH_PAGES = 64  # that a CPU charges ahead
-_CAUSES = {
-    "CONSTRAINT_NONE": "the machine ran out of memory",
-    "CONSTRAINT_CPUSET": "the memory nodes of its cpuset ran out of memory",
-    "CONSTRAINT_MEMORY_POLICY": "the memory nodes of its policy ran out of memory",
-}
+_UNKNOWN = "the OOM killer ended a process; what ran out is not known"
 
 
 class _KeptSizes(TypedDict):
@@ -109,11 +103,8 @@ def _limit(kill: Kill, watched: Group | None) -> int | None:
 
 
 def _cause(kill: Kill, group: str, limit: int | None) -> str:
-    if group:
-        size = f" of {format_bytes(limit)}" if limit else ""
-        return f"cgroup {group} reached its limit{size}"
     constraint = kill.record.constraint if kill.record else ""
-    return _CAUSES.get(constraint, "the OOM killer ended a process; what ran out is not known")
+    return what_ran_out(group, limit, constraint) or _UNKNOWN
 
 
 def _notes(record: OomRecord | None, watched: Group | None, group: str) -> list[str]:
@@ -255,7 +246,7 @@ def _parts(
         level, read_at = (watched.level, watched.read_at) if watched else (None, now)
     if level is None or not level.stat:
         return (), None
-    return account_parts(level), max(0.1, round(now - read_at, 1))
+    return _titled(charged_parts(level)), max(0.1, round(now - read_at, 1))
 
 
 def _parts_then(record: OomRecord | None, version: int) -> tuple[OomPart, ...]:
@@ -280,17 +271,18 @@ def _parts_then(record: OomRecord | None, version: int) -> tuple[OomPart, ...]:
     rest = sum(size for kind, _, size in parts if kind == UNACCOUNTED)
     if abs(rest) > _STALE * record.usage:
         return ()
+    return _titled(parts)
+
+
+def _titled(parts: Iterable[tuple[str, str, int]]) -> tuple[OomPart, ...]:
     return tuple(OomPart(title, size) for _, title, size in parts)
 
 
-def account_parts(level: CgroupLevel) -> tuple[OomPart, ...]:
-    """Return the parts of the memory charged to a group, from its memory.stat alone; () if that is unknown."""
-    return tuple(OomPart(title, size) for _, title, size in charged_parts(level))
-
-
 def charged_parts(level: CgroupLevel) -> list[tuple[str, str, int]]:
-    """Return kind, title and bytes of the parts of the memory charged to a group; their sum is its usage."""
-    batch = _BATCH_PAGES * os.sysconf("SC_PAGE_SIZE") * (os.cpu_count() or 1)
+    """Return kind, title and bytes of the parts of the memory charged to a group, from its memory.stat alone.
+
+    Their sum is its usage. There are none if that is unknown.
+    """
     reading = CgroupReading(
         level=level,
         usage_after=None,
@@ -301,7 +293,7 @@ def charged_parts(level: CgroupLevel) -> list[tuple[str, str, int]]:
         files_known=False,
         frames=None,
         stack_bytes=0,
-        batch_bytes=batch,
+        batch_bytes=charged_ahead(),
     )
     account = analyse_cgroup(reading)
     if account is None:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.agent.pace import read_cost
-from mematlas.agent.recorder import Request, replace_file, request_text
+from mematlas.agent.profile.recorder import Request, replace_file, request_text
 from mematlas.linux.processes import is_running, read_started
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mematlas.agent.processes import Process
     from mematlas.agent.settings import AgentSettings, Rule
+    from mematlas.agent.watch.processes import Process
 
 RECORDED, WAITING, REFUSED = "recorded", "waiting", "refused"
 _LEAST_AGE_S = 3.0  # of a process that is chosen: many end before
@@ -216,7 +216,13 @@ class Targets:
         )
         with self._path("log").open("wb") as log:
             child = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mematlas.agent.recorder", request_text(request)],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "mematlas.agent.profile.recorder",
+                    request_text(request),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -235,7 +241,7 @@ class Targets:
                 int(found["pid"]), int(found["started"]), str(found["output"]), None
             )
             command = Path(f"/proc/{recorder.pid}/cmdline").read_bytes()
-            if not recorder.has_ended() and b"mematlas.agent.recorder" in command:
+            if not recorder.has_ended() and b"mematlas.agent.profile.recorder" in command:
                 self.recorder = recorder
                 targets = json.loads(self._path("targets").read_bytes())
                 self.chosen = {(int(pid), int(started)): "" for pid, started in targets}

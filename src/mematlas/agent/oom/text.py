@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.agent.model import KERNEL_LOG
+from mematlas.agent.oom.model import KERNEL_LOG
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, note, show, title, write
 from mematlas.units import format_bytes, format_estimate, format_percent
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mematlas.agent.model import OomLine, OomPart, OomProcess, OomReport
+    from mematlas.agent.oom.model import OomLine, OomPart, OomProcess, OomReport
 
 _ROWS = 12
 

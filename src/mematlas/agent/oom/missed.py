@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mematlas.agent.kills import Kill, count_kills
-from mematlas.agent.processes import Process
+from mematlas.agent.oom.kills import Kill, count_kills
+from mematlas.agent.watch.processes import Process
 from mematlas.linux.cgroup import CgroupLevel
 from mematlas.linux.kernel_log import KernelLog
 from mematlas.linux.oom_records import OomLog
@@ -16,9 +16,9 @@ from mematlas.linux.oom_records import OomLog
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.agent.groups import Groups
     from mematlas.agent.history import LastSeen
-    from mematlas.agent.kills import Kills
+    from mematlas.agent.oom.kills import Kills
+    from mematlas.agent.watch.groups import Groups
     from mematlas.linux.oom_records import OomRecord
 
 _MOST = 20  # kills of one absence that are reported

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.agent.forecast import Forecast, Growth
+from mematlas.agent.watch.forecast import Forecast, Growth
 from mematlas.linux import cgroup
 
 if TYPE_CHECKING:

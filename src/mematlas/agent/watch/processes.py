@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from mematlas.agent.hung import Readings
+    from mematlas.agent.watch.hung import Readings
     from mematlas.linux.processes import Stat
 
 MOST = 4096  # processes that are kept

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from mematlas.agent import store
-from mematlas.agent.model import OomLine, OomPart
+from mematlas.agent.oom import store
+from mematlas.agent.oom.model import OomLine, OomPart
 
 if TYPE_CHECKING:
-    from mematlas.agent.model import OomProcess, OomReport
+    from mematlas.agent.oom.model import OomProcess, OomReport
     from mematlas.report.model.report import Metric
 
 _MOST = 50

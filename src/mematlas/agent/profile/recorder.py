@@ -1,4 +1,4 @@
-"""The process that records the targets of the agent: `python -m mematlas.agent.recorder REQUEST`.
+"""The process that records the targets of the agent: `python -m mematlas.agent.profile.recorder REQUEST`.
 
 A process of its own: it goes on while the agent is upgraded or was killed, and an agent that starts takes it over. It
 ends when it is told to, when it has no target left, or when no agent has run for two minutes. REQUEST is JSON, as Request.

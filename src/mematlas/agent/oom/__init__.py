@@ -1,0 +1,1 @@
+"""OOM kills: noticed, explained from what was kept, stored and shown."""

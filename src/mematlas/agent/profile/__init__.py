@@ -1,0 +1,1 @@
+"""The processes that the agent profiles, and the process that records them."""

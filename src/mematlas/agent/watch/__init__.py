@@ -1,0 +1,1 @@
+"""What is read of processes and memory cgroups while the agent runs."""
