@@ -5,6 +5,7 @@
     open()       read a recording: report, leaks, diff, window, export
     observe      read the memory of processes and of the machine
     heap         heap(pid): what holds the memory of a process
+    serve()      trace this program and serve its figures over HTTP
     memory       allocate memory in chosen pages and nodes
     bench        measure what memory costs on this machine
     errors       the errors that all of them raise
@@ -33,11 +34,13 @@ if TYPE_CHECKING:
     from mematlas.api.in_process import Trace, trace
     from mematlas.api.marks import mark
     from mematlas.api.recording import Recording, open  # noqa: A004 - as in gzip.open
+    from mematlas.serve.service import Service, serve
 
 __all__ = [
     "AccessError",
     "MematlasError",
     "Recording",
+    "Service",
     "TargetError",
     "Trace",
     "UnsupportedError",
@@ -50,11 +53,13 @@ __all__ = [
     "memory",
     "observe",
     "open",
+    "serve",
     "trace",
 ]
 
 _MODULES = {
     "Recording": "mematlas.api.recording",
+    "Service": "mematlas.serve.service",
     "Trace": "mematlas.api.in_process",
     "mark": "mematlas.api.marks",
     "open": "mematlas.api.recording",

@@ -93,30 +93,36 @@ class CgroupProgram:
 @contextmanager
 def nested() -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
     """Create a cgroup with two child cgroups."""
+    with _made("", "b", "c") as (top, first, second):
+        yield top, first, second
+
+
+@contextmanager
+def memory_cgroup() -> Iterator[Cgroup]:
+    """Create one cgroup. In version 2 a cgroup whose children have controllers takes no process."""
+    with _made("") as (group,):
+        yield group
+
+
+@contextmanager
+def _made(*names: str) -> Iterator[list[Cgroup]]:
+    """Create cgroups below a new one, which "" stands for."""
     version = 1 if _V1.is_dir() else 2
     top = (_V1 if version == 1 else _V2) / f"mematlas-test-{os.getpid()}"
     made: list[Path] = []
     try:
         try:
-            for path in (top, top / "b", top / "c"):
+            for path in (top / name for name in names):
+                if version == 2:
+                    (path.parent / "cgroup.subtree_control").write_text("+memory")
                 path.mkdir()
                 made.append(path)
-                if version == 2 and path == top:
-                    for level in (_V2, top):
-                        (level / "cgroup.subtree_control").write_text("+memory")
         except OSError as error:
             pytest.skip(f"no memory cgroup can be made here: {error}")
-        yield Cgroup(top, version), Cgroup(top / "b", version), Cgroup(top / "c", version)
+        yield [Cgroup(path, version) for path in made]
     finally:
         for path in reversed(made):
             _remove(path)
-
-
-@contextmanager
-def memory_cgroup() -> Iterator[Cgroup]:
-    """Create one cgroup."""
-    with nested() as (top, _, _):
-        yield top
 
 
 def _remove(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import duration, positive
-from mematlas.cli.listening import add_listening, check_listening, options_of, served
+from mematlas.cli.listening import add_listening, check_listening, published
 from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
 from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 from mematlas.present.printable import clean
@@ -65,9 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("mematlas cannot attach to itself; use mematlas.trace() in your program")
     check_listening(arguments)
     path = arguments.output or _default_path(arguments)
-    if arguments.serve is None:
-        return _run(arguments, path)
-    with served(path, options_of(arguments)):
+    with published(arguments, path):
         return _run(arguments, path)
 
 

@@ -8,6 +8,8 @@ _NEEDS = {
     "rich": "this command needs rich: pip install rich",
     "multi_demangle": "names of C++ and Rust need multi-demangle: pip install multi-demangle",
     "prometheus_client": "metrics need prometheus-client: pip install 'mematlas[serve]'",
+    "opentelemetry": "OTLP needs its packages: pip install 'mematlas[push]'",
+    "grpc": "OTLP over gRPC needs grpcio: pip install 'mematlas[push]'",
     "_cffi_backend": "mematlas needs cffi: pip install cffi",
 }
 

@@ -10,6 +10,7 @@ from mematlas.tracing.settings import (
     DISK_BYTES,
     INTERVAL_S,
     KEEP_S,
+    LEAST_DISK_BYTES,
     SAMPLE_BYTES,
     TraceSettings,
     checked_labels,
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mematlas.tracing.settings import GraphMoment
-
-LEAST_DISK = 4 << 20
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +126,7 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettin
         raise UsageError(
             "--sample-bytes must be at least 1; use --exact to record every allocation"
         )
-    if arguments.disk and arguments.disk < LEAST_DISK:
+    if arguments.disk and arguments.disk < LEAST_DISK_BYTES:
         raise UsageError("--disk must be at least 4M")
     keep_s = arguments.keep or (KEEP_S if arguments.disk else 0.0)
     if arguments.when:

@@ -10,7 +10,7 @@ from importlib import util
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
-from mematlas.cli.listening import add_listening, check_listening, options_of, served
+from mematlas.cli.listening import add_listening, check_listening, is_published, published
 from mematlas.cli.missing_packages import NEEDS_NUMPY
 from mematlas.cli.recording_options import (
     add_graph,
@@ -67,11 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Trace the command, print a summary, and return the exit status of the command."""
     check_listening(arguments)
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    if arguments.serve is None:
+    if not is_published(arguments):
         return _run(arguments, command)
     check_program(find_program(command))
     arguments.output = arguments.output or _default_path(command)
-    with served(arguments.output, options_of(arguments)):
+    with published(arguments, arguments.output):
         return _run(arguments, command)
 
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import add_recording
-from mematlas.cli.listening import add_listening
-from mematlas.present.printable import clean
-from mematlas.serve.address import DEFAULT, parse_address, protect
+from mematlas.cli.listening import add_listening, publication_of
+from mematlas.serve.address import DEFAULT
 
 if TYPE_CHECKING:
     import argparse
-    from types import FrameType
 
-    from mematlas.serve.metrics import Metrics
-    from mematlas.serve.state import ServedRecording
-
-EXAMPLES = ("serve app.atlas", "serve app.atlas --listen unix:/run/app.sock")
+EXAMPLES = (
+    "serve app.atlas --listen unix:/run/app.sock",
+    "serve app.atlas --push pyroscope+http://localhost:4040",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,34 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
-    from mematlas.serve.server import Server
-    from mematlas.serve.state import ServedRecording
+    from mematlas.serve.publisher import Publisher, end_signals
 
-    address = parse_address(arguments.listen)
-    protection = protect(address, arguments.token_file, arguments.tls_cert, arguments.tls_key)
-    recording = ServedRecording(arguments.file)
-    server = Server(address, protection, recording, _metrics(recording))
-    ended = threading.Event()
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        ended.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(f"mematlas: serving {clean(arguments.file)} on {server.url}", file=sys.stderr, flush=True)
-    ended.wait()
-    server.shutdown()
-    server.close()
+    publisher = Publisher(publication_of(arguments, arguments.file))
+    with end_signals(signal.SIGINT, signal.SIGTERM) as wait, publisher:
+        for line in publisher.describe():
+            print(f"mematlas: {line}", file=sys.stderr, flush=True)
+        wait()
     return 0
-
-
-def _metrics(recording: ServedRecording) -> Metrics | None:
-    """Return the metrics; None without prometheus_client, which only /metrics needs."""
-    try:
-        from mematlas.serve.metrics import Metrics
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "prometheus_client":
-            raise
-        return None
-    return Metrics(recording)

@@ -67,10 +67,10 @@ def parse_address(text: str) -> Address:
 def protect(address: Address, token_file: str, certificate: str, key: str) -> Protection:
     """Return the protection of a server. Raises UsageError where other machines reach it without."""
     if bool(certificate) != bool(key):
-        raise UsageError("--tls-cert and --tls-key go together")
+        raise UsageError("the certificate and its key go together: give both, or none")
     if not address.loopback and not (token_file and certificate):
         raise UsageError(
-            f"{address} is reached by other machines: give --token-file, --tls-cert and --tls-key,"
+            f"{address} is reached by other machines: give a token file, a certificate and its key,"
             " or listen on 127.0.0.1"
         )
     return Protection(_read_token(token_file) if token_file else "", certificate, key)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from mematlas.errors import UsageError
 from mematlas.report.analyse.code_frames import code_only
-from mematlas.report.analyse.export import export_table, subtract
+from mematlas.report.analyse.export import export_table, largest, subtract
 from mematlas.report.export import pprof
-from mematlas.report.export.source import ExportSource
+from mematlas.report.export.source import OTHER_STACKS, UNKNOWN_STACK, ExportSource
 from mematlas.serve.state import NotYetRecordedError
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 GO_TYPES = ("alloc_objects", "alloc_space", "inuse_objects", "inuse_space")
 LONGEST_S = 60
-_COLUMNS = ("allocations", "allocated_bytes", "live_count", "live_bytes")
+GO_COLUMNS = ("allocations", "allocated_bytes", "live_count", "live_bytes")
 _TIMEOUT_S = 20  # beyond the time asked for, until the recorder wrote new sums
 _MOST_WAITING = 2
+MOST_PUSHED = 20_000  # stacks; the rest of them is one
 _waiting = threading.BoundedSemaphore(_MOST_WAITING)
 
 
@@ -87,16 +88,25 @@ def render_profile(
     return pprof.render([_source(after, query, before)])
 
 
-def _source(state: State, query: ProfileQuery, before: State | None) -> ExportSource:
+def pushed_profile(state: State) -> Iterator[bytes]:
+    """Render the profile of a push: the sums since the start, of the largest stacks, the others as one."""
+    return pprof.render([_source(state, ProfileQuery("heap"), None, MOST_PUSHED)])
+
+
+def _source(state: State, query: ProfileQuery, before: State | None, most: int = 0) -> ExportSource:
     table = export_table(state.data, state.report)
     lasted_ns = 0
     if before is not None:
         lasted_ns = round((state.time_s - before.time_s) * 1e9)
-        table = subtract(table, export_table(before.data, before.report), _COLUMNS)
+        table = subtract(table, export_table(before.data, before.report), GO_COLUMNS)
+    rest = UNKNOWN_STACK
+    if 0 < most < len(table):
+        table, rest = largest(table, GO_COLUMNS, most), OTHER_STACKS
     return ExportSource(
         state.data,
         state.report,
         table if query.every_frame else code_only(table),
+        no_stack=rest,
         by="live" if query.name == "heap" else "allocated",
         frames="all" if query.every_frame else "code",
         types=() if query.every_type else GO_TYPES,

@@ -14,12 +14,13 @@ from mematlas.serve.series import OTHER, TopNames, answer_format, encode, gauge,
 from mematlas.serve.state import OncePerReading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from prometheus_client import Metric
 
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.report import Report
+    from mematlas.serve.pusher import Pushes
     from mematlas.serve.state import ServedRecording, State
 
 LINES = 50  # with a series of their own
@@ -28,9 +29,11 @@ LINES = 50  # with a series of their own
 class Metrics:
     """Renders the metrics of a recording. The answer to one reading is built once for each format."""
 
-    def __init__(self, recording: ServedRecording) -> None:
-        """Render the metrics of a served recording."""
-        self._recording = recording
+    def __init__(
+        self, recording: ServedRecording, pushes: Mapping[str, Pushes] | None = None
+    ) -> None:
+        """Render the metrics of a served recording, and of the pushes to each collector."""
+        self._recording, self._pushes = recording, pushes or {}
         self._top: TopNames[tuple[str, str, str]] = TopNames(LINES)
         self._families = OncePerReading(recording, self._make)
         self._kept: dict[str, OncePerReading[bytes]] = {}  # by content type
@@ -43,7 +46,20 @@ class Metrics:
 
     def _make(self, state: State) -> list[Metric]:
         found = lines(state.report.stacks, "live")
-        return [*_families(state, found), *self._lines(found)]
+        return [*_families(state, found), *self._lines(found), *self._pushed()]
+
+    def _pushed(self) -> Iterator[Metric]:
+        if not self._pushes:
+            return
+        done = CounterMetricFamily("mematlas_pushes", "Profiles pushed", labels=("to",))
+        failed = CounterMetricFamily(
+            "mematlas_push_failures", "Attempts that failed", labels=("to",)
+        )
+        for name, each in self._pushes.items():
+            done.add_metric((label(name),), each.sent)
+            failed.add_metric((label(name),), each.failed)
+        yield done
+        yield failed
 
     def _lines(self, live: list[LineStats]) -> Iterator[Metric]:
         found: dict[tuple[str, str, str], tuple[int, int]] = {}

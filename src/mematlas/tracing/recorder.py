@@ -11,13 +11,19 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.output import open_recording, write_names
+from mematlas.tracing.rolling import RollingWriter
 from mematlas.tracing.settings import TraceSettings
+
+if TYPE_CHECKING:
+    from mematlas.recording import Writer
 
 
 def main(request: str) -> int:
@@ -41,9 +47,19 @@ def main(request: str) -> int:
     finally:
         collector.stop()
         collector.close()
-    write_names(writer, path)
+    if settings.temporary:
+        _remove(writer, path)
+    else:
+        write_names(writer, path)
     _reply("finished")
     return 0
+
+
+def _remove(writer: Writer, path: str) -> None:
+    """Remove a rolling recording that nobody wants to keep."""
+    if isinstance(writer, RollingWriter):
+        writer.discard()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def command_of(pid: int) -> list[str]:

@@ -16,7 +16,7 @@ GraphMoment: TypeAlias = Literal["peak", "exit"]
 SAMPLE_BYTES = 512 << 10
 INTERVAL_S = 1.0
 KEEP_S = 24 * 3600.0
-DISK_BYTES = 1 << 30
+DISK_BYTES, LEAST_DISK_BYTES = 1 << 30, 4 << 20
 FAULT_PERIOD = 61  # prime, so that no loop of the program runs in step with it
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
 
@@ -51,6 +51,7 @@ class TraceSettings:
         keep_s: a rolling recording keeps so many seconds; 0: all, in one file.
         disk_bytes: a rolling recording takes no more of the disk.
         when: conditions for looks that are kept, as Conditions reads them; "": none.
+        temporary: the recording is removed at its end.
         graphs: moments at which the heap graph is taken, "peak" and "exit"; of an exact recording only.
     """
 
@@ -65,6 +66,7 @@ class TraceSettings:
     keep_s: float = 0.0
     disk_bytes: int = DISK_BYTES
     when: str = ""
+    temporary: bool = False
     graphs: tuple[GraphMoment, ...] = ()
 
     @property

@@ -12,7 +12,14 @@ import pytest
 import examples
 
 ROOT = Path(__file__).parents[3]
-MODULES = ("mematlas", "mematlas.bench", "mematlas.errors", "mematlas.memory", "mematlas.observe")
+MODULES = (
+    "mematlas",
+    "mematlas.bench",
+    "mematlas.errors",
+    "mematlas.memory",
+    "mematlas.observe",
+    "mematlas.serve",
+)
 PAGES = sorted(
     path.relative_to(ROOT)
     for path in (ROOT / "docs").glob("**/*.md")

@@ -11,7 +11,6 @@ import pytest
 
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed")
 
-from mematlas.cli.listening import _first_message
 from mematlas.recording.format import MAGIC
 from mematlas.serve import listener as module
 from serving import port_of, serving, status_of
@@ -180,19 +179,3 @@ def test_the_server_ends_with_a_killed_run(tmp_path: Path) -> None:
 def _listens(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("print('a warning'); print('mematlas: serving a on b')", "mematlas: serving a on b\n"),
-        ("print('a warning')", "a warning\n"),
-        ("", ""),
-    ],
-)
-def test_a_warning_of_python_is_not_the_answer_of_the_server(code: str, said: str) -> None:
-    """The server's own line counts, whatever stands before."""
-    program = "import sys, time; sys.stdout = sys.stderr; " + code
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
-    assert _first_message(process) == said
-    process.communicate(timeout=WAIT_S)

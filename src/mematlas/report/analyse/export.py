@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.recording.model import LIFETIMES
+from mematlas._core.columns.trie import trie_depths
+from mematlas.recording.model import LIFETIMES, PYTHON
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.account import exit_of
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _CLASS_US = (30, 316, 3_162, 31_623, 316_228, 3_162_278)
 """Mean lifetimes of freed blocks by class, the last one left out: geometric means of the bounds."""
+_OFFSET, _WORD = (1 << 32) - 1, (1 << 64) - 1
 EXTRA = ("peak_count", "end_bytes", "end_count", "max_bytes", "max_count", "lifetime_us")
 """Columns added to those of a report. `max_*` are maxima over the snapshots; `lifetime_us` is the
 number of live blocks integrated over the time between snapshots (Little's law), but at least the lifetimes of
@@ -49,24 +51,86 @@ def export_table(recording: RecordingData, report: Report) -> StackTable:
     )
 
 
+def largest(table: StackTable, names: Sequence[str], most: int) -> StackTable:
+    """Return a table of the rows that are among the largest in any of some columns, together about `most`.
+
+    The sums of the other rows of a process are a row with stack 0. No column but these is kept.
+    """
+    columns = {name: table.columns[name] for name in names}
+    kept = np.zeros(len(table), bool)
+    for column in columns.values():
+        part = max(1, most // len(columns))
+        if part >= len(table):
+            return table
+        kept[np.argpartition(-np.abs(column), part)[:part]] = True
+    processes, of_rest = np.unique(table.process[~kept], return_inverse=True)
+    rest = {name: np.zeros(len(processes), np.int64) for name in names}
+    for name, column in columns.items():
+        np.add.at(rest[name], of_rest, column[~kept])
+    nothing = np.zeros(len(processes), np.uint32)
+    return StackTable(
+        np.append(table.process[kept], processes),
+        np.append(table.stack[kept], nothing),
+        np.append(table.kind[kept], nothing),
+        {name: np.append(column[kept], rest[name]) for name, column in columns.items()},
+        table.paths,
+    )
+
+
 def subtract(table: StackTable, before: StackTable, names: Sequence[str]) -> StackTable:
     """Return a table of what changed in some columns since an earlier reading of the same recording.
 
-    Stacks have the same numbers in both. Live figures may be negative.
+    Stacks are matched by their frames: a rolling recording numbers them anew. Live figures may be negative.
     """
     changed = {name: table.columns[name].copy() for name in names}
     for process in before.processes():
         rows = np.flatnonzero(table.process == process)
         old = np.flatnonzero(before.process == process)
-        keys, known = table.keys(rows), before.keys(old)
-        order = np.argsort(known)
-        at = np.minimum(np.searchsorted(known, keys, sorter=order), max(0, len(order) - 1))
-        same = known[order[at]] == keys if len(order) else np.zeros(len(keys), bool)
+        keys, first = np.unique(path_keys(table, process, rows), return_index=True)
+        known, of_known = np.unique(path_keys(before, process, old), return_inverse=True)
+        at = np.searchsorted(keys, known)
+        same = at < len(keys)
+        same[same] = keys[at[same]] == known[same]
         for name, column in changed.items():
-            column[rows[same]] -= before.columns[name][old[order[at[same]]]]
+            earlier = np.zeros(len(known), np.int64)
+            np.add.at(earlier, of_known, before.columns[name][old])
+            column[rows[first[at[same]]]] -= earlier[same]
     return StackTable(
         table.process, table.stack, table.kind, table.columns.with_more(changed), table.paths
     )
+
+
+def path_keys(table: StackTable, process: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a hash of process, frames and kind for each row: the same in all readings of this Python process."""
+    if not len(rows):
+        return np.zeros(0, np.int64)
+    paths = table.paths[process]
+    words = np.zeros(len(paths.words) + 1, np.uint64)
+    for at, (word, frames) in enumerate(
+        zip(paths.words.tolist(), paths.frames_of_words, strict=True)
+    ):
+        inside = word & _OFFSET if word & PYTHON else word  # numbers of code objects change
+        words[at] = hash((frames, inside)) & _WORD
+    parents, depths = paths.parents, trie_depths(paths.parents)
+    found = np.full(len(parents), process + 1, np.uint64)
+    for nodes in _by_depth(depths):
+        found[nodes] = _mixed(found[parents[nodes]] ^ words[paths.word_of[nodes]])
+    kinds = table.kind[rows].astype(np.uint64)
+    return _mixed(found[table.stack[rows]] ^ kinds).view(np.int64)
+
+
+def _by_depth(depths: NDArray[np.uint32]) -> Iterator[NDArray[np.int64]]:
+    """Yield the nodes below the root, of one depth each time."""
+    order = np.argsort(depths, kind="stable")
+    bounds = np.flatnonzero(np.diff(depths[order])) + 1
+    yield from np.split(order, bounds)[1:]
+
+
+def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Mix the bits, as MurmurHash3 ends: a path and its reverse must differ."""
+    words = (words ^ words >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
+    words = (words ^ words >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
+    return words ^ words >> np.uint64(33)
 
 
 def _columns(

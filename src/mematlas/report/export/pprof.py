@@ -70,7 +70,6 @@ DROPPED = (
 _BATCH = 1 << 16  # stacks
 _LEVEL = 1  # a higher one takes three times as long for a tenth less
 _NATIVE_TOP = 1 << 63
-_UNKNOWN = Frame("unknown stack", None, None, None, "native")
 _NO_PATH = Frame("[root]", None, None, None, "native")
 
 
@@ -212,7 +211,8 @@ class _Profile:
             yield message
             yield from self._location(int(numbers[at]), address, mapping, frames[at])
         if unknown:
-            yield from self._location(unknown, 0, 0, (_UNKNOWN,))
+            name = Frame(self._source.no_stack, None, None, None, "native")
+            yield from self._location(unknown, 0, 0, (name,))
 
     def _mapped(self, mapping: int, module: Module) -> bytes:
         return data(

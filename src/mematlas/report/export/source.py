@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import Report
 
 
+UNKNOWN_STACK, OTHER_STACKS = "unknown stack", "other stacks"
+
+
 class Origin(NamedTuple):
     """Where figures come from; what is unknown is ""."""
 
@@ -44,6 +47,7 @@ class ExportSource:
     frames: str = "code"  # "all": the stacks have the frames of language runtimes
     title: str = ""  # of the recording, where it is one of several
     labels: tuple[tuple[str, str], ...] = ()  # besides those of its runs
+    no_stack: str = UNKNOWN_STACK  # name of what the row with stack 0 stands for
 
     @property
     def unknown(self) -> list[str]:
@@ -66,7 +70,7 @@ class ExportSource:
         self, process: int, stack: int, roots: Mapping[int, tuple[str, ...]]
     ) -> list[Frame | str]:
         """Return the frames of a stack and what it belongs to, innermost first."""
-        frames = self.table.paths[process].frames(stack) or ("unknown stack",)
+        frames = self.table.paths[process].frames(stack) or (self.no_stack,)
         return [*frames, *roots.get(process, ())]
 
     def process_name(self, index: int) -> str:

@@ -1,0 +1,135 @@
+"""The process that serves and pushes a recording while another one writes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from mematlas.errors import MematlasError
+from mematlas.serve.publication import TOKEN, Publication
+from mematlas.tracing.child import inherited_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_START_S, _END_S = 60, 30  # that it may take; at its end it pushes a last time
+_BEGUN = "begun"  # the first line of what it says when it has started
+_CODE = "import sys; from mematlas.serve.child import main; sys.exit(main(*sys.argv[1:]))"
+
+
+class ServingProcess:
+    """A process of its own, so that recording never waits for a reader.
+
+    It ends with this process, also where SIGKILL gives no time to tell.
+    """
+
+    def __init__(self, publication: Publication, environment: Mapping[str, str]) -> None:
+        """Start it, and wait until it serves; `said` is what it serves and pushes.
+
+        Raises:
+            MematlasError: with the words of the process if it does not start.
+        """
+        reader, writer = os.pipe()
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            try:
+                self._process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-P", "-X", "tracemalloc=0", "-c", _CODE),
+                        *(str(os.getpid()), str(writer), json.dumps(publication)),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env=environment,
+                    pass_fds=(writer,),
+                    start_new_session=True,
+                )
+            finally:
+                os.close(writer)
+            try:
+                first, *self.said = _read_lines(pipe.fileno()) or ["the server did not start"]
+            except BaseException:
+                self.end()
+                raise
+        if first != _BEGUN:
+            self.end()
+            raise MematlasError(first)
+
+    def end(self) -> None:
+        """End the process, and wait for its last push."""
+        self._process.terminate()
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _read_lines(reader: int) -> list[str]:
+    """Read lines until the other end closes the pipe; none if that takes too long."""
+    end, text = time.monotonic() + _START_S, b""
+    while select.select([reader], [], [], max(0.0, end - time.monotonic()))[0]:
+        piece = os.read(reader, 1 << 16)
+        if not piece:
+            return text.decode().splitlines()
+        text += piece
+    return []
+
+
+@contextmanager
+def published(publication: Publication) -> Iterator[None]:
+    """Serve and push a recording while it is written. The token of a push is kept from the program.
+
+    Raises MematlasError with the words of the process if it does not start.
+    """
+    server = ServingProcess(publication, inherited_environment())
+    os.environ.pop(TOKEN, None)
+    try:
+        for line in server.said:
+            sys.stderr.write(f"mematlas: {line}\n")
+        yield
+    finally:
+        server.end()
+
+
+def main(parent: str, said: str, request: str) -> int:
+    """Publish for a parent process: its PID, the descriptor for the first words, and the publication as JSON."""
+    from mematlas.serve.publisher import Publisher, end_signals
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the program
+    publication = Publication(*json.loads(request))
+    try:
+        publisher = Publisher(publication)
+    except MematlasError as error:
+        _tell(int(said), [" ".join(str(error).split())])
+        return error.exit_code
+    with end_signals(signal.SIGTERM) as wait, publisher:
+        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+        _tell(int(said), [_BEGUN, *publisher.describe()])
+        wait()
+    return 0
+
+
+def _tell(descriptor: int, lines: Sequence[str]) -> None:
+    with suppress(OSError), os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _end_with(parent: int) -> None:
+    """End this process with its parent."""
+    try:
+        descriptor = os.pidfd_open(parent)
+    except OSError:  # it is gone, or the kernel is older than 5.3
+        descriptor = -1
+    if os.getppid() == parent and descriptor >= 0:
+        select.select([descriptor], [], [])
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,134 @@
+"""Serves and pushes a recording, as a Publication says."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Self
+
+from mematlas.errors import UnsupportedError
+from mematlas.present.printable import clean
+from mematlas.serve.address import parse_address, protect
+from mematlas.serve.destination import parse_destination, read_token
+from mematlas.serve.pusher import Pusher
+from mematlas.serve.server import Server
+from mematlas.serve.state import ServedRecording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mematlas.serve.destination import Destination
+    from mematlas.serve.metrics import Metrics
+    from mematlas.serve.publication import Publication
+    from mematlas.serve.pusher import Sender
+
+
+class Publisher:
+    """A server and pushers of one recording, in threads. A context manager: begins, and ends with a last push."""
+
+    def __init__(self, publication: Publication) -> None:
+        """Bind the address and prepare the pushes.
+
+        Raises:
+            UsageError: the address cannot be bound, or a protection is missing.
+            UnsupportedError: a package is missing.
+        """
+        recording = ServedRecording(publication.path)
+        self.path = publication.path
+        self.pushers = [
+            Pusher(
+                recording,
+                _sender(destination, read_token(destination)),
+                str(destination),
+                publication.push_s,
+                _say,
+            )
+            for destination in map(parse_destination, publication.push)
+        ]
+        self.server: Server | None = None
+        if publication.listen:
+            address = parse_address(publication.listen)
+            files = publication.token_file, publication.tls_cert, publication.tls_key
+            metrics = _metrics(recording, self.pushers)
+            self.server = Server(address, protect(address, *files), recording, metrics)
+        self._push_s = publication.push_s
+        self._thread: threading.Thread | None = None
+
+    def describe(self) -> list[str]:
+        """Return lines that say what is served and pushed."""
+        name, found = clean(self.path), []
+        if self.server:
+            found.append(f"serving {name} on {self.server.url}")
+        found += [
+            f"pushing {name} to {each.name} every {self._push_s:g} s" for each in self.pushers
+        ]
+        return found
+
+    def __enter__(self) -> Self:
+        if self.server:
+            self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+            self._thread.start()
+        for each in self.pushers:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.server:
+            self.server.shutdown()
+            self.server.close()
+        for each in self.pushers:
+            each.close()
+
+
+@contextmanager
+def end_signals(*numbers: signal.Signals) -> Iterator[Callable[[], object]]:
+    """Yield a function that waits for one of some signals, which end nothing meanwhile. For the main thread.
+
+    They are blocked in all threads that begin meanwhile: a handler of Python waits for the main thread, which
+    sleeps on if the kernel gives the signal to another one.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield lambda: signal.sigwait(numbers)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _sender(destination: Destination, token: str) -> Sender:
+    if destination.protocol == "pyroscope":
+        from mematlas.serve.pyroscope import PyroscopeSender
+
+        return PyroscopeSender(destination, token)
+    try:
+        from mematlas.serve.otlp import HttpTransport, OtlpSender
+
+        if destination.transport.startswith("http"):
+            return OtlpSender(HttpTransport(destination, token))
+        from mematlas.serve.grpc_transport import GrpcTransport
+
+        return OtlpSender(GrpcTransport(destination, token))
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in {"opentelemetry", "grpc", "google"}:
+            raise
+        raise UnsupportedError(
+            f"{destination} needs the packages of OTLP: pip install 'mematlas[push]'"
+        ) from None
+
+
+def _metrics(recording: ServedRecording, pushers: list[Pusher]) -> Metrics | None:
+    """Return the metrics; None without prometheus_client, which only /metrics needs."""
+    try:
+        from mematlas.serve.metrics import Metrics
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "prometheus_client":
+            raise
+        return None
+    return Metrics(recording, {each.name: each.pushes for each in pushers})
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(f"mematlas: {clean(line)}\n")
+        sys.stderr.flush()
