@@ -202,12 +202,13 @@ static bool add_living(struct age_matrix *matrix, uint32_t stats, uint64_t born,
  * cannot be made longer. */
 static bool add_live_blocks(struct age_matrix *matrix, const struct state *state)
 {
-	const struct blocks *blocks = &state->blocks;
+	struct blocks_cursor cursor = {0};
+	const struct block_info *block;
+	uint64_t key;
 
-	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
-		const struct block_info *block = blocks_info(blocks, i);
+	while ((block = blocks_next(&state->blocks, &cursor, &key))) {
 		struct weight weight = weight_of(state->mean, block->size, block->always);
-		if (*blocks_key(blocks, i) && block_born(block) >= state->since &&
+		if (block_born(block) >= state->since &&
 		    !add_living(matrix, block->stats, block_born(block), weight))
 			return false;
 	}

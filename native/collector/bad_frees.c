@@ -36,16 +36,18 @@ static const struct freed_block *find_freed(const struct bad_frees *bad_frees, u
 static bool find_around(struct bad_frees *bad_frees, const struct blocks *blocks, uint64_t address,
 			struct block *ret)
 {
+	struct blocks_cursor cursor = {0};
+	const struct block_info *info;
+	uint64_t key;
+
 	if (bad_frees->searched >= MOST_SEARCHED)
 		return false;
-	bad_frees->searched += blocks->mask;
-	for (uint64_t slot = 0; blocks->mask && slot <= blocks->mask; slot++) {
-		uint64_t key = *blocks_key((struct blocks *)blocks, slot);
-		if (!key || key >> ADDRESS_BITS != TRACE_MALLOC)
+	bad_frees->searched += blocks->count;
+	while ((info = blocks_next(blocks, &cursor, &key))) {
+		if (key >> ADDRESS_BITS != TRACE_MALLOC)
 			continue;
-		struct block_info info = *blocks_info((struct blocks *)blocks, slot);
-		if (address - TRACE_ADDRESS(key) < info.size) {
-			*ret = (struct block){key, info};
+		if (address - TRACE_ADDRESS(key) < info->size) {
+			*ret = (struct block){key, *info};
 			return true;
 		}
 	}

@@ -25,13 +25,15 @@ struct mark {
 /* A frame of a ring's last stack, counted from the root, and its node. */
 struct step {
 	uint64_t word;
-	uint32_t node;
+	uint32_t node, hash;
 };
 
 /* Code ID of the process; void unless `lap` is the ring's `code_lap`. */
 struct code_reference {
 	uint32_t code, lap;
 };
+
+#define KEYS_AHEAD 8u
 
 /* The consumer's side of one ring.
  * tail <= stop <= head; stop - tail <= words of the ring
@@ -41,6 +43,10 @@ struct ring {
 	uint64_t tail;
 	uint64_t stop; /* head, as read at the start of the round */
 	uint64_t time; /* of the record at `tail` */
+	uint64_t ahead; /* a record not prefetched yet; before `tail` after a pause */
+	uint64_t keys_ahead
+		[KEYS_AHEAD]; /* blocks whose slots were prefetched, but not their cells */
+	uint32_t key_ahead; /* counts them */
 	uint32_t (*stacks)
 		[RECORD_KINDS]; /* by stack ID: node, then index of the statistics + 1 by kind */
 	uint32_t stacks_capacity;
@@ -267,10 +273,18 @@ void before_read(struct mematlas_collector *collector, struct process *process, 
 uint32_t record_apply(struct mematlas_collector *collector, struct process *process,
 		      struct ring *ring, uint32_t mask, uint32_t available);
 
+/* Words of the record that begins with `head`; 0: of no known type, or longer than what is available. */
+uint32_t record_words(uint64_t head, uint32_t available);
+
 /* The producer may change a word at any time, so each is read once and checked after that. */
+static inline uint64_t ring_at(const struct ring *ring, uint32_t mask, uint64_t at)
+{
+	return __atomic_load_n(&ring->data[at & mask], __ATOMIC_RELAXED);
+}
+
 static inline uint64_t ring_word(const struct ring *ring, uint32_t mask, uint32_t offset)
 {
-	return __atomic_load_n(&ring->data[(ring->tail + offset) & mask], __ATOMIC_RELAXED);
+	return ring_at(ring, mask, ring->tail + offset);
 }
 
 static inline struct trace_ring *ring_shared(const struct process *process, uint32_t index)

@@ -24,16 +24,22 @@ void kept_free(struct kept *kept)
 
 static void mark_blocks(const struct blocks *blocks, uint32_t *stats)
 {
-	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++)
-		if (*blocks_key(blocks, i))
-			stats[blocks_info(blocks, i)->stats] = 1;
+	struct blocks_cursor cursor = {0};
+	const struct block_info *info;
+	uint64_t key;
+
+	while ((info = blocks_next(blocks, &cursor, &key)))
+		stats[info->stats] = 1;
 }
 
 static void renumber_blocks(const struct blocks *blocks, const uint32_t *stats)
 {
-	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++)
-		if (*blocks_key(blocks, i))
-			blocks_info(blocks, i)->stats = stats[blocks_info(blocks, i)->stats] - 1;
+	struct blocks_cursor cursor = {0};
+	struct block_info *info;
+	uint64_t key;
+
+	while ((info = blocks_next(blocks, &cursor, &key)))
+		info->stats = stats[info->stats] - 1;
 }
 
 /* 0: the word has none that is known. */

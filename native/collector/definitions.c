@@ -10,6 +10,7 @@
 
 #define MAX_IDS (4 * TRACE_MOST_IDS) /* a snapshot may define more code objects than that at once */
 #define LEAST_WORDS 3u /* of a definition */
+#define MAX_MERGED (2 * TRACE_MAX_FRAMES + 1) /* a cut list ends in one word more: 0 */
 #define PYTHON_WORD (1ull << 63)
 
 /* Makes `*table` long enough for element `id`; new elements are 0. */
@@ -37,10 +38,36 @@ static bool is_possible(const struct ring *ring, uint64_t id, uint32_t words)
 	return id > 0 && id <= (ring->tail + words) / LEAST_WORDS;
 }
 
-static bool in_eval_loop(const struct trace_process *shared, uint64_t pc)
+/* low == least start, high == greatest end of the ranges that are not empty; most frames are outside both */
+struct eval_loop {
+	uint64_t starts[TRACE_EVAL_RANGES], ends[TRACE_EVAL_RANGES];
+	uint64_t low, high;
+};
+
+/* Each value is read once: the process may change them. */
+static struct eval_loop eval_loop_of(const struct trace_process *shared)
 {
+	struct eval_loop loop = {.low = UINT64_MAX};
+
+	for (unsigned i = 0; i < TRACE_EVAL_RANGES; i++) {
+		uint64_t start = __atomic_load_n(&shared->eval_start[i], __ATOMIC_RELAXED);
+		uint64_t end = __atomic_load_n(&shared->eval_end[i], __ATOMIC_RELAXED);
+		loop.starts[i] = start;
+		loop.ends[i] = end;
+		if (start < end && start < loop.low)
+			loop.low = start;
+		if (start < end && end > loop.high)
+			loop.high = end;
+	}
+	return loop;
+}
+
+static bool in_eval_loop(const struct eval_loop *loop, uint64_t pc)
+{
+	if (pc <= loop->low || pc > loop->high)
+		return false;
 	for (unsigned i = 0; i < TRACE_EVAL_RANGES; i++)
-		if (pc > shared->eval_start[i] && pc <= shared->eval_end[i])
+		if (pc > loop->starts[i] && pc <= loop->ends[i])
 			return true;
 	return false;
 }
@@ -64,6 +91,7 @@ static uint64_t python_word(const struct ring *ring, uint64_t recorded)
 static uint32_t merge_frames(const struct process *process, const struct ring *ring,
 			     uint64_t *merged)
 {
+	struct eval_loop loop = eval_loop_of(process->shared);
 	uint32_t count = 0, next = ring->python_count;
 	bool cut = false;
 
@@ -73,7 +101,7 @@ static uint32_t merge_frames(const struct process *process, const struct ring *r
 			cut = true; /* the unwinder stopped here; the last entry */
 			continue;
 		}
-		if (next == 0 || !in_eval_loop(process->shared, MODULE_ADDRESS(pc))) {
+		if (next == 0 || !in_eval_loop(&loop, MODULE_ADDRESS(pc))) {
 			merged[count++] = pc;
 			continue;
 		}
@@ -108,20 +136,26 @@ static bool push_frames(uint64_t **frames, uint32_t *count, uint32_t *capacity,
 static uint32_t find_node(struct process *process, struct ring *ring, const uint64_t *merged,
 			  uint32_t count)
 {
-	uint32_t at = 0, node = 0;
+	uint32_t at = 0, node = 0, hash = 0;
+	uint32_t hashes[MAX_MERGED];
 
 	for (; at < count && at < ring->path_count; at++) {
 		if (ring->path[at].word != merged[count - 1 - at])
 			break;
 		node = ring->path[at].node;
+		hash = ring->path[at].hash;
 	}
 	bool kept =
 		reserve_id((void **)&ring->path, &ring->path_capacity, count, sizeof *ring->path);
+	for (uint32_t i = at; i < count; i++) {
+		hash = hashes[i] = stack_trie_hash(hash, merged[count - 1 - i]);
+		stack_trie_prefetch(&process->state.trie, hash);
+	}
 	for (; at < count; at++) {
 		uint64_t word = merged[count - 1 - at];
-		node = stack_trie_add(&process->state, node, word);
+		node = stack_trie_add_hashed(&process->state, node, word, hashes[at]);
 		if (kept)
-			ring->path[at] = (struct step){word, node};
+			ring->path[at] = (struct step){word, node, hashes[at]};
 	}
 	ring->path_count = kept ? count : 0;
 	return node;
@@ -145,7 +179,7 @@ static bool counts_fit(const struct ring *ring, const uint32_t *counts, uint32_t
 static bool define_stack(struct process *process, struct ring *ring, const uint64_t *record,
 			 uint32_t words)
 {
-	uint64_t merged[2 * TRACE_MAX_FRAMES + 1]; /* a cut list ends in one word more: 0 */
+	uint64_t merged[MAX_MERGED];
 	uint64_t id = record[1];
 	uint32_t counts[COUNTS];
 
@@ -164,6 +198,7 @@ static bool define_stack(struct process *process, struct ring *ring, const uint6
 	for (uint32_t i = counts[NATIVES_KEPT]; i < ring->native_count; i++)
 		ring->natives[i] = module_word(&process->state, &ring->loaded, ring->natives[i]);
 	uint32_t node = find_node(process, ring, merged, merge_frames(process, ring, merged));
+	stack_stats_prefetch(&process->state.stats, node); /* an allocation follows */
 	memset(ring->stacks[id], 0, sizeof ring->stacks[id]);
 	ring->stacks[id][0] = node;
 	return true;

@@ -146,18 +146,32 @@ static double read_heads(struct process *process, uint32_t ring_words)
 	return fullest;
 }
 
-/* Prefetches the lines of the block table that the next events change. */
-static inline void prefetch_ahead(const struct process *process, const struct ring *ring,
-				  uint32_t mask)
-{
-	uint64_t at = ring->tail + 64;
+#define AHEAD_WORDS 96u
 
-	if (at + 4 >= ring->stop)
-		return;
-	for (uint64_t i = at; i < at + 4; i++) {
-		uint64_t word = ring->data[i & mask];
-		if (is_block_kind((uint32_t)TRACE_KIND(word)))
-			block_prefetch(&process->state.blocks, word & BLOCK_KEY_MASK);
+/* Reads ahead of the tail, and asks for the memory that the next events change. What is read may change until the
+ * record is applied: nothing but a prefetch depends on it. */
+static inline void prefetch_ahead(const struct process *process, struct ring *ring, uint32_t mask)
+{
+	const struct blocks *blocks = &process->state.blocks;
+	uint64_t until = ring->tail + AHEAD_WORDS;
+
+	if (until > ring->stop)
+		until = ring->stop;
+	if (ring->ahead < ring->tail)
+		ring->ahead = ring->tail;
+	while (ring->ahead + 1 < until) {
+		uint64_t head = ring_at(ring, mask, ring->ahead), type = TRACE_TYPE(head);
+		if (type != TRACE_ALLOC && type != TRACE_FREE) {
+			uint64_t words = record_words(head, UINT32_MAX);
+			ring->ahead += words ? words : until;
+			continue;
+		}
+		uint64_t key = ring_at(ring, mask, ring->ahead + 1) & BLOCK_KEY_MASK;
+		uint64_t *kept = &ring->keys_ahead[ring->key_ahead++ % KEYS_AHEAD];
+		block_prefetch_cell(blocks, *kept);
+		block_prefetch(blocks, key);
+		*kept = key;
+		ring->ahead += type == TRACE_ALLOC ? 4 : 2;
 	}
 }
 

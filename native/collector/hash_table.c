@@ -1,8 +1,22 @@
 /* Tables of numbers with open addressing. A table is twice as long as the array it indexes. */
+#define _GNU_SOURCE
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "state.h"
+
+#define HUGE_PAGE (2u << 20)
+
+void prefer_huge_pages(void *memory, size_t bytes)
+{
+	uintptr_t start = ((uintptr_t)memory + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+	uintptr_t end = ((uintptr_t)memory + bytes) & ~(uintptr_t)(HUGE_PAGE - 1);
+
+	if (bytes >= HUGE_PAGE && end > start)
+		madvise((void *)start, end - start, MADV_HUGEPAGE);
+}
 
 uint64_t hash_mix(uint64_t a, uint64_t b)
 {

@@ -21,13 +21,12 @@ int64_t mematlas_collector_live_blocks(struct mematlas_collector *collector, int
 	if (!process || !process->mapped)
 		return -ESRCH;
 	collector_drain(collector);
-	const struct blocks *blocks = &process->state.blocks;
-	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
-		uint64_t key = *blocks_key(blocks, i);
-		if (!key)
-			continue;
+	struct blocks_cursor cursor = {0};
+	const struct block_info *info;
+	uint64_t key;
+	while ((info = blocks_next(&process->state.blocks, &cursor, &key))) {
 		if (count < capacity)
-			rows[count] = row_of(&process->state, key, blocks_info(blocks, i));
+			rows[count] = row_of(&process->state, key, info);
 		count++;
 	}
 	return (int64_t)count;

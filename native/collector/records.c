@@ -11,9 +11,8 @@ static const uint8_t fixed_words[] = {
 };
 _Static_assert(sizeof fixed_words == TRACE_MARK + 1, "MARK is the last type of a record");
 
-/* Words of the record; 0: of no known type, or longer than what is available. The caller gives
- * the ring up then. */
-static uint32_t record_words(uint64_t head, uint32_t available)
+/* With 0 the caller gives the ring up. */
+uint32_t record_words(uint64_t head, uint32_t available)
 {
 	uint64_t type = TRACE_TYPE(head), words;
 

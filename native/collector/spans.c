@@ -57,10 +57,13 @@ int spans_of_blocks(const struct blocks *blocks, struct spans *spans)
 	*spans = (struct spans){malloc((blocks->count + 1) * sizeof(struct span)), 0, 0};
 	if (!spans->items)
 		return -ENOMEM;
-	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
-		uint64_t key = *blocks_key(blocks, i), start = TRACE_ADDRESS(key);
-		const struct block_info *block = blocks_info(blocks, i);
-		if (!key || !block->size)
+	struct blocks_cursor cursor = {0};
+	const struct block_info *block;
+	uint64_t key;
+
+	while ((block = blocks_next(blocks, &cursor, &key))) {
+		uint64_t start = TRACE_ADDRESS(key);
+		if (!block->size)
 			continue;
 		uint16_t owner = TRACE_KIND(key) == TRACE_PYOBJECT ? BLOCK_PYOBJECT : BLOCK_MALLOC;
 		spans->items[spans->count++] =

@@ -19,15 +19,15 @@ void state_free(struct state *state)
 {
 	for (uint32_t i = 0; i < state->codes.count; i++)
 		free(state->codes.items[i].bytes);
-	free(state->blocks.groups);
+	blocks_free(&state->blocks);
 	free(state->large.slots);
 	free(state->ranges.items);
 	free(state->before.items);
 	free(state->touches.items);
 	free(state->trie.nodes);
-	free(state->trie.table);
+	free(state->trie.slots);
 	free(state->stats.items);
-	free(state->stats.table);
+	free(state->stats.slots);
 	free(state->codes.items);
 	free(state->codes.table);
 	free(state->modules.items);
@@ -100,12 +100,13 @@ int state_copy(struct state *to, const struct state *from, uint64_t since)
 	to->touches.capacity = to->touches.count;
 	to->trie.nodes = copy_of(from->trie.nodes,
 				 from->trie.capacity * sizeof(struct mematlas_node), &failed);
-	to->trie.table = copy_of(from->trie.table, ((size_t)from->trie.mask + 1) * sizeof(uint32_t),
-				 &failed);
+	to->trie.slots = copy_of(from->trie.slots,
+				 ((size_t)from->trie.mask + 1) * sizeof(struct trie_slot), &failed);
 	to->stats.items = copy_of(from->stats.items,
 				  from->stats.capacity * sizeof(struct stack_stats), &failed);
-	to->stats.table = copy_of(from->stats.table,
-				  ((size_t)from->stats.mask + 1) * sizeof(uint32_t), &failed);
+	to->stats.slots =
+		copy_of(from->stats.slots,
+			((size_t)from->stats.mask + 1) * sizeof(struct stats_slot), &failed);
 	to->modules.items = copy_of(from->modules.items,
 				    from->modules.count * sizeof(struct mematlas_module), &failed);
 	to->modules.capacity = to->modules.count;
@@ -123,17 +124,13 @@ int state_copy(struct state *to, const struct state *from, uint64_t since)
 /* Stacks, code and modules stay, since rings refer to them by number. */
 void state_restart(struct state *state)
 {
-	struct stack_stats_table *stats = &state->stats;
-
-	free(state->blocks.groups);
+	blocks_free(&state->blocks);
 	free(state->large.slots);
 	free(state->age_matrix.slots);
-	state->blocks = (struct blocks){0};
 	state->large = (struct large){0};
 	state->age_matrix = (struct age_matrix){0};
 	state->ranges.count = state->touches.count = state->before.count = 0;
-	memset(stats->table, 0, ((size_t)stats->mask + 1) * sizeof *stats->table);
-	stats->count = 0;
+	stack_stats_clear(&state->stats);
 	state->since = 0;
 	state->continues = false;
 	state->live = state->peak = 0;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "../proc/page_size.h"
+#include "blocks.h"
 #include "mematlas.h"
 #include "trace_format.h"
 
@@ -17,51 +18,6 @@
 _Static_assert(TRACE_FILEMAP == RECORD_KINDS - 1, "RECORD_KINDS covers enum trace_kind");
 _Static_assert(MEMATLAS_KIND_COMMITTED == RECORD_KINDS, "enum mematlas_kind goes on from there");
 _Static_assert(MEMATLAS_KIND_COPY == KINDS - 1, "KINDS covers enum mematlas_kind");
-
-#define ADDRESS_BITS 48
-
-/* A live block.
- * key == address | kind << 48
- * born_high << 31 | born_low == clock at its birth >> BORN_SHIFT; see block_born() */
-struct block_info {
-	uint64_t size : 48, born_high : 16;
-	uint32_t stats; /* index */
-	uint32_t always : 1, born_low : 31; /* always: weight 1 whatever its size */
-};
-struct block {
-	uint64_t key;
-	struct block_info info;
-};
-
-/* Open addressing, linear probing, deletion by shifting back, so that no tombstones pile up. The
- * keys of a group fill one cache line, so that a lookup seldom needs another.
- *
- * slots == mask + 1, a power of two; count == number of keys that are not 0
- * 8 * count <= 5 * slots + 8
- * a key in slot s: no slot from block_slot(key) to s is empty */
-#define GROUP 8u
-struct block_group {
-	uint64_t keys[GROUP]; /* 0: empty */
-	struct block_info infos[GROUP];
-};
-_Static_assert(sizeof(struct block_info) == 16, "a block costs 24 bytes, its key included");
-_Static_assert(sizeof(((struct block_group *)0)->keys) == 64,
-	       "the keys of a group fill a cache line");
-struct blocks {
-	struct block_group *groups;
-	uint64_t mask; /* 0 while there are no slots */
-	uint64_t count;
-};
-
-static inline uint64_t *blocks_key(const struct blocks *blocks, uint64_t slot)
-{
-	return &blocks->groups[slot / GROUP].keys[slot % GROUP];
-}
-
-static inline struct block_info *blocks_info(const struct blocks *blocks, uint64_t slot)
-{
-	return &blocks->groups[slot / GROUP].infos[slot % GROUP];
-}
 
 /* Index of large blocks by size class and start; kept only while page faults are sampled.
  * count == number of slots whose window is not 0 */
@@ -130,20 +86,37 @@ struct age_matrix {
 	uint32_t shift, coarse;
 };
 
+/* Open addressing, linear probing. A slot has all that a lookup compares. */
+struct trie_slot {
+	uint64_t word;
+	uint32_t parent, number; /* number 0: empty */
+};
+
 /* nodes[0] is the root, "no stack"; nodes[n].parent < n for n > 0. Each (parent, word) occurs
- * once. */
+ * once. The hash of a node does not depend on the number of its parent, so that all lookups of a stack
+ * can begin at once.
+ *
+ * nodes[n].hash == stack_trie_hash(nodes[nodes[n].parent].hash, nodes[n].word) for n > 0
+ * slots == mask + 1, a power of two; count - 1 of them have a number; 4 * (count - 1) <= 3 * slots */
 struct trie {
 	struct mematlas_node *nodes;
 	uint32_t count, capacity;
-	uint32_t *table; /* node numbers; 0: empty */
+	struct trie_slot *slots;
 	uint32_t mask;
 };
 
-/* Each (node, kind) occurs once. */
+struct stats_slot {
+	uint32_t node;
+	uint32_t number; /* index + 1; 0: empty */
+};
+
+/* Each (node, kind) occurs once. Those of one node are in slots from its home on.
+ *
+ * slots == mask + 1 == 2 * capacity, or there is no memory */
 struct stack_stats_table {
 	struct stack_stats *items;
 	uint32_t count, capacity;
-	uint32_t *table; /* index + 1; 0: empty */
+	struct stats_slot *slots;
 	uint32_t mask;
 };
 
@@ -247,59 +220,6 @@ static inline bool is_block_kind(uint32_t kind)
 	return kind == TRACE_MALLOC || kind == TRACE_PYOBJECT;
 }
 
-#define BLOCK_KEY_MASK ((1ull << (ADDRESS_BITS + 8)) - 1)
-#define BLOCK_KEY(address, kind) (TRACE_ADDRESS(address) | (uint64_t)(kind) << ADDRESS_BITS)
-
-/* Neighbouring blocks share a group. */
-static inline uint64_t block_slot(const struct blocks *blocks, uint64_t key)
-{
-	uint64_t group = ((key >> 7) * 0x9e3779b97f4a7c15ull) >> 20;
-
-	return (group * GROUP | ((key >> 4) % GROUP)) & blocks->mask;
-}
-
-static inline void block_prefetch(const struct blocks *blocks, uint64_t key)
-{
-	if (!blocks->mask)
-		return;
-	uint64_t slot = block_slot(blocks, key);
-	__builtin_prefetch(blocks_key(blocks, slot), 1);
-	__builtin_prefetch(blocks_info(blocks, slot), 1);
-}
-
-#define BORN_SHIFT 6 /* 47 bits then last for a month at 3 GHz */
-
-static inline struct block block_make(uint64_t key, uint64_t size, uint32_t stats, bool always,
-				      uint64_t time)
-{
-	const uint64_t max_size = (1ull << ADDRESS_BITS) - 1;
-	uint64_t born = time >> BORN_SHIFT;
-
-	return (struct block){
-		.key = key,
-		.info =
-			{
-				.size = size > max_size ? max_size : size,
-				.born_high = (born >> 31) & 0xffff,
-				.stats = stats,
-				.always = always,
-				.born_low = born & 0x7fffffff,
-			},
-	};
-}
-
-static inline uint64_t block_born(const struct block_info *block)
-{
-	return ((uint64_t)block->born_high << 31 | block->born_low) << BORN_SHIFT;
-}
-
-/* blocks.c: blocks_add() replaces an earlier block of the same key and returns it in `replaced`,
- * whose key is 0 if there was none. */
-bool blocks_add(struct blocks *blocks, const struct block *block, struct block *replaced);
-bool blocks_remove(struct blocks *blocks, uint64_t key, struct block *ret);
-bool blocks_find(const struct blocks *blocks, uint64_t key, struct block *ret);
-int blocks_copy(struct blocks *to, const struct blocks *from);
-
 /* large.c */
 bool large_add(struct large *large, uint64_t key, uint64_t size);
 void large_remove(struct large *large, uint64_t key, uint64_t size);
@@ -324,12 +244,27 @@ uint64_t hash_mix(uint64_t a, uint64_t b);
 bool hash_table_fits(const uint32_t *table, uint32_t mask, uint32_t numbers);
 bool hash_table_grow(uint32_t **table, uint32_t *mask, uint32_t numbers); /* false: unchanged */
 
+/* hash_table.c: for large memory with spread lookups: a TLB miss costs as much as a cache miss, and the
+ * kernel takes as long for 10 small pages as for a huge one. */
+void prefer_huge_pages(void *memory, size_t bytes);
+
 /* stack_trie.c, stack_stats.c: both add what is missing. Without memory the answer is the parent,
  * or statistics 0, and state.out_of_memory is set. */
 bool stack_trie_init(struct trie *trie);
 uint32_t stack_trie_add(struct state *state, uint32_t parent, uint64_t word);
+static inline uint32_t stack_trie_hash(uint32_t parent, uint64_t word)
+{
+	uint64_t mixed = (word ^ (uint64_t)parent << 24) * 0x9e3779b97f4a7c15ull;
+
+	return (uint32_t)(mixed >> 32 ^ mixed >> 13) + parent;
+}
+/* The same in steps: `hash` is stack_trie_hash() of the node. */
+void stack_trie_prefetch(const struct trie *trie, uint32_t hash);
+uint32_t stack_trie_add_hashed(struct state *state, uint32_t parent, uint64_t word, uint32_t hash);
 bool stack_stats_reserve(struct stack_stats_table *table);
 uint32_t stack_stats_find(struct state *state, uint32_t node, uint32_t kind); /* index */
+void stack_stats_prefetch(const struct stack_stats_table *table, uint32_t node);
+void stack_stats_clear(struct stack_stats_table *table);
 
 /* code_table.c */
 uint32_t code_add(struct state *state,

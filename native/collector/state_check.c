@@ -10,36 +10,6 @@ static bool nearly(double a, double b)
 	return fabs(a - b) <= 1e-6 * (fabs(a) + fabs(b)) + 1e-3;
 }
 
-/* Linear probing finds a key only if no slot from its home on is empty. */
-static bool is_reachable(const struct blocks *blocks, uint64_t at)
-{
-	uint64_t home = block_slot(blocks, *blocks_key(blocks, at));
-
-	for (uint64_t slot = home; slot != at; slot = (slot + 1) & blocks->mask)
-		if (!*blocks_key(blocks, slot))
-			return false;
-	return true;
-}
-
-static const char *check_blocks(const struct blocks *blocks)
-{
-	uint64_t count = 0;
-
-	if (blocks->mask && (blocks->mask & (blocks->mask + 1)))
-		return "slots is a power of two";
-	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
-		if (!*blocks_key(blocks, i))
-			continue;
-		count++;
-		if (!is_reachable(blocks, i))
-			return "no empty slot between a key and its home";
-	}
-	if (count != blocks->count)
-		return "blocks.count is the number of keys";
-	return blocks->mask && 8 * count > 5 * (blocks->mask + 1) + 8 ? "blocks are not too full"
-								      : NULL;
-}
-
 static const char *check_large(const struct state *state)
 {
 	const struct large *large = &state->large;
@@ -67,23 +37,29 @@ static const char *check_ranges(const struct ranges *ranges)
 	return ranges->count <= ranges->capacity ? NULL : "ranges fit their array";
 }
 
-static const char *check_trie(const struct state *state)
+static const char *check_nodes(const struct trie *trie)
 {
-	const struct trie *trie = &state->trie;
 	uint32_t linked = 0;
 
-	for (uint32_t i = 1; i < trie->count; i++)
-		if (trie->nodes[i].parent >= i)
+	for (uint32_t i = 1; i < trie->count; i++) {
+		const struct mematlas_node *node = &trie->nodes[i];
+		if (node->parent >= i)
 			return "a node comes after its parent";
+		if (node->hash != stack_trie_hash(trie->nodes[node->parent].hash, node->word))
+			return "the hash of a node is that of its path";
+	}
 	for (uint32_t at = 0; at <= trie->mask; at++)
-		linked += trie->table[at] != 0;
-	if (linked != trie->count - 1)
-		return "every node but the root is in the table";
+		linked += trie->slots[at].number != 0;
+	return linked == trie->count - 1 ? NULL : "every node but the root is in the table";
+}
+
+static const char *check_trie(const struct state *state)
+{
 	for (uint32_t i = 0; i < state->stats.count; i++)
-		if (state->stats.items[i].node >= trie->count || !state->stats.items[i].kind ||
-		    state->stats.items[i].kind >= KINDS)
+		if (state->stats.items[i].node >= state->trie.count ||
+		    !state->stats.items[i].kind || state->stats.items[i].kind >= KINDS)
 			return "statistics are of a node and a kind";
-	return NULL;
+	return check_nodes(&state->trie);
 }
 
 static const char *check_ages(const struct age_matrix *matrix)
@@ -103,10 +79,11 @@ static const char *check_ages(const struct age_matrix *matrix)
 /* The live bytes of each statistics, summed anew from blocks and mappings. */
 static void add_live(const struct state *state, struct weight *live)
 {
-	for (uint64_t i = 0; state->blocks.mask && i <= state->blocks.mask; i++) {
-		const struct block_info *block = blocks_info(&state->blocks, i);
-		if (!*blocks_key(&state->blocks, i))
-			continue;
+	struct blocks_cursor cursor = {0};
+	const struct block_info *block;
+	uint64_t key;
+
+	while ((block = blocks_next(&state->blocks, &cursor, &key))) {
 		struct weight weight = weight_of(state->mean, block->size, block->always);
 		live[block->stats].bytes += weight.bytes;
 		live[block->stats].count += weight.count;
@@ -177,7 +154,7 @@ static const char *check_modules(const struct modules *modules)
  * in the size of the state. */
 const char *state_check(const struct state *state)
 {
-	const char *wrong = check_blocks(&state->blocks);
+	const char *wrong = blocks_check(&state->blocks);
 
 	if (!wrong)
 		wrong = check_large(state);

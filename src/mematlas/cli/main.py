@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -9,13 +10,10 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.blas_threads import limit_blas_threads
 from mematlas.cli.commands import READERS
-from mematlas.cli.defaults import apply_defaults
 from mematlas.cli.missing_packages import describe
 from mematlas.cli.parser import command_parser, find_command, top_parser
-from mematlas.cli.terminal_output import terminal_output
 from mematlas.errors import AccessError, MematlasError
 from mematlas.present.printable import clean
-from mematlas.present.progress import progress_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +27,19 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    if argv is None:
-        _stop_tracemalloc()
+    if argv is not None:
+        return _main(list(argv))
+    _stop_tracemalloc()
+    code = _main(sys.argv[1:])
+    gc.freeze()  # the interpreter collects three times as it ends, which took a tenth of a short run
+    return code
+
+
+def _main(argv: list[str]) -> int:
     _open_closed_streams()
     limit_blas_threads()
     try:
-        code = _run(sys.argv[1:] if argv is None else list(argv))
+        code = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:
         _discard_stdout()
@@ -97,6 +102,8 @@ def _call(argv: list[str]) -> int:
         return 0
     if argv[0].startswith("-"):
         top_parser().parse_args(argv)  # exits after --help and --version, raises for the rest
+    from mematlas.cli.defaults import apply_defaults
+
     command = find_command(argv[0])
     parser, module = command_parser(command)
     apply_defaults(command.name, parser)
@@ -106,6 +113,9 @@ def _call(argv: list[str]) -> int:
 
 
 def _read_and_print(parser: Parser, module: ModuleType, argv: list[str], *, paged: bool) -> int:
+    from mematlas.cli.terminal_output import terminal_output
+    from mematlas.present.progress import progress_line
+
     with terminal_output(paged=paged and "--no-pager" not in argv):
         arguments = parser.parse_args(argv)
         with progress_line(parser.prog):

@@ -77,11 +77,11 @@ def from_cells(
     edges = edges[(edges * matrix.cell_s > span.start_s) & (edges * matrix.cell_s < span.end_s)]
     if len(edges) < _CELLS:
         return None
-    rows = sums.unpacked(matrix.rows)
-    mine = sums.keys(rows)
+    mine = sums.keys(matrix.rows)
     at = np.minimum(np.searchsorted(groups.keys, mine), len(groups.keys) - 1)
     known = groups.keys[at] == mine
-    rows, group = rows[known], groups.of[at[known]]
+    rows = {name: sums.column(matrix.rows, name)[known] for name in ("born", "died", *_NAMES)}
+    group = groups.of[at[known]]
     # A block counts at the edges behind the cell of its birth, up to the cell of its death.
     born = np.searchsorted(edges, rows["born"], side="right")
     died = np.where(
