@@ -98,7 +98,16 @@ def test_a_lake(tmp_path: Path) -> None:
         counts: list[tuple[int, int]] = []
         for number in range(4):
             path = tmp_path / f"{number}.atlas"
-            words = ["run", "-o", str(path), "--", sys.executable, "-S", "-c", "x = bytearray(1 << 24)"]
+            words = [
+                "run",
+                "-o",
+                str(path),
+                "--",
+                sys.executable,
+                "-S",
+                "-c",
+                "x = bytearray(1 << 24)",
+            ]
             mematlas_says(0, *words)
             done = subprocess.run(
                 [sys.executable, "-m", "mematlas", "lake", "add", path, "--to", disk / "lake"],
