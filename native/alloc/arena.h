@@ -26,6 +26,8 @@
 /* Alignment of every block. A number of a unit in 32 bits reaches over CAPACITY_MAX. */
 #define UNIT 16u
 #define CLASSES 40u
+#define MOVE_MAX 128u       /* slots moved between a magazine and its class at a time */
+#define TRANSFER_BATCHES 4u /* that a class keeps ready for the next magazine */
 #define SHARDS 8u /* groups of threads; threads of two shards never use slots of one span */
 #define SMALL_MAX 32768u
 #define LARGE_MIN (2ull << 20) /* or the size of a huge page, if the arena has these */
@@ -49,13 +51,15 @@ enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN, RUN_SPARE };
  *
  *   in_span == (state == RUN_SPAN ? count : 0)
  *   span: free_count <= count, listed == (free_count > 0)
- *         count slots == free_count on the stack + in use + in magazines + in flight in batches
+ *         count slots == free_count on the stack + in use + in magazines + in transfer caches
+ *                        + in flight in batches
  *   free: both neighbours are not free, and arena->pages leads to the run at both its ends */
 struct run {
 	_Alignas(64) char *_Atomic start;
 	uint64_t reciprocal;      /* 2^32 / slot_size, rounded up */
 	_Atomic uint64_t in_span; /* slots of a span, count; of any other run 0 */
 	uint32_t magazine;        /* offset in a thread cache */
+	uint32_t remote_limit;    /* slots of a batch of remote frees */
 	uint32_t slot_size;
 	uint32_t count; /* slots */
 	uint32_t pages;
@@ -82,17 +86,22 @@ static inline struct slot *run_slots(const struct run *run)
 /* The spans of one class in one shard.
  *
  *   empty == spans in `partial` with free_count == count
+ *   transferred <= (transfer ? TRANSFER_BATCHES * batch_size : 0)
  *   each run of `all` is in use as a span or in `spare_runs` */
 struct size_class {
 	_Alignas(TCACHE_LINE) pthread_mutex_t *lock; /* of the shard; guards the rest */
 	uint32_t size;       /* bytes of a slot */
-	uint32_t batch_size; /* slots moved at a time, 2 .. BATCH_SIZE */
+	uint32_t batch_size; /* slots moved at a time, 2 .. MOVE_MAX */
 	uint32_t pages;      /* of a span */
 	uint8_t index;
 	uint32_t empty;
 	struct run partial; /* list head; spans with free slots */
 	struct run *spare_runs;
 	struct run *all;
+	/* Transfer cache: a stack of free slots that magazines gave up, also of spans of other
+	 * shards. NULL until the first. */
+	struct free_slot *transfer;
+	uint32_t transferred;
 };
 
 struct shard {
@@ -297,12 +306,14 @@ void size_class_init_all(struct mematlas_arena *arena);
 uint32_t size_class_refill(struct mematlas_arena *arena, struct size_class *class,
 			   struct magazine *magazine, bool may_grow);
 /* Move `count` slots out of a magazine. */
-void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, uint32_t count);
+void size_class_flush(struct mematlas_arena *arena, struct size_class *class,
+		      struct magazine *magazine, uint32_t count);
 /* Give the pages of empty spans to the page heap until `keep` empty spans are left. Class's lock
  * held. */
 void size_class_release_empty(struct mematlas_arena *arena, struct size_class *class,
 			      uint32_t keep);
-/* Give the pages of all empty spans back to the page heap. */
+/* Give the slots of transfer caches back to their spans, and the pages of all empty spans back to
+ * the page heap. */
 void arena_release_spans(struct mematlas_arena *arena);
 /* Insert a span in `partial`, or remove the span, as free_count and state require. Class's lock
  * held. */

@@ -37,7 +37,7 @@ struct arena_tcache *arena_tcache_join(struct mematlas_arena *arena)
 static void flush_magazine(struct mematlas_arena *arena, struct arena_tcache *tcache,
 			   struct magazine *magazine, uint32_t count)
 {
-	size_class_flush(arena, magazine, count);
+	size_class_flush(arena, arena_class_for(arena, tcache, magazine), magazine, count);
 	SET(tcache->base.moved_out, GET(tcache->base.moved_out) + count);
 }
 
@@ -47,42 +47,42 @@ static void flush_half(struct mematlas_arena *arena, struct arena_tcache *tcache
 	flush_magazine(arena, tcache, magazine, magazine_filled(magazine) / 2);
 }
 
-/* Of an item in a batch. NULL: two threads freed the slot at the same instant, and its span is gone
- * by now. */
-static struct slot *slot_of_item(struct mematlas_arena *arena, uint64_t item, struct run **ret)
+/* There is a slot. */
+static void put_slot(struct mematlas_arena *arena, struct arena_tcache *tcache, struct run *run,
+		     struct free_slot slot)
 {
-	return arena_slot_at(arena, arena->base + (item >> 32) * UNIT, ret);
-}
-
-static bool reclaim_slot(struct mematlas_arena *arena, struct arena_tcache *tcache, uint64_t item)
-{
-	struct run *run;
-	struct slot *slot = slot_of_item(arena, item, &run);
-
-	if (!slot || !slot_reclaim(slot, (uint32_t)item))
-		return false;
 	struct magazine *magazine = arena_magazine(tcache, run->magazine);
-	if (magazine_is_full(magazine))
+
+	if (__builtin_expect(magazine_is_full(magazine), 0))
 		flush_half(arena, tcache, magazine);
-	magazine_put(magazine, arena->base + (item >> 32) * UNIT, slot);
-	BUMP(tcache->base.moved_in);
-	return true;
+	magazine_put(magazine, slot.object, slot.slot);
 }
 
 /* Frees the slots of a batch into the magazines of the calling thread, and the batch itself. A slot
- * that the owner freed too meanwhile is counted as a double free. The slots are spread over many
- * cache lines, and all of them are needed at once. */
+ * that the owner freed too meanwhile is counted as a double free; its span may be gone. The slots
+ * are spread over many cache lines, and all of them are needed at once. */
 static void receive_batch(struct mematlas_arena *arena, struct arena_tcache *tcache,
 			  uint32_t number)
 {
 	struct batch *batch = batch_at(&arena->group, number);
-	struct run *run;
+	struct free_slot slots[BATCH_CAPACITY];
+	struct run *runs[BATCH_CAPACITY];
+	uint32_t count = batch->count, reclaimed = 0;
 
-	for (uint32_t i = 0; i < batch->count; i++)
-		__builtin_prefetch(slot_of_item(arena, batch->items[i], &run), 1);
-	for (uint32_t i = 0; i < batch->count; i++)
-		if (!reclaim_slot(arena, tcache, batch->items[i]))
-			BUMP(tcache->base.late_double_frees);
+	for (uint32_t i = 0; i < count; i++) {
+		slots[i].object = arena->base + (batch->items[i] >> 32) * UNIT;
+		slots[i].slot = arena_slot_at(arena, slots[i].object, &runs[i]);
+		__builtin_prefetch(slots[i].slot, 1);
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (!slots[i].slot || !slot_reclaim(slots[i].slot, (uint32_t)batch->items[i]))
+			continue;
+		put_slot(arena, tcache, runs[i], slots[i]);
+		reclaimed++;
+	}
+	SET(tcache->base.moved_in, GET(tcache->base.moved_in) + reclaimed);
+	SET(tcache->base.late_double_frees,
+	    GET(tcache->base.late_double_frees) + count - reclaimed);
 	batch_free(&arena->group, number);
 }
 
@@ -237,21 +237,30 @@ __attribute__((noinline)) static int free_pages_or_large(struct mematlas_arena *
 	return page_heap_free_block(arena, block);
 }
 
-__attribute__((noinline)) static int free_slow(struct mematlas_arena *arena, void *block,
-					       struct run *run, struct slot *slot)
+/* By a thread without a cache, or into a full magazine. */
+__attribute__((noinline)) static int free_slowest(struct mematlas_arena *arena, void *block,
+						  struct run *run, struct slot *slot)
 {
 	struct arena_tcache *tcache = arena_tcache_join(arena);
 
 	if (!tcache)
 		return -ENOMEM;
-	if (!slot_is_owned(slot, tcache->base.id))
-		return remote_free_slot(&arena->group, &tcache->base, slot,
-					(uint32_t)((uint64_t)((char *)block - arena->base) / UNIT),
-					run->size_class->batch_size);
 	struct magazine *magazine = arena_magazine(tcache, run->magazine);
-	if (magazine_is_full(magazine))
+	if (slot_is_owned(slot, tcache->base.id) && magazine_is_full(magazine))
 		flush_half(arena, tcache, magazine);
-	return mematlas_arena_free(arena, block); /* the magazine has a free entry now */
+	return mematlas_arena_free(arena, block);
+}
+
+/* Mostly a slot of another thread. Calls at the end only, so that no register is saved. */
+__attribute__((noinline)) static int free_slow(struct mematlas_arena *arena, void *block,
+					       struct run *run, struct slot *slot)
+{
+	struct tcache *tcache = tcache_lookup(&arena->group);
+	uint64_t unit = (uint64_t)((char *)block - arena->base) / UNIT;
+
+	if (!tcache || slot_is_owned(slot, tcache->id))
+		return free_slowest(arena, block, run, slot);
+	return remote_free_slot(&arena->group, tcache, slot, (uint32_t)unit, run->remote_limit);
 }
 
 int mematlas_arena_free(struct mematlas_arena *arena, void *block)

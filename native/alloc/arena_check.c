@@ -46,6 +46,7 @@ static void read_class(struct size_class *class, struct mematlas_arena_stats *re
 			ret->small_bytes += used ? class->size : 0;
 		}
 	}
+	ret->cached_bytes += (uint64_t)class->transferred * class->size;
 	pthread_mutex_unlock(class->lock);
 }
 
@@ -72,7 +73,8 @@ void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_are
 	pthread_mutex_unlock(&arena->large.lock);
 }
 
-/* Each free slot is in exactly one place: the stack of its span, a magazine, or a batch. False if
+/* Each free slot is in exactly one place: the stack of its span, a magazine, a transfer cache, or a
+ * batch. False if
  * the slot is in use or has been marked already. */
 static bool mark_free(struct mematlas_arena *arena, void *object)
 {
@@ -95,19 +97,27 @@ static bool mark_batch(struct mematlas_arena *arena, uint32_t number)
 	return true;
 }
 
-static bool mark_magazine(struct mematlas_arena *arena, struct magazine *magazine)
+static bool mark_slots(struct mematlas_arena *arena, const struct free_slot *slots, uint32_t count)
 {
 	struct run *run;
 
-	if (GET(magazine->puts) - GET(magazine->takes) > magazine->capacity)
-		return false;
-	for (uint32_t i = 0; i < magazine_filled(magazine); i++) {
-		const struct free_slot *at = &magazine->bottom[i];
-		if (arena_slot_at(arena, at->object, &run) != at->slot ||
-		    !mark_free(arena, at->object))
+	for (uint32_t i = 0; i < count; i++)
+		if (arena_slot_at(arena, slots[i].object, &run) != slots[i].slot ||
+		    !mark_free(arena, slots[i].object))
 			return false;
-	}
 	return true;
+}
+
+static bool mark_transfer(struct mematlas_arena *arena, struct size_class *class)
+{
+	return class->transferred <= (class->transfer ? TRANSFER_BATCHES * class->batch_size : 0) &&
+	       mark_slots(arena, class->transfer, class->transferred);
+}
+
+static bool mark_magazine(struct mematlas_arena *arena, struct magazine *magazine)
+{
+	return GET(magazine->puts) - GET(magazine->takes) <= magazine->capacity &&
+	       mark_slots(arena, magazine->bottom, magazine_filled(magazine));
 }
 
 static bool mark_tcache(struct mematlas_arena *arena, struct arena_tcache *tcache)
@@ -179,15 +189,20 @@ static void free_marks(struct size_class *class)
 	}
 }
 
+static bool mark_class(struct mematlas_arena *arena, struct size_class *class)
+{
+	for (struct run *run = class->all; run; run = run->next_in_class)
+		if (GET(run->state) == RUN_SPAN && !mark_span(arena, class, run))
+			return false;
+	return mark_transfer(arena, class);
+}
+
 static bool check(struct mematlas_arena *arena)
 {
 	bool sound = page_heap_is_sound(arena) && arena_large_is_sound(arena);
 
-	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
-		for (struct run *run = arena_class_at(arena, i)->all; sound && run;
-		     run = run->next_in_class)
-			sound = GET(run->state) != RUN_SPAN ||
-				mark_span(arena, arena_class_at(arena, i), run);
+	for (unsigned i = 0; sound && i < SHARDS * CLASSES; i++)
+		sound = mark_class(arena, arena_class_at(arena, i));
 	for (uint32_t i = 0; sound && i < GET(arena->group.tcache_count); i++)
 		sound = mark_tcache(arena, (struct arena_tcache *)GET(arena->group.tcaches[i]));
 	for (unsigned i = 0; sound && i < SHARDS * CLASSES; i++)
@@ -224,6 +239,7 @@ int mematlas_arena_check(struct mematlas_arena *arena)
 static void rebuild_class(struct size_class *class)
 {
 	class->empty = 0;
+	class->transferred = 0;
 	for (struct run *run = class->all; run; run = run->next_in_class) {
 		if (GET(run->state) != RUN_SPAN)
 			continue;

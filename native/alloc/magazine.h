@@ -70,6 +70,18 @@ static inline void magazine_put(struct magazine *magazine, void *object, struct 
 	SET(magazine->puts, puts + GENERATION_STEP);
 }
 
+/* There must be room. */
+static inline void magazine_put_all(struct magazine *magazine, const struct free_slot *slots,
+				    uint32_t count)
+{
+	uint64_t puts = GET(magazine->puts);
+	struct free_slot *at = magazine_entry(magazine, puts - GET(magazine->takes));
+
+	for (uint32_t i = 0; i < count; i++)
+		at[i] = slots[i];
+	SET(magazine->puts, puts + (uint64_t)count * GENERATION_STEP);
+}
+
 /* Drop slots from the top; the caller has moved or lost them. */
 static inline void magazine_drop(struct magazine *magazine, uint32_t count)
 {

@@ -197,21 +197,31 @@ __attribute__((noinline)) static int free_uncached(struct mematlas_pool *pool, c
 	return pool_uncached_free(pool, (uint32_t)number);
 }
 
-/* By a thread without a cache, into a full magazine, or of a slot that the cache does not own. */
-__attribute__((noinline)) static int free_slow(struct mematlas_pool *pool, void *object,
-					       struct slot *slot)
+/* By a thread without a cache, or into a full magazine. */
+__attribute__((noinline)) static int free_slowest(struct mematlas_pool *pool, void *object,
+						  struct slot *slot)
 {
 	if (pool->uses_free_list)
 		return free_uncached(pool, object);
 	struct pool_tcache *tcache = pool_tcache(tcache_get(&pool->group));
 	if (!tcache)
 		return -ENOMEM;
-	if (!slot_is_owned(slot, tcache->base.id))
-		return remote_free_slot(&pool->group, &tcache->base, slot,
-					(uint32_t)(slot - pool->slots), pool->batch_size);
-	if (magazine_is_full(&tcache->magazine) && !flush_batch(pool, tcache, pool->batch_size))
+	if (slot_is_owned(slot, tcache->base.id) && magazine_is_full(&tcache->magazine) &&
+	    !flush_batch(pool, tcache, pool->batch_size))
 		return -ENOMEM;
-	return mematlas_pool_free(pool, object); /* the magazine has a free entry now */
+	return mematlas_pool_free(pool, object);
+}
+
+/* Mostly an object of another thread. Calls at the end only, so that no register is saved. */
+__attribute__((noinline)) static int free_slow(struct mematlas_pool *pool, void *object,
+					       struct slot *slot)
+{
+	struct tcache *tcache = tcache_lookup(&pool->group);
+
+	if (!tcache || slot_is_owned(slot, tcache->id))
+		return free_slowest(pool, object, slot);
+	return remote_free_slot(&pool->group, tcache, slot, (uint32_t)(slot - pool->slots),
+				pool->batch_size);
 }
 
 /* The address is checked before the slot is read, so any pointer may be passed. */

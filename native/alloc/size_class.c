@@ -32,7 +32,7 @@ static void init_class(struct shard *shard, unsigned index, uint32_t size)
 	class->lock = &shard->lock;
 	class->index = (uint8_t)index;
 	class->size = size;
-	class->batch_size = batch_size > BATCH_SIZE ? BATCH_SIZE : batch_size < 2 ? 2 : batch_size;
+	class->batch_size = batch_size > MOVE_MAX ? MOVE_MAX : batch_size < 2 ? 2 : batch_size;
 	class->pages = span_pages(size);
 	class->partial.next = class->partial.previous = &class->partial;
 }
@@ -83,6 +83,8 @@ static struct run *create_run(struct mematlas_arena *arena, struct size_class *c
 	run->reciprocal = UINT32_MAX / class->size + 1;
 	run->count = count;
 	run->magazine = magazine_offset(class->index);
+	/* No more bytes are held back than a magazine moves. */
+	run->remote_limit = class->batch_size < BATCH_SIZE ? class->batch_size : BATCH_SIZE;
 	SET(run->state, RUN_SPARE);
 	run->size_class = class;
 	run->pages = class->pages;
@@ -165,12 +167,23 @@ void size_class_release_empty(struct mematlas_arena *arena, struct size_class *c
 	}
 }
 
-uint32_t size_class_refill(struct mematlas_arena *arena, struct size_class *class,
-			   struct magazine *magazine, bool may_grow)
+/* Class's lock held. Returns the number of slots. */
+static uint32_t refill_from_transfer(struct size_class *class, struct magazine *magazine)
+{
+	uint32_t count =
+		class->transferred < class->batch_size ? class->transferred : class->batch_size;
+
+	class->transferred -= count;
+	magazine_put_all(magazine, class->transfer + class->transferred, count);
+	return count;
+}
+
+/* Class's lock held. Returns the number of slots. */
+static uint32_t refill_from_spans(struct mematlas_arena *arena, struct size_class *class,
+				  struct magazine *magazine, bool may_grow)
 {
 	uint32_t filled = 0;
 
-	pthread_mutex_lock(class->lock);
 	while (filled < class->batch_size) {
 		struct run *run = class->partial.next;
 		if (run == &class->partial)
@@ -178,14 +191,22 @@ uint32_t size_class_refill(struct mematlas_arena *arena, struct size_class *clas
 		if (!run)
 			break;
 		class->empty -= run->free_count == run->count;
-		while (filled < class->batch_size && run->free_count) {
+		for (; filled < class->batch_size && run->free_count; filled++) {
 			uint32_t number = run->free[--run->free_count];
 			magazine_put(magazine, GET(run->start) + number * run->slot_size,
 				     &run_slots(run)[number]);
-			filled++;
 		}
 		size_class_relist(class, run);
 	}
+	return filled;
+}
+
+uint32_t size_class_refill(struct mematlas_arena *arena, struct size_class *class,
+			   struct magazine *magazine, bool may_grow)
+{
+	pthread_mutex_lock(class->lock);
+	uint32_t filled = class->transferred ? refill_from_transfer(class, magazine)
+					     : refill_from_spans(arena, class, magazine, may_grow);
 	pthread_mutex_unlock(class->lock);
 	return filled;
 }
@@ -209,27 +230,82 @@ static void unlock_class(struct mematlas_arena *arena, struct size_class *class)
 	pthread_mutex_unlock(class->lock);
 }
 
-void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, uint32_t count)
+/* The slots may be of several shards: some were freed remotely and stolen. */
+static void push_free_slots(struct mematlas_arena *arena, const struct free_slot *slots,
+			    uint32_t count)
 {
-	struct free_slot *bottom = magazine->bottom;
 	struct size_class *class = NULL;
 
-	for (uint32_t i = 0; i < count; i++) { /* the bottom of the stack is coldest */
-		struct run *run = arena_run_at(arena, bottom[i].object);
-		if (run->size_class != class) { /* stolen from a thread of another shard */
+	for (uint32_t i = 0; i < count; i++) {
+		struct run *run = arena_run_at(arena, slots[i].object);
+		if (run->size_class != class) {
 			unlock_class(arena, class);
 			class = run->size_class;
 			pthread_mutex_lock(class->lock);
 		}
-		push_free_slot(run, bottom[i].slot);
+		push_free_slot(run, slots[i].slot);
 	}
 	unlock_class(arena, class);
+}
+
+static bool make_transfer(struct mematlas_arena *arena, struct size_class *class)
+{
+	if (!class->transfer) {
+		pthread_mutex_lock(&arena->heap.lock);
+		class->transfer = arena_metadata_alloc(arena, TRANSFER_BATCHES * class->batch_size *
+								      sizeof *class->transfer);
+		pthread_mutex_unlock(&arena->heap.lock);
+	}
+	return class->transfer != NULL;
+}
+
+/* False: the transfer cache has no room. */
+static bool push_transfer(struct mematlas_arena *arena, struct size_class *class,
+			  const struct free_slot *slots, uint32_t count)
+{
+	pthread_mutex_lock(class->lock);
+	bool fits = class->transferred + count <= TRANSFER_BATCHES * class->batch_size &&
+		    make_transfer(arena, class);
+	if (fits) {
+		memcpy(class->transfer + class->transferred, slots, count * sizeof *slots);
+		class->transferred += count;
+	}
+	pthread_mutex_unlock(class->lock);
+	return fits;
+}
+
+void size_class_flush(struct mematlas_arena *arena, struct size_class *class,
+		      struct magazine *magazine, uint32_t count)
+{
+	struct free_slot *bottom = magazine->bottom; /* the bottom of the stack is coldest */
+
+	if (!push_transfer(arena, class, bottom, count))
+		push_free_slots(arena, bottom, count);
 	magazine_drop(magazine, count);
 	memmove(bottom, bottom + count, magazine_filled(magazine) * sizeof *bottom);
 }
 
+/* A batch at a time, because its slots may need the locks of other shards. */
+static void empty_transfer(struct mematlas_arena *arena, struct size_class *class)
+{
+	struct free_slot slots[MOVE_MAX];
+	uint32_t count;
+
+	do {
+		pthread_mutex_lock(class->lock);
+		count = class->transferred < MOVE_MAX ? class->transferred : MOVE_MAX;
+		class->transferred -= count;
+		if (count)
+			memcpy(slots, class->transfer + class->transferred, count * sizeof *slots);
+		pthread_mutex_unlock(class->lock);
+		push_free_slots(arena, slots, count);
+	} while (count);
+}
+
 void arena_release_spans(struct mematlas_arena *arena)
 {
+	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
+		empty_transfer(arena, arena_class_at(arena, i));
 	for (unsigned i = 0; i < SHARDS * CLASSES; i++) {
 		struct size_class *class = arena_class_at(arena, i);
 		pthread_mutex_lock(class->lock);

@@ -72,7 +72,7 @@ struct mematlas_arena_stats {
 	uint64_t usable_bytes;      /* the accessible part of the reservation */
 	uint64_t span_bytes;        /* pages divided into slots of one size */
 	uint64_t small_blocks, small_bytes; /* slots in use */
-	uint64_t cached_bytes;      /* free slots in thread caches */
+	uint64_t cached_bytes;      /* free slots in thread and transfer caches */
 	uint64_t page_blocks, page_bytes;   /* blocks of whole pages */
 	uint64_t large_blocks, large_bytes; /* mappings outside the reservation */
 	uint64_t free_bytes;        /* free pages */

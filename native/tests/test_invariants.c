@@ -83,6 +83,7 @@ static void test_arena_slots(struct arena_tcache *tcache, void *used)
 	BREAK(run->in_span, -1, arena);
 	BREAK(run->listed, ^1, arena);
 	BREAK(run->size_class->empty, +1, arena);
+	BREAK(run->size_class->transferred, +1, arena);
 }
 
 static void test_arena_pages(void)
