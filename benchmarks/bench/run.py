@@ -3,8 +3,9 @@
 python benchmarks/bench/run.py [--rounds 5] [--mib 192] [--peers FOLDER ...]
 
 Peers: STREAM (built here), NumPy, and what is found on PATH or in the folders: likwid-bench (apt-get
-install likwid), multichase and multiload (https://github.com/google/multichase, make). Every figure is
-the best of the rounds, with the median beside it: on a busy machine the best is what can be compared.
+install likwid), multichase and multiload (https://github.com/google/multichase, make). A peer that is
+missing or fails is named with the reason. Every figure is the best of the rounds, with the median beside
+it: on a busy machine the best is what can be compared.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import argparse
 import os
 import re
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,16 +30,21 @@ from mematlas.bench.cases.transpose import methods
 from mematlas.bench.pointer_chase import LINE, PointerChase, adjacent_lines, shuffled
 from mematlas.bench.region import ProvenRegion
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from contest import FAILURES, hold, output, reason
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Runner = Callable[[], float]
+    from contest import Contest, Runner
 
 HERE = Path(__file__).parent
 PASSES = 4  # of ours and of NumPy's a round: the peers make several of their own
 LATENCY_KIB = (16, 256, 4 << 10, 64 << 10, 256 << 10)
 CHASED, SAMPLES = 0.5, 3  # seconds that multichase takes for one sample, and how many
 NEEDED_BANDWIDTH, NEEDED_LATENCY = 0.97, 0.03
+METHODS = ("in tiles", "by halves (cache-oblivious)", "row by row")
 TRANSPOSED = {4096: 1.5, 8192: 1.6}
 
 
@@ -67,15 +71,6 @@ def main() -> int:
     return 0 if met else 1
 
 
-def alternate(rounds: int, contest: dict[str, Runner]) -> dict[str, list[float]]:
-    """Run all programs in turn."""
-    found: dict[str, list[float]] = {name: [] for name in contest}
-    for _ in range(rounds):
-        for name, run in contest.items():
-            found[name].append(run())
-    return found
-
-
 def judge(text: str, *, met: bool) -> bool:
     """Print a verdict."""
     print(f"    {'met   ' if met else 'MISSED'}  {text}")
@@ -90,47 +85,74 @@ def bandwidth(rounds: int, size: int) -> bool:
     met = True
     with tempfile.TemporaryDirectory() as folder, ProvenRegion("thp", 3 * (size + 4096)) as memory:
         print(f"\nbandwidth, arrays of {size >> 20} MiB, GB/s; ours in {memory.placement.text()}")
-        program = build_stream(Path(folder))
+        absent: dict[str, str] = {}
+        program = build_stream(Path(folder), absent)
         for operation in ("read", "copy", "triad"):
-            contest = ours(memory, size, operation) | peers(program, memory, size, operation)
-            found = alternate(rounds, contest)
-            for name, runs in found.items():
-                print(f"  {operation:<6} {name:<28} {max(runs):6.1f}  median "
-                      f"{statistics.median(runs):6.1f}")  # fmt: skip
-            mine = max(max(runs) for name, runs in found.items() if name.startswith("mematlas"))
-            best = max(max(runs) for runs in found.values())
-            text = f"{mine / best:.2f} of the best seen (needed: {NEEDED_BANDWIDTH})"
-            met &= judge(text, met=mine >= NEEDED_BANDWIDTH * best)
+            mine = ours(memory, size, operation)
+            found = hold(
+                f"bandwidth of {operation}, arrays of {size >> 20} MiB",
+                "GB/s",
+                rounds,
+                mine | peers(program, memory, size, operation),
+                ours=tuple(mine),
+                lower=False,
+                absent=absent | missing("likwid-bench", "multiload"),
+            )
+            met &= judge_share(found, NEEDED_BANDWIDTH)
     return met
 
 
-def build_stream(folder: Path) -> Path:
-    """Compile STREAM's operations as its users do."""
+def judge_share(found: Contest, needed: float) -> bool:
+    """Compare the best of ours with the best seen."""
+    best = [value for each in found.outcomes if (value := found.best(each))]
+    mine = [value for each in found.outcomes if each.mine and (value := found.best(each))]
+    share = max(mine, default=0.0) / max(best, default=1.0)
+    return judge(f"{share:.2f} of the best seen (needed: {needed})", met=share >= needed)
+
+
+def missing(*programs: str) -> dict[str, str]:
+    """Return the programs that are not on PATH."""
+    return {each: "not installed" for each in programs if not shutil.which(each)}
+
+
+def build_stream(folder: Path, absent: dict[str, str]) -> Path | None:
+    """Compile STREAM's operations as its users do; None, and the reason in `absent`, if that fails."""
     program = folder / "stream"
-    source = HERE / "stream.c"
-    subprocess.run(["gcc", "-O3", "-march=native", source, "-o", program], check=True)
+    try:
+        output(["gcc", "-O3", "-march=native", HERE / "stream.c", "-o", program])
+    except FAILURES as error:
+        absent["STREAM, gcc -O3"] = reason(error)
+        return None
     return program
 
 
 def ours(memory: ProvenRegion, size: int, operation: str) -> dict[str, Runner]:
     """Return the loops of mematlas, with both kinds of stores."""
     return {
-        f"mematlas, {case.labels['stores']} stores": partial(best_of, max, case.sample)
+        _own_name(str(case.labels["stores"])): partial(best_of, max, case.sample)
         for case in cases(memory, size, 1)
         if case.labels["what"] == operation
     }
 
 
-def best_of(choose: Callable[[list[float]], float], sample: Callable[[], float | None]) -> float:
+def _own_name(stores: str) -> str:
+    return "mematlas" if stores == "none" else f"mematlas, {stores} stores"
+
+
+def best_of(
+    choose: Callable[[list[float]], float], sample: Callable[[], float | None], passes: int = PASSES
+) -> float:
     """Sample as often as peers do in one run."""
-    return choose([value for _ in range(PASSES) if (value := sample()) is not None])
+    return choose([value for _ in range(passes) if (value := sample()) is not None])
 
 
-def peers(program: Path, memory: ProvenRegion, size: int, operation: str) -> dict[str, Runner]:
+def peers(
+    program: Path | None, memory: ProvenRegion, size: int, operation: str
+) -> dict[str, Runner]:
     """Return the peers that have this operation."""
     count = size // 8
     found: dict[str, Runner] = {}
-    if operation != "read":
+    if program and operation != "read":
         found["STREAM, gcc -O3"] = partial(run_stream, program, count, operation)
     if shutil.which("likwid-bench"):
         wide = "" if _core.stream_vectors() == "SSE2" else _core.stream_vectors().lower()
@@ -165,14 +187,14 @@ def rate(work: Callable[[], object], useful: int) -> float:
 
 def run_stream(program: Path, count: int, operation: str) -> float:
     """Run STREAM and return its rate."""
-    text = subprocess.check_output([program, str(count), str(PASSES)], text=True)
+    text = output([program, str(count), str(PASSES)])
     return float(dict(line.split() for line in text.splitlines())[operation])
 
 
 def run_likwid(loop: str, total: int) -> float:
     """Run likwid-bench with one thread on `total` bytes."""
     command = ["likwid-bench", "-t", loop, "-w", f"N:{total // 1000}kB:1", "-i", str(PASSES)]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    text = output(command)
     found = re.search(r"MByte/s:\s+([0-9.]+)", text)
     return float(found[1]) / 1e3 if found else float("nan")
 
@@ -180,7 +202,7 @@ def run_likwid(loop: str, total: int) -> float:
 def run_multiload(load: str, total: int) -> float:
     """Run multiload with one thread and return its best sample."""
     command = ["multiload", "-n", "2", "-t", "1", "-H", "-m", str(total), "-l", load]
-    rows = subprocess.check_output(command, text=True).splitlines()
+    rows = output(command).splitlines()
     names, values = (re.split(r"\s*,\s*", row.strip()) for row in rows[:2])
     return float(dict(zip(names, values, strict=False))["LdMaxMibs"]) * (1 << 20) / 1e9
 
@@ -194,7 +216,6 @@ def latency(rounds: int) -> bool:
         print("\nlatency is left out: no multichase on PATH or in --peers")
         return True
     met = True
-    print("\nlatency, 4 KiB pages, ns a load: the least of the rounds, and the median")
     with ProvenRegion("4K", max(LATENCY_KIB) << 10) as memory:
         for kib in LATENCY_KIB:
             chase = PointerChase(shuffled(adjacent_lines(memory.address, (kib << 10) // LINE)))
@@ -202,13 +223,16 @@ def latency(rounds: int) -> bool:
                 "mematlas": partial(run_chase, chase),
                 "multichase": partial(run_multichase, kib << 10),
             }
-            found = alternate(rounds, contest)
-            least = {name: min(runs) for name, runs in found.items()}
-            usual = {name: statistics.median(runs) for name, runs in found.items()}
-            off = least["mematlas"] / least["multichase"] - 1
-            print(f"  {kib:>7} KiB " + "".join(
-                f"  {name} {least[name]:7.2f} ({usual[name]:7.2f})" for name in found
-            ))  # fmt: skip
+            found = hold(
+                f"latency of a load, {kib} KiB in 4 KiB pages",
+                "ns",
+                rounds,
+                contest,
+                ours=("mematlas",),
+                lower=True,
+            )
+            mine, other = found.best_of("mematlas"), found.best_of("multichase")
+            off = mine / other - 1 if mine and other else float("nan")
             text = f"{100 * off:+.1f} % (needed: within {100 * NEEDED_LATENCY:.0f} %)"
             met &= judge(text, met=abs(off) <= NEEDED_LATENCY)
     return met
@@ -223,7 +247,7 @@ def run_chase(chase: PointerChase) -> float:
 def run_multichase(size: int) -> float:
     """Run multichase at random over all of `size`, instead of within 256 KiB at a time."""
     command = ["multichase", "-n", str(SAMPLES), "-s", str(LINE), "-m", str(size), "-T", str(size)]
-    return float(subprocess.check_output(command, text=True).split()[-1])
+    return float(output(command).split()[-1])
 
 
 # ---- transposing
@@ -236,17 +260,22 @@ def transpose(rounds: int) -> bool:
         with ProvenRegion("thp", 16 * side * side) as memory:
             print(f"\ntransposing {side} x {side} doubles, ms; {memory.placement.text()}")
             runs: dict[str, Runner] = {
-                str(case.labels["method"]): partial(best_of, min, case.sample)
+                name: partial(best_of, min, case.sample, 1 if "row" in name else PASSES)
                 for case in methods(memory, side)
+                if (name := str(case.labels["method"]))
             }
-            slow = {name: run for name, run in runs.items() if "row by row" in name}
-            found = alternate(rounds, {n: run for n, run in runs.items() if n not in slow})
-            found |= alternate(1, slow)
-        copy, tiles = min(found["a copy (the limit)"]), min(found["in tiles"])
-        for name, values in found.items():
-            print(f"  {name:<30} {min(values):9.1f}  {min(values) / copy:5.1f} x of the copy")
-        text = f"{tiles / copy:.2f} x of a copy (needed: {needed})"
-        met &= judge(text, met=tiles <= needed * copy)
+            found = hold(
+                f"transpose of {side} x {side} doubles",
+                "ms",
+                rounds,
+                runs,
+                ours=METHODS,
+                lower=True,
+                base="a copy (the limit)",
+            )
+        tiles, copy = found.best_of(METHODS[0]), found.best_of("a copy (the limit)")
+        ratio = tiles / copy if tiles and copy else float("nan")
+        met &= judge(f"{ratio:.2f} x of a copy (needed: {needed})", met=ratio <= needed)
         check_transpose(side // 8)
     return met
 

@@ -10,12 +10,17 @@ import os
 import sys
 import time
 from contextvars import Context
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mematlas import memory
 from mematlas.units import format_bytes
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from contest import Contest, Outcome, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +46,15 @@ def expression(size: int) -> Callable[[], object]:
     return lambda: (a * b + a) - b
 
 
+def as_contest(size: int, ours: list[float], own: list[float]) -> Contest:
+    """Return the seconds of one size as a contest, in microseconds."""
+    outcomes = (
+        Outcome("NumPy's own", tuple(1e6 * each for each in own)),
+        Outcome("memory.numpy()", tuple(1e6 * each for each in ours), mine=True),
+    )
+    return Contest(f"(a * b + a) - b, arrays of {format_bytes(size)}", "us", True, outcomes)
+
+
 def main() -> int:
     """Run all sizes; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,6 +75,7 @@ def main() -> int:
                 own.append(Context().run(once, act, count))  # an empty context has NumPy's own
         assert (placed.stats().mapped > 0) == (size >= 1 << 20)
         ratio = min(ours) / min(own)
+        record(as_contest(size, ours, own))
         kept = ratio < 1 if size == FASTER_FROM else ratio <= SLOWER
         missed |= not kept
         print(

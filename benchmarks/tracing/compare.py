@@ -17,9 +17,14 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from contest import Contest, Outcome, record
+
 from plan import Mode, Workload, compile_c, modes, workloads
 
 HERE = Path(__file__).parent
+MOST_S = 900  # of one run
 RESULTS = HERE.parents[1] / "build" / "benchmarks"
 
 
@@ -38,6 +43,10 @@ class Cost:
     status: int
 
 
+class NotRunError(Exception):
+    """A workload that did not run under a mode, with the last line of what was printed."""
+
+
 def children_cpu() -> float:
     """CPU seconds of all children waited for so far."""
     times = os.times()
@@ -53,14 +62,19 @@ def run_once(folder: Path, measure: str, mode: Mode, work: Workload, number: int
     before = children_cpu()
     with (folder / "log").open("w+") as log:
         feeder = start_feeder(mode, file)
-        subprocess.run(
-            mode.wrap([measure, str(figures)], work, file), stdout=log, stderr=log, check=False
-        )
-        if feeder:
-            end_feeder(feeder, file)
+        try:
+            command = mode.wrap([measure, str(figures)], work, file)
+            subprocess.run(command, stdout=log, stderr=log, check=False, timeout=MOST_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotRunError(str(error)) from None
+        finally:
+            if feeder:
+                end_feeder(feeder, file)
         if not figures.exists():
             log.seek(0)
-            sys.exit(f"{work.name} under {mode.name} did not run: {log.read()[-2000:]}")
+            said = log.read().split("\n")
+            last = next((line.strip() for line in reversed(said) if line.strip()), "no output")
+            raise NotRunError(last[:200])
     user, system, peak_kib, wall, status = map(int, figures.read_text().split())
     cpu_s = (user + system) / 1e6
     size = sum(path.stat().st_size for path in folder.glob("recording*") if path.is_file())
@@ -94,28 +108,44 @@ def end_feeder(feeder: subprocess.Popen[bytes], file: Path) -> None:
     """Wait for the reader; one whose program never opened the FIFO is let go."""
     with contextlib.suppress(OSError):
         os.close(os.open(f"{file}.fifo", os.O_WRONLY | os.O_NONBLOCK))
-    feeder.wait()
+    try:
+        feeder.wait(timeout=MOST_S)
+    except subprocess.TimeoutExpired:
+        feeder.kill()
+        feeder.wait()
 
 
-def measure_all(folder: Path, chosen: list[Mode], works: list[Workload], rounds: int) -> list[Cost]:
-    """Alternate: every round runs every mode once, every other round backwards."""
+def measure_all(
+    folder: Path, chosen: list[Mode], works: list[Workload], rounds: int
+) -> tuple[list[Cost], dict[tuple[str, str], str]]:
+    """Alternate: every round runs every mode once, every other round backwards.
+
+    A mode that fails under a workload is left out there; the reason stands in the second result. Without a
+    bare run there is nothing to divide by, and the workload is left out.
+    """
     measure = compile_c(HERE / "measure.c", folder / "measure")
     costs = []
+    failures: dict[tuple[str, str], str] = {}
     for work in works:
         able = [mode for mode in chosen if work.python or not mode.python_only]
         for number in range(rounds):
             for mode in able if number % 2 == 0 else reversed(able):
-                costs.append(run_once(folder, measure, mode, work, number))
+                if (work.name, mode.name) in failures or (work.name, "bare") in failures:
+                    continue
+                try:
+                    costs.append(run_once(folder, measure, mode, work, number))
+                except NotRunError as error:
+                    failures[work.name, mode.name] = str(error)
                 print(".", end="", file=sys.stderr, flush=True)
         print(f" {work.name}", file=sys.stderr)
-    return costs
+    return [cost for cost in costs if (cost.workload, "bare") not in failures], failures
 
 
 def ratios(costs: list[Cost], work: str, mode: str, figure: str) -> list[float]:
     """Per round, one mode's figure over the bare program's."""
     of = {(c.mode, c.round): float(getattr(c, figure)) for c in costs if c.workload == work}
     rounds = sorted(number for name, number in of if name == mode)
-    return [of[mode, n] / of["bare", n] for n in rounds]
+    return [of[mode, n] / of["bare", n] for n in rounds if ("bare", n) in of]
 
 
 def spread(values: list[float]) -> str:
@@ -123,8 +153,8 @@ def spread(values: list[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def table(costs: list[Cost]) -> str:
-    """Lay the ratios out as a Markdown table."""
+def table(costs: list[Cost], failures: dict[tuple[str, str], str] | None = None) -> str:
+    """Lay the ratios out as a Markdown table, with a row for what did not run."""
     heads = ["workload", "mode", "program's CPU / bare", "wall / bare", "peak RSS / bare"]
     heads += ["tool's own CPU, s", "file, MB"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -141,6 +171,9 @@ def table(costs: list[Cost]) -> str:
             f"{statistics.median(cost.file_bytes for cost in mine) / 1e6:.2f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
+    for (work, mode), why in (failures or {}).items():
+        told = why.replace("|", "/")
+        lines.append(f"| {work} | {mode} | did not run: {told} |" + " |" * (len(heads) - 3))
     return "\n".join(lines) + "\n"
 
 
@@ -192,14 +225,39 @@ def main() -> None:
             for mode in modes(asked.beside)
             if mode.name == "bare" or not asked.modes or mode.name in asked.modes.split(",")
         ]
-        costs = measure_all(folder, chosen, works, rounds)
+        costs, failures = measure_all(folder, chosen, works, rounds)
     RESULTS.mkdir(parents=True, exist_ok=True)
     data = {"machine": facts, "rounds": rounds, "costs": [asdict(cost) for cost in costs]}
+    data["failures"] = [[*where, why] for where, why in failures.items()]
     answer = {"schema": "mematlas/benchmarks/1", "data": data}
     (RESULTS / "results.json").write_text(json.dumps(answer, indent=1) + "\n")
-    text = table(costs)
+    text = table(costs, failures)
     (RESULTS / "results.md").write_text(text)
     print(text, end="")
+    record_all(costs, failures)
+
+
+def record_all(costs: list[Cost], failures: dict[tuple[str, str], str]) -> None:
+    """Record the ratios to bare of each workload, as contests."""
+    for work in dict.fromkeys([cost.workload for cost in costs] + [work for work, _ in failures]):
+        names = dict.fromkeys(cost.mode for cost in costs if cost.workload == work)
+        for field, title in (("cpu_s", "CPU"), ("wall_s", "wall time")):
+            outcomes = [
+                Outcome(
+                    name,
+                    tuple(ratios(costs, work, name, field)),
+                    failures.get((work, name)),
+                    name.startswith("mematlas"),
+                )
+                for name in names
+                if name != "bare"
+            ]
+            outcomes += [
+                Outcome(name, (), why, name.startswith("mematlas"))
+                for (where, name), why in failures.items()
+                if where == work and name not in names
+            ]
+            record(Contest(f"{work}, {title}", "of bare", True, tuple(outcomes)))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ static bool operate(struct evaluation *e, uint8_t op, const uint8_t **at)
 {
 	if (op >= 0x30 && op <= 0x4f) /* lit0 to lit31 */
 		return push(e, op - 0x30u);
-	if (op >= 0x70 && op < 0x70 + CFI_REGISTERS) /* breg0 to breg16 */
+	if (op >= 0x70 && op < 0x70 + CFI_REGISTERS) /* breg0 and on */
 		return push(e, e->registers[op - 0x70] + (uint64_t)read_sleb(at));
 	if (op == 0x06 || op == 0x12 || op == 0x23)
 		return unary(e, op, at);

@@ -109,30 +109,78 @@ static bool restore_registers(struct process_memory *memory, const struct cfi_ro
 		if (!restore_register(memory, &row->registers[i], frame->registers, cfa,
 				      &next->registers[i]))
 			return false;
-	if (row->registers[CFI_RSP].where == CFI_SAME)
-		next->registers[CFI_RSP] = cfa;
+	if (row->registers[CFI_SP].where == CFI_SAME)
+		next->registers[CFI_SP] = cfa;
 	return true;
+}
+
+#if defined(__aarch64__)
+
+#define SIGFRAME_REGISTERS 312 /* in struct rt_sigframe of the kernel, at sp: x0 to x30, sp, pc */
+#define SIGFRAME_PC 32
+
+/* "mov x8, #139; svc #0": sigreturn(2), in the vDSO, which has no call frame information. */
+static bool is_trampoline(struct process_memory *memory, uint64_t pc)
+{
+	static const uint32_t code[] = {0xd2801168, 0xd4000001};
+	uint32_t found[2];
+
+	return MEMORY_READ(memory, pc, found) && memcmp(found, code, sizeof code) == 0;
+}
+
+static enum frame_step step_signal(struct process_memory *memory, struct frame *frame)
+{
+	uint64_t words[SIGFRAME_PC + 1];
+
+	if (!MEMORY_READ(memory, frame->registers[CFI_SP] + SIGFRAME_REGISTERS, words))
+		return FRAME_UNKNOWN;
+	memcpy(frame->registers, words, sizeof frame->registers);
+	frame->pc = words[SIGFRAME_PC];
+	frame->interrupted = true;
+	return frame->pc ? FRAME_CALLER : FRAME_END;
+}
+
+#endif
+
+/* x30 has the return address of an interrupted function that saved it nowhere. */
+static bool has_return_address(const struct frame *frame, enum cfi_where where)
+{
+#if defined(__aarch64__)
+	if (where == CFI_SAME)
+		return frame->interrupted;
+#endif
+	(void)frame;
+	return where == CFI_AT_CFA || where == CFI_AT_EXPRESSION;
+}
+
+/* A caller's frame is above; a handler may run on another stack. */
+static bool is_above(const struct frame *next, const struct frame *frame, bool signal)
+{
+	uint64_t sp = frame->registers[CFI_SP], above = next->registers[CFI_SP];
+
+#if defined(__aarch64__)
+	if (frame->interrupted && above == sp)
+		return true;
+#endif
+	return signal || above > sp;
 }
 
 static enum frame_step apply(struct process_memory *memory, const struct cfi_row *row, bool signal,
 			     struct frame *frame)
 {
-	enum cfi_where ra = (enum cfi_where)row->registers[FRAME_PC].where;
+	enum cfi_where ra = (enum cfi_where)row->registers[EH_FRAME_RETURN_ADDRESS].where;
 	struct frame next;
 	uint64_t cfa;
 
 	if (ra == CFI_UNDEFINED)
 		return FRAME_END;
-	if ((ra != CFI_AT_CFA && ra != CFI_AT_EXPRESSION) ||
-	    !find_cfa(memory, row, frame->registers, &cfa) ||
-	    !restore_registers(memory, row, frame, cfa, &next))
+	if (!has_return_address(frame, ra) || !find_cfa(memory, row, frame->registers, &cfa) ||
+	    !restore_registers(memory, row, frame, cfa, &next) || !is_above(&next, frame, signal))
 		return FRAME_UNKNOWN;
-	/* A caller's frame is above; a handler may run on another stack. */
-	if (!signal && next.registers[CFI_RSP] <= frame->registers[CFI_RSP])
-		return FRAME_UNKNOWN;
+	next.pc = eh_frame_code_address(next.registers[EH_FRAME_RETURN_ADDRESS]);
 	next.interrupted = signal;
 	*frame = next;
-	return next.registers[FRAME_PC] ? FRAME_CALLER : FRAME_END;
+	return next.pc ? FRAME_CALLER : FRAME_END;
 }
 
 enum frame_step frame_step(struct process_memory *memory, const struct image *image,
@@ -142,6 +190,10 @@ enum frame_step frame_step(struct process_memory *memory, const struct image *im
 	struct cfi_row row;
 	bool signal;
 
+#if defined(__aarch64__)
+	if (!frame->interrupted && is_trampoline(memory, frame->pc))
+		return step_signal(memory, frame);
+#endif
 	if (!find_rule(memory, image, frame_code(frame), entries, &row, &signal))
 		return FRAME_UNKNOWN;
 	return apply(memory, &row, signal, frame);

@@ -5,10 +5,9 @@
 #include "../unwind/cfi.h"
 #include "image.h"
 
-#define FRAME_PC EH_FRAME_RETURN_ADDRESS
-
 struct frame {
 	uint64_t registers[CFI_REGISTERS];
+	uint64_t pc;
 	bool interrupted; /* pc is an instruction to be run, not a return address */
 };
 
@@ -20,7 +19,7 @@ enum frame_step {
 
 static inline uint64_t frame_code(const struct frame *frame)
 {
-	return frame->registers[FRAME_PC] - !frame->interrupted;
+	return frame->pc - !frame->interrupted;
 }
 
 /* `image`: the file that the frame's code is in. */

@@ -7,11 +7,13 @@
  * file, as of a JIT compiler, ends the walk, since no allocator calls such code. */
 #include "place.h"
 
+#include "callee.h"
+
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #define MAX_FRAMES 1024
-#define SYSTEM_CALL_FUTEX 202
 
 struct run {
 	bool open;
@@ -54,15 +56,33 @@ static void judge_function(struct walk *walk, const struct module *module,
 		worsen(walk, MEMATLAS_PLACE_BRIEF, name, module);
 }
 
-/* `at_end`: the run is the last of the stack. */
-static void close_run(struct walk *walk, bool at_end)
+/* The exported function that the program called may have left no frame. */
+static void judge_called(struct walk *walk, const struct frame *caller)
 {
-	struct run *run = &walk->run;
+	uint64_t called = callee_read(&walk->target->memory, caller->pc);
+	struct module *module = called ? target_module_at(walk->target, called) : NULL;
+	const struct function *function = module && module->kind == MODULE_LIBC
+						  ? functions_at(&module->functions, called)
+						  : NULL;
 
-	if (run->open && run->leaf && !run->named && !(at_end && walk->waits))
+	if (function)
+		judge_function(walk, module, function);
+}
+
+static bool is_unnamed(const struct run *run)
+{
+	return run->open && run->leaf && !run->named;
+}
+
+/* `caller`: the frame below the run; NULL: the run is the last of the stack, as `at_end` tells, or cut. */
+static void close_run(struct walk *walk, const struct frame *caller, bool at_end)
+{
+	if (is_unnamed(&walk->run) && caller)
+		judge_called(walk, caller);
+	if (is_unnamed(&walk->run) && !(at_end && walk->waits))
 		/* sem_wait() jumps to its slow path; free() may do so as well. */
 		worsen(walk, walk->futex ? MEMATLAS_PLACE_BRIEF : MEMATLAS_PLACE_LIBRARY, "", NULL);
-	*run = (struct run){0};
+	walk->run = (struct run){0};
 }
 
 static void judge(struct walk *walk, const struct module *module, const struct frame *frame)
@@ -80,7 +100,7 @@ static void judge(struct walk *walk, const struct module *module, const struct f
 	if (module->defines_malloc && frame->interrupted)
 		worsen(walk, MEMATLAS_PLACE_BRIEF, "", module);
 	if (!library) {
-		close_run(walk, false);
+		close_run(walk, frame, false);
 		return;
 	}
 	if (!walk->run.open)
@@ -97,8 +117,8 @@ static void note_way_out(struct walk *walk, const struct module *module, const s
 	if (place->out_pc || place->verdict == MEMATLAS_PLACE_SAFE ||
 	    module->kind != MODULE_PROGRAM || frame->interrupted)
 		return;
-	place->out_pc = frame->registers[FRAME_PC];
-	place->out_stack = frame->registers[CFI_RSP];
+	place->out_pc = frame->pc;
+	place->out_stack = frame->registers[CFI_SP];
 }
 
 /* False: the walk ends here. */
@@ -142,14 +162,14 @@ void place_find(struct mematlas_target *target, const struct frame *leaf, int64_
 	struct frame frame = *leaf;
 	struct walk walk = {.target = target,
 			    .place = ret,
-			    .futex = system_call == SYSTEM_CALL_FUTEX,
-			    .waits = system_call >= 0 && system_call != SYSTEM_CALL_FUTEX};
+			    .futex = system_call == SYS_futex,
+			    .waits = system_call >= 0 && system_call != SYS_futex};
 	enum frame_step result = FRAME_UNKNOWN;
 
 	*ret = (struct mematlas_place){.verdict = MEMATLAS_PLACE_SAFE};
 	process_memory_forget(&target->memory);
 	while (ret->frames < MAX_FRAMES && step(&walk, &frame, &result))
 		;
-	close_run(&walk, result == FRAME_END);
+	close_run(&walk, NULL, result == FRAME_END);
 	judge_end(&walk, &frame, result);
 }

@@ -6,18 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "../monotonic.h"
 #include "place.h"
 
-#define NT_X86_XSTATE_ 0x202
 #define FIRST_NAP_NS 10000L
 #define LAST_NAP_NS 500000L
-
-#if defined(__x86_64__)
 
 int remote_wait(int tid, double timeout_s)
 {
@@ -41,6 +37,7 @@ int remote_wait(int tid, double timeout_s)
 
 int remote_stop(struct mematlas_remote *remote)
 {
+	remote->wait = registers_read_wait(remote->pid, remote->tid);
 	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
 		return -errno;
 	for (;;) {
@@ -58,25 +55,26 @@ int remote_stop(struct mematlas_remote *remote)
 
 int remote_save(struct mematlas_remote *remote)
 {
-	struct iovec vector = {remote->vector, sizeof remote->vector};
+	int error = registers_read(remote->tid, &remote->before);
 
-	if (ptrace(PTRACE_GETREGS, remote->tid, NULL, &remote->before) < 0 ||
-	    ptrace(PTRACE_GETREGSET, remote->tid, NT_X86_XSTATE_, &vector) < 0 ||
+	if (!error)
+		error = registers_read_vector(remote->tid, &remote->vector);
+	if (!error &&
 	    ptrace(PTRACE_GETSIGMASK, remote->tid, sizeof remote->signals, &remote->signals) < 0)
-		return -errno;
-	remote->vector_bytes = vector.iov_len;
-	return 0;
+		error = -errno;
+	return error;
 }
 
 int remote_restore(struct mematlas_remote *remote)
 {
-	struct iovec vector = {remote->vector, remote->vector_bytes};
-
-	if (ptrace(PTRACE_SETREGSET, remote->tid, NT_X86_XSTATE_, &vector) < 0 ||
-	    ptrace(PTRACE_SETREGS, remote->tid, NULL, &remote->before) < 0 ||
+	registers_resume_wait(&remote->before, &remote->wait);
+	int error = registers_write_vector(remote->tid, &remote->vector);
+	if (!error)
+		error = registers_write(remote->tid, &remote->before);
+	if (!error &&
 	    ptrace(PTRACE_SETSIGMASK, remote->tid, sizeof remote->signals, &remote->signals) < 0)
-		return -errno;
-	return 0;
+		error = -errno;
+	return error;
 }
 
 /* A thread that does not stop in time stays seized, since PTRACE_DETACH needs it to be stopped. The kernel
@@ -107,9 +105,9 @@ void mematlas_remote_read_registers(const struct mematlas_remote *remote,
 				    struct mematlas_remote_registers *ret)
 {
 	*ret = (struct mematlas_remote_registers){
-		.pc = remote->before.rip,
-		.stack = remote->before.rsp,
-		.system_call = (int64_t)remote->before.orig_rax,
+		.pc = registers_pc(&remote->before),
+		.stack = registers_stack(&remote->before),
+		.system_call = registers_system_call(remote->pid, &remote->before),
 	};
 }
 
@@ -118,16 +116,12 @@ int mematlas_remote_is_group_stopped(const struct mematlas_remote *remote)
 	return remote->group_stopped;
 }
 
-void remote_place(const struct user_regs_struct *r, struct mematlas_target *target,
+void remote_place(const struct user_regs_struct *registers, struct mematlas_target *target,
 		  struct mematlas_place *ret)
 {
-	struct frame leaf = {
-		.registers = {r->rax, r->rdx, r->rcx, r->rbx, r->rsi, r->rdi, r->rbp, r->rsp, r->r8,
-			      r->r9, r->r10, r->r11, r->r12, r->r13, r->r14, r->r15, r->rip},
-		.interrupted = true,
-	};
+	struct frame leaf = registers_frame(registers);
 
-	place_find(target, &leaf, (int64_t)r->orig_rax, ret);
+	place_find(target, &leaf, registers_system_call(target->pid, registers), ret);
 }
 
 int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mematlas_target *target,
@@ -136,37 +130,3 @@ int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mema
 	remote_place(&remote->before, target, ret);
 	return 0;
 }
-
-#else
-
-int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret)
-{
-	(void)pid;
-	(void)tid;
-	(void)timeout_s;
-	*ret = NULL;
-	return -ENOSYS;
-}
-
-void mematlas_remote_read_registers(const struct mematlas_remote *remote,
-				    struct mematlas_remote_registers *ret)
-{
-	(void)remote;
-	*ret = (struct mematlas_remote_registers){0};
-}
-
-int mematlas_remote_is_group_stopped(const struct mematlas_remote *remote)
-{
-	return remote->group_stopped;
-}
-
-int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mematlas_target *target,
-			       struct mematlas_place *ret)
-{
-	(void)remote;
-	(void)target;
-	*ret = (struct mematlas_place){.verdict = MEMATLAS_PLACE_UNKNOWN};
-	return -ENOSYS;
-}
-
-#endif

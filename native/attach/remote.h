@@ -5,11 +5,9 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
-#include <sys/user.h>
 
 #include "mematlas.h"
-
-#define REMOTE_MAX_XSTATE 65536u
+#include "registers.h"
 
 /* area == 0 <=> argument_bytes == 0 */
 struct mematlas_remote {
@@ -21,16 +19,13 @@ struct mematlas_remote {
 	uint64_t signals; /* the thread's mask */
 	uint64_t held; /* signals that came during a call, to be sent again */
 	size_t argument_bytes; /* used of the area's low end */
-#if defined(__x86_64__)
+	struct registers_wait wait; /* before the last stop */
 	struct user_regs_struct before;
-#endif
-	size_t vector_bytes;
-	char vector[REMOTE_MAX_XSTATE];
+	struct registers_vector vector;
 };
 
 /* As mematlas_remote_filter_system_call(), of a thread that is stopped by this one. */
 int64_t remote_filter_system_call(int tid, int64_t number, const uint64_t *arguments);
-#if defined(__x86_64__)
 /* The verdict on a stopped thread that has these registers. */
 void remote_place(const struct user_regs_struct *registers, struct mematlas_target *target,
 		  struct mematlas_place *ret);
@@ -44,6 +39,5 @@ static inline bool remote_is_event(int status)
 int remote_stop(struct mematlas_remote *remote);
 int remote_save(struct mematlas_remote *remote);
 int remote_restore(struct mematlas_remote *remote);
-#endif
 
 #endif

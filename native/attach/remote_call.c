@@ -16,10 +16,9 @@
 
 #define AREA (1u << 20) /* the stack; arguments are at its low end */
 #define ARGUMENTS 8192u
+#define STACK_TOP 256u /* words that stay 0 above the first frame */
 #define PATIENCE 20 /* timeouts that a call may last which does not wait for a lock */
 #define SIGNAL_BIT(signal) (1ull << ((signal) - 1))
-
-#if defined(__x86_64__)
 
 /* Faults stay unblocked, because the kernel resets the handler of a fault that is blocked. */
 static uint64_t faults(void)
@@ -49,7 +48,7 @@ static bool has_returned(const struct mematlas_remote *remote)
 {
 	struct user_regs_struct registers;
 
-	return ptrace(PTRACE_GETREGS, remote->tid, NULL, &registers) == 0 && registers.rip == 0;
+	return registers_read(remote->tid, &registers) == 0 && registers_pc(&registers) == 0;
 }
 
 /* What to do with a signal that stopped the thread: 0 goes on without it, > 0 delivers, < 0 ends the call.
@@ -82,9 +81,10 @@ static int extend(struct mematlas_remote *remote, unsigned *timeouts)
 	if (status < 0 || !remote_is_event(status))
 		return status;
 	remote->group_stopped = WSTOPSIG(status) != SIGTRAP;
-	if (ptrace(PTRACE_GETREGS, remote->tid, NULL, &registers) < 0)
-		return -errno;
-	if ((int64_t)registers.orig_rax == SYS_futex || ++*timeouts == PATIENCE)
+	int error = registers_read(remote->tid, &registers);
+	if (error)
+		return error;
+	if (registers_system_call(remote->pid, &registers) == SYS_futex || ++*timeouts == PATIENCE)
 		return -ETIME;
 	return status;
 }
@@ -116,18 +116,20 @@ static int run(struct mematlas_remote *remote, struct user_regs_struct *register
 {
 	uint64_t mask = ~faults();
 
-	registers->orig_rax = (unsigned long long)-1; /* do not restart a system call */
-	if (ptrace(PTRACE_SETREGS, remote->tid, NULL, registers) < 0 ||
-	    ptrace(PTRACE_SETSIGMASK, remote->tid, sizeof mask, &mask) < 0)
+	int error = registers_write(remote->tid, registers);
+	if (error)
+		return error;
+	if (ptrace(PTRACE_SETSIGMASK, remote->tid, sizeof mask, &mask) < 0)
 		return -errno;
 	int status = resume(remote, step);
 	if (status < 0)
 		return status;
-	if (ptrace(PTRACE_GETREGS, remote->tid, NULL, registers) < 0)
-		return -errno;
+	error = registers_read(remote->tid, registers);
+	if (error)
+		return error;
 	if (step)
 		return WSTOPSIG(status) == SIGTRAP ? 0 : -EFAULT;
-	return WSTOPSIG(status) == SIGSEGV && registers->rip == 0 ? 0 : -EFAULT;
+	return WSTOPSIG(status) == SIGSEGV && registers_pc(registers) == 0 ? 0 : -EFAULT;
 }
 
 int mematlas_remote_system_call(struct mematlas_remote *remote, uint64_t syscall_insn,
@@ -135,16 +137,9 @@ int mematlas_remote_system_call(struct mematlas_remote *remote, uint64_t syscall
 {
 	struct user_regs_struct registers = remote->before;
 
-	registers.rip = syscall_insn;
-	registers.rax = (unsigned long long)number;
-	registers.rdi = arguments[0];
-	registers.rsi = arguments[1];
-	registers.rdx = arguments[2];
-	registers.r10 = arguments[3];
-	registers.r8 = arguments[4];
-	registers.r9 = arguments[5];
+	registers_enter_system_call(&registers, syscall_insn, number, arguments);
 	int error = run(remote, &registers, true);
-	*ret = (int64_t)registers.rax;
+	*ret = (int64_t)registers_result(&registers);
 	return error;
 }
 
@@ -213,21 +208,14 @@ int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, 
 	remote->syscall_insn = syscall_insn;
 	if (!remote->area)
 		error = make_area(remote);
-	/* The ABI wants 8 past a multiple of 16 at a function's entry. */
-	uint64_t stack = remote->area + AREA - 264;
-	if (!error)
-		error = write_memory(remote, stack, &zero, sizeof zero); /* the return address */
+	uint64_t stack = remote->area + AREA - STACK_TOP;
+	if (!error) /* a return address of 0, where the processor keeps it on the stack */
+		error = write_memory(remote, stack - sizeof zero, &zero, sizeof zero);
 	if (error)
 		return error;
-	registers.rip = function;
-	registers.rdi = first;
-	registers.rsi = second;
-	registers.rax = 0;
-	registers.rsp = stack;
-	registers.rbp = 0;
-	registers.eflags &= ~0x400ull; /* DF: the ABI wants it clear */
+	registers_enter_function(&registers, function, stack, first, second);
 	error = run(remote, &registers, false);
-	*ret = (int64_t)registers.rax;
+	*ret = (int64_t)registers_result(&registers);
 	return error;
 }
 
@@ -253,64 +241,3 @@ int mematlas_remote_detach(struct mematlas_remote *remote)
 	free(remote);
 	return error;
 }
-
-#else
-
-int mematlas_remote_take_descriptor(const struct mematlas_remote *remote, int number)
-{
-	(void)remote;
-	(void)number;
-	return -ENOSYS;
-}
-
-int mematlas_remote_put(struct mematlas_remote *remote, uint64_t syscall_insn, const void *bytes,
-			uint64_t size, uint64_t *ret)
-{
-	(void)remote;
-	(void)syscall_insn;
-	(void)bytes;
-	(void)size;
-	*ret = 0;
-	return -ENOSYS;
-}
-
-int mematlas_remote_get(const struct mematlas_remote *remote, uint64_t address, void *ret,
-			uint64_t size)
-{
-	(void)remote;
-	(void)address;
-	(void)ret;
-	(void)size;
-	return -ENOSYS;
-}
-
-int mematlas_remote_system_call(struct mematlas_remote *remote, uint64_t syscall_insn,
-				int64_t number, const uint64_t *arguments, int64_t *ret)
-{
-	(void)remote;
-	(void)syscall_insn;
-	(void)number;
-	(void)arguments;
-	*ret = 0;
-	return -ENOSYS;
-}
-
-int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, uint64_t function,
-			 uint64_t first, uint64_t second, int64_t *ret)
-{
-	(void)remote;
-	(void)syscall_insn;
-	(void)function;
-	(void)first;
-	(void)second;
-	*ret = 0;
-	return -ENOSYS;
-}
-
-int mematlas_remote_detach(struct mematlas_remote *remote)
-{
-	free(remote);
-	return 0;
-}
-
-#endif

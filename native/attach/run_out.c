@@ -1,20 +1,17 @@
 /* Runs a thread out of the C library: no instruction of the program is changed. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <stddef.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
 #include "../monotonic.h"
 #include "remote.h"
 
-#if defined(__x86_64__)
-
-static int set_debug_register(const struct mematlas_remote *remote, unsigned number, uint64_t value)
+static bool is_at(const struct mematlas_remote *remote, uint64_t pc)
 {
-	size_t offset = offsetof(struct user, u_debugreg) + number * sizeof(unsigned long);
+	struct user_regs_struct registers;
 
-	return ptrace(PTRACE_POKEUSER, remote->tid, offset, value) < 0 ? -errno : 0;
+	return registers_read(remote->tid, &registers) == 0 && registers_pc(&registers) == pc;
 }
 
 static bool has_arrived(const struct mematlas_remote *remote, int status, uint64_t pc,
@@ -23,8 +20,8 @@ static bool has_arrived(const struct mematlas_remote *remote, int status, uint64
 	struct user_regs_struct registers;
 
 	return WSTOPSIG(status) == SIGTRAP && !remote_is_event(status) &&
-	       ptrace(PTRACE_GETREGS, remote->tid, NULL, &registers) == 0 && registers.rip == pc &&
-	       registers.rsp >= stack;
+	       registers_read(remote->tid, &registers) == 0 && registers_pc(&registers) == pc &&
+	       registers_stack(&registers) >= stack;
 }
 
 /* The breakpoint also stops deeper calls of the same function: those go on. A trap of the program's own is
@@ -35,10 +32,43 @@ static int signal_to_deliver(const struct mematlas_remote *remote, int status, u
 
 	if (remote_is_event(status))
 		return 0;
-	if (WSTOPSIG(status) == SIGTRAP &&
-	    ptrace(PTRACE_GETREGS, remote->tid, NULL, &registers) == 0 && registers.rip == pc)
+	if (WSTOPSIG(status) == SIGTRAP && registers_read(remote->tid, &registers) == 0 &&
+	    registers_pc(&registers) == pc)
 		return 0;
 	return WSTOPSIG(status);
+}
+
+/* Leaves a breakpoint that would stop the thread where it is. Returns the status of the next stop, or -errno;
+ * 0: the thread has done one step. */
+static int step_over(const struct mematlas_remote *remote, uint64_t pc, int deliver)
+{
+	int error = breakpoint_clear(remote->tid);
+
+	if (error)
+		return error;
+	if (ptrace(PTRACE_SINGLESTEP, remote->tid, NULL, (void *)(long)deliver) < 0)
+		return -errno;
+	int status = remote_wait(remote->tid, remote->timeout_s);
+	if (status < 0)
+		return status;
+	error = breakpoint_set(remote->tid, pc);
+	if (error)
+		return error;
+	return remote_is_event(status) || WSTOPSIG(status) != SIGTRAP ? status : 0;
+}
+
+/* Lets the thread run on from where it stopped. Returns the status of the next stop, or -errno. */
+static int go_on(const struct mematlas_remote *remote, uint64_t pc, int deliver, double limit_s)
+{
+	if (breakpoint_stays && is_at(remote, pc)) {
+		int status = step_over(remote, pc, deliver);
+		if (status)
+			return status;
+		deliver = 0;
+	}
+	if (ptrace(PTRACE_CONT, remote->tid, NULL, (void *)(long)deliver) < 0)
+		return -errno;
+	return remote_wait(remote->tid, limit_s);
 }
 
 /* Returns 0: the thread is there, stopped. Otherwise it is running, and -ETIME or -errno, or stopped by
@@ -49,9 +79,7 @@ static int run_to(struct mematlas_remote *remote, uint64_t pc, uint64_t stack, d
 
 	for (;;) {
 		double left = end - clock_monotonic_s();
-		if (ptrace(PTRACE_CONT, remote->tid, NULL, (void *)(long)deliver) < 0)
-			return -errno;
-		int status = remote_wait(remote->tid, left > 0 ? left : 0);
+		int status = go_on(remote, pc, deliver, left > 0 ? left : 0);
 		if (status < 0)
 			return status;
 		if (has_arrived(remote, status, pc, stack))
@@ -67,6 +95,7 @@ static int stop_at(struct mematlas_remote *remote, uint64_t pc)
 {
 	int deliver = 0, status;
 
+	remote->wait = registers_read_wait(remote->pid, remote->tid);
 	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
 		return -errno;
 	for (;;) {
@@ -115,10 +144,8 @@ static int swallow_trap(const struct mematlas_remote *remote)
 
 static int clear_breakpoint(const struct mematlas_remote *remote)
 {
-	int error = set_debug_register(remote, 7, 0);
+	int error = breakpoint_clear(remote->tid);
 
-	if (!error)
-		error = set_debug_register(remote, 0, 0);
 	return error ? error : swallow_trap(remote);
 }
 
@@ -127,9 +154,7 @@ int mematlas_remote_run_out(struct mematlas_remote *remote, uint64_t pc, uint64_
 {
 	if (remote->group_stopped)
 		return -EBUSY;
-	int error = set_debug_register(remote, 0, pc);
-	if (!error)
-		error = set_debug_register(remote, 7, 1); /* register 0: stop where it executes */
+	int error = breakpoint_set(remote->tid, pc);
 	if (error)
 		return error;
 	error = run_to(remote, pc, stack, clock_monotonic_s() + limit_s);
@@ -143,17 +168,3 @@ int mematlas_remote_run_out(struct mematlas_remote *remote, uint64_t pc, uint64_
 	}
 	return error ? error : stopped;
 }
-
-#else
-
-int mematlas_remote_run_out(struct mematlas_remote *remote, uint64_t pc, uint64_t stack,
-			    double limit_s)
-{
-	(void)remote;
-	(void)pc;
-	(void)stack;
-	(void)limit_s;
-	return -ENOSYS;
-}
-
-#endif

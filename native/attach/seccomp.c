@@ -17,7 +17,11 @@
 #ifndef PTRACE_O_SUSPEND_SECCOMP
 #define PTRACE_O_SUSPEND_SECCOMP (1 << 21)
 #endif
-#define AUDIT_ARCH 0xc000003eu /* x86-64 */
+#if defined(__x86_64__)
+#define AUDIT_ARCH 0xc000003eu
+#else
+#define AUDIT_ARCH 0xc00000b7u /* AArch64 */
+#endif
 
 struct machine {
 	const uint8_t *data;

@@ -15,7 +15,7 @@
 	(PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED | PAGEMAP_IS_ZERO | PAGEMAP_IS_HUGE |             \
 	 PAGEMAP_IS_FILE)
 #define BATCH 16384u
-#define USER_END 0x7ffffffff000ull
+#define USER_LIMIT (1ull << 56) /* of no processor; the vsyscall page of x86-64 is beyond */
 
 static bool add_run(struct runs *runs, uint64_t start, uint64_t end, uint32_t state)
 {
@@ -44,14 +44,25 @@ static uint32_t state_of(uint64_t categories)
 	return 0;
 }
 
-static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
+/* The end of the last mapping. How many bits user addresses have depends on processor and kernel, and the
+ * kernel refuses to scan beyond them. */
+static uint64_t user_end(const struct vmas *vmas)
+{
+	size_t i = vmas->count;
+
+	while (i > 0 && vmas->items[i - 1].end > USER_LIMIT)
+		i--;
+	return i ? vmas->items[i - 1].end : 0;
+}
+
+static int scan(struct mematlas_collector *collector, int fd, uint64_t end, struct runs *runs)
 {
 	CLEANUP_FREE struct mematlas_page_run *regions = malloc(BATCH * sizeof *regions);
 	uint64_t start = 0, wanted = WANTED | PAGEMAP_IS_GUARD;
 	int error = regions ? 0 : -ENOMEM;
 
-	while (!error && start < USER_END) {
-		int64_t got = mematlas_pagemap_scan(fd, &start, USER_END,
+	while (!error && start < end) {
+		int64_t got = mematlas_pagemap_scan(fd, &start, end,
 						    PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED, wanted,
 						    regions, BATCH);
 		if (got == -EINVAL && wanted & PAGEMAP_IS_GUARD) {
@@ -99,7 +110,7 @@ static int read_pagemap(int fd, const struct vmas *vmas, struct runs *runs)
 	int error = entries ? 0 : -ENOMEM;
 
 	for (size_t i = 0; !error && i < vmas->count; i++)
-		if (vmas->items[i].end <= USER_END)
+		if (vmas->items[i].end <= USER_LIMIT)
 			error = read_vma(fd, &vmas->items[i], entries, runs);
 	return error;
 }
@@ -112,7 +123,7 @@ int runs_read(struct mematlas_collector *collector, int proc, const struct vmas 
 	*runs = (struct runs){0};
 	if (fd < 0)
 		return -errno;
-	int error = scan(collector, fd, runs);
+	int error = scan(collector, fd, user_end(vmas), runs);
 	if (error == -ENOTTY || error == -EINVAL) {
 		runs->count = 0;
 		error = read_pagemap(fd, vmas, runs);

@@ -59,7 +59,7 @@ static bool read_words(const struct census *census, uint64_t address, uint64_t *
 
 static bool is_plausible(uint64_t address)
 {
-	return address > TRACE_MIN_PAGE && (address & 7) == 0 && address >> 47 == 0;
+	return address > TRACE_MIN_PAGE && (address & 7) == 0 && address >> TRACE_ADDRESS_BITS == 0;
 }
 
 /* Is the object at this address `type` or a subclass of it? */
@@ -85,7 +85,7 @@ static bool read_name(const struct census *census, uint64_t address, char *name)
 	struct iovec from = {(void *)(uintptr_t)address, MEMATLAS_TYPE_NAME - 1};
 	size_t to_page = page_ceil(address + 1) - address;
 
-	if (address < TRACE_MIN_PAGE || address >> 47)
+	if (address < TRACE_MIN_PAGE || address >> TRACE_ADDRESS_BITS)
 		return false;
 	memset(name, 0, MEMATLAS_TYPE_NAME);
 	if (process_vm_readv(census->pid, &to, 1, &from, 1, 0) <=
@@ -157,7 +157,7 @@ static bool is_shared_count(const uint64_t *head)
 {
 	uint8_t lock = (uint8_t)(head[1] >> 16);
 
-	return (head[0] & 7) == 0 && head[0] >> 47 == 0 && lock < 4 &&
+	return (head[0] & 7) == 0 && head[0] >> TRACE_ADDRESS_BITS == 0 && lock < 4 &&
 	       (head[1] >> 32 != 0 || head[2] != 0);
 }
 

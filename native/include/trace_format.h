@@ -35,6 +35,12 @@
 #define TRACE_FILE_ALIGN 65536u
 #define TRACE_HEADER_BYTES TRACE_FILE_ALIGN /* size of control, and of process memory's header */
 #define TRACE_MIN_PAGE 4096u /* the smallest base page; control fits in it */
+/* Of user addresses, but for mappings that a program asks for above them. */
+#if defined(__x86_64__)
+#define TRACE_ADDRESS_BITS 47u
+#else
+#define TRACE_ADDRESS_BITS 48u
+#endif
 #define TRACE_MOST_IDS (1u << 15) /* of stacks in a ring, and of code objects likewise; then they are given again */
 #define TRACE_EVAL_RANGES 4u
 #define TRACE_PRIVATE_MAPS 40u

@@ -11,6 +11,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../attach/remote.h"
@@ -20,15 +21,14 @@
 #include "mematlas.h"
 #include "random.h"
 
-#if !defined(__x86_64__)
-int main(void)
-{
-	SKIP("stacks of other processes are unwound on x86-64 only");
-}
-#else
-
 #define PAGE 4096ul
 #define TIMEOUT_S 20.0
+/* The system call of pause(). */
+#if defined(SYS_pause)
+#define PAUSE SYS_pause
+#else
+#define PAUSE SYS_ppoll
+#endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define OTHER_MALLOC 1
 #else
@@ -66,6 +66,18 @@ static __attribute__((noinline)) int nest(int depth, void (*leaf)(void))
 	volatile int result = depth ? nest(depth - 1, leaf) : (leaf(), 0);
 
 	return result + 1;
+}
+
+/* glibc's read() may jump to where it waits. */
+static void reading(void)
+{
+	int fds[2];
+	char byte;
+
+	CHECK(pipe(fds) == 0);
+	tell();
+	while (read(fds[0], &byte, 1) != 1)
+		;
 }
 
 static void nested(void)
@@ -199,22 +211,38 @@ static struct mematlas_remote *stop_living(int pid)
 	return stop(pid);
 }
 
-/* The child has told and is in pause(). A look earlier would see the write(), which a sanitizer wraps. */
-static struct mematlas_place look_when_waiting(void (*body)(void))
+/* The child has told and is in that system call. A look earlier would see the write(), which a sanitizer
+ * wraps. */
+static struct mematlas_remote *stop_when_in(int pid, int64_t system_call)
 {
-	int pid = start(body);
-	struct mematlas_remote_registers registers = {.system_call = -1};
-	struct mematlas_place place = {0};
+	struct mematlas_remote_registers registers;
 
-	for (int i = 0; i < 60000 && registers.system_call != SYS_pause; i++) {
+	for (int i = 0; i < 60000; i++) {
 		struct mematlas_remote *remote = stop(pid);
 		mematlas_remote_read_registers(remote, &registers);
-		place = look(remote, pid);
+		if (registers.system_call == system_call)
+			return remote;
 		CHECK(mematlas_remote_detach(remote) == 0);
 		usleep(1000);
 	}
+	CHECK(!"the child waits");
+	return NULL;
+}
+
+static struct mematlas_place look_when_in(int64_t system_call, void (*body)(void))
+{
+	int pid = start(body);
+	struct mematlas_remote *remote = stop_when_in(pid, system_call);
+	struct mematlas_place place = look(remote, pid);
+
+	CHECK(mematlas_remote_detach(remote) == 0);
 	end(pid);
 	return place;
+}
+
+static struct mematlas_place look_when_waiting(void (*body)(void))
+{
+	return look_when_in(PAUSE, body);
 }
 
 static void test_waiting(void)
@@ -225,6 +253,7 @@ static void test_waiting(void)
 	CHECK(shallow.verdict == MEMATLAS_PLACE_SAFE && shallow.whole && !shallow.handlers);
 	CHECK(deep.verdict == MEMATLAS_PLACE_SAFE && deep.whole);
 	CHECK(deep.frames >= shallow.frames + 20);
+	CHECK(look_when_in(SYS_read, reading).verdict == MEMATLAS_PLACE_SAFE);
 }
 
 static void test_handlers(void)
@@ -287,7 +316,7 @@ static void test_run_out_late(void)
 static void test_handler_never_leaves(void)
 {
 	int pid = start(handler_over_malloc);
-	struct mematlas_remote *remote = stop(pid);
+	struct mematlas_remote *remote = stop_when_in(pid, PAUSE);
 	struct mematlas_place place = look(remote, pid);
 
 	CHECK(place.out_pc != 0);
@@ -315,9 +344,16 @@ static uint64_t find_syscall_insn(void)
 {
 	const unsigned char *code = (const unsigned char *)syscall;
 	uint64_t insn = 0;
+#if defined(__x86_64__)
+	static const unsigned char wanted[] = {0x0f, 0x05};
+	const int step = 1;
+#else
+	static const unsigned char wanted[] = {0x01, 0x00, 0x00, 0xd4};
+	const int step = 4;
+#endif
 
-	for (int i = 0; i < 64 && !insn; i++)
-		if (code[i] == 0x0f && code[i + 1] == 0x05)
+	for (int i = 0; i < 64 && !insn; i += step)
+		if (memcmp(code + i, wanted, sizeof wanted) == 0)
 			insn = (uintptr_t)code + (uint64_t)i;
 	CHECK(insn);
 	return insn;
@@ -354,8 +390,8 @@ static void test_calls(void)
 	CHECK(mematlas_remote_put(remote, insn, "hello", 6, &address) == 0);
 	CHECK(mematlas_remote_get(remote, address, text, 6) == 0 && strcmp(text, "hello") == 0);
 	CHECK(mematlas_remote_put(remote, insn, text, 8193, &address) == -E2BIG);
-	CHECK(mematlas_remote_system_call(remote, insn, 39 /* getpid */, (uint64_t[6]){0},
-					  &result) == 0);
+	CHECK(mematlas_remote_system_call(remote, insn, SYS_getpid, (uint64_t[6]){0}, &result) ==
+	      0);
 	CHECK(result == pid);
 	CHECK(kill(pid, SIGSTOP) == 0);
 	CHECK(mematlas_remote_call(remote, insn, (uintptr_t)labs, (uint64_t)-7, 0, &result) == 0);
@@ -364,6 +400,41 @@ static void test_calls(void)
 	WAIT_FOR(state_of(pid) == 'T');
 	CHECK(kill(pid, SIGCONT) == 0);
 	end(pid);
+}
+
+static void sleeps(void)
+{
+	struct timespec begin, end, second = {.tv_sec = 1};
+
+	tell();
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	if (nanosleep(&second, NULL) != 0)
+		_exit(2);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	double took =
+		(double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
+	_exit(took < 1 ? 3 : 0);
+}
+
+/* A thread that sleeps, and is entered, sleeps neither less nor for the whole time again and again. */
+static void test_sleep_goes_on(void)
+{
+	int pid = start(sleeps), status, entered = 0;
+	uint64_t insn = find_syscall_insn();
+	int64_t result;
+
+	while (waitpid(pid, &status, WNOHANG) == 0) {
+		struct mematlas_remote *remote;
+		if (mematlas_remote_attach(pid, pid, TIMEOUT_S, &remote) != 0)
+			continue;
+		CHECK(mematlas_remote_system_call(remote, insn, SYS_getpid, (uint64_t[6]){0},
+						  &result) == 0);
+		CHECK(mematlas_remote_detach(remote) == 0);
+		entered++;
+		usleep(100000);
+		CHECK(entered < 600);
+	}
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0 && entered > 1);
 }
 
 static uint64_t random_word(void)
@@ -396,7 +467,7 @@ static void test_hostile_entries(void)
 		copies[0][8] = 1;
 		strcpy((char *)copies[0] + 9, augmentations[random_word() % 6]);
 		uint8_t *after = copies[0] + 9 + strlen((char *)copies[0] + 9) + 1;
-		memcpy(after, "\x01\x78\x10", 3);
+		memcpy(after, (uint8_t[]){1, 0x78, EH_FRAME_RETURN_ADDRESS}, 3);
 		if (eh_frame_read_cie(bytes[0], &fde.cie) && eh_frame_read_fde(bytes[1], &fde))
 			ran += cfi_run(&fde, fde.start + fde.length / 2, &row);
 		free(copies[0]);
@@ -417,8 +488,8 @@ int main(void)
 	}
 	test_group_stop();
 	test_calls();
+	test_sleep_goes_on();
 	test_call_ends_late();
 	puts("fine");
 	return 0;
 }
-#endif

@@ -38,9 +38,9 @@ static struct trace_point point_of(const ucontext_t *context)
 	return (struct trace_point){(uintptr_t)registers[REG_RIP], (uintptr_t)registers[REG_RSP],
 				    (uintptr_t)registers[REG_RBP]};
 #else
-	return (struct trace_point){(uintptr_t)context->uc_mcontext.pc,
-				    (uintptr_t)context->uc_mcontext.sp,
-				    (uintptr_t)context->uc_mcontext.regs[29]};
+	return (struct trace_point){
+		(uintptr_t)context->uc_mcontext.pc, (uintptr_t)context->uc_mcontext.sp,
+		(uintptr_t)context->uc_mcontext.regs[29], (uintptr_t)context->uc_mcontext.regs[30]};
 #endif
 }
 

@@ -19,7 +19,6 @@
 #define PROBES 64u
 #define TABLES 8u
 #define FIRST_BITS 13u
-#define ADDRESS_BITS 47u
 
 /* Open addressing; a key is EMPTY, REMOVED or key_of() a block.
  *
@@ -34,7 +33,7 @@ static const char unknown_threading;
 const volatile char *trace_single_threaded = &unknown_threading;
 static struct table tables[TABLES];
 static _Atomic unsigned table_count;
-trace_chunk trace_chunks[2][1u << (ADDRESS_BITS - TRACE_CHUNK_BITS)];
+trace_chunk trace_chunks[2][TRACE_CHUNKS];
 
 static void filter_add(const void *block)
 {
@@ -136,7 +135,7 @@ static void clear_tables(void)
 static void clear_bitmaps(void)
 {
 	for (unsigned which = 0; which < 2; which++)
-		for (unsigned i = 0; i < 1u << (ADDRESS_BITS - TRACE_CHUNK_BITS); i++)
+		for (unsigned i = 0; i < TRACE_CHUNKS; i++)
 			if (trace_chunks[which][i] && trace_chunks[which][i] != &trace_no_chunk)
 				trace_syscall(SYS_madvise, trace_chunks[which][i],
 					      TRACE_CHUNK_BYTES, MADV_DONTNEED);
@@ -167,7 +166,7 @@ bool trace_live_start(void)
 /* A block that Python obtained from malloc() is in the set twice: the lowest bit is the kind. */
 static uint64_t key_of(enum trace_kind kind, const void *block)
 {
-	return ((uint64_t)(uintptr_t)block & ((1ull << ADDRESS_BITS) - 1)) |
+	return ((uint64_t)(uintptr_t)block & ((1ull << TRACE_ADDRESS_BITS) - 1)) |
 	       (kind == TRACE_PYOBJECT);
 }
 

@@ -7,9 +7,10 @@
 
 #define TRACE_CHUNK_BITS 32u /* of the addresses one bitmap chunk covers */
 #define TRACE_CHUNK_BYTES (1ull << (TRACE_CHUNK_BITS - 6))
+#define TRACE_CHUNKS (1u << (TRACE_ADDRESS_BITS - TRACE_CHUNK_BITS))
 
 typedef uint64_t *_Atomic trace_chunk;
-extern trace_chunk trace_chunks[2][1u << 15]; /* malloc's blocks, Python's */
+extern trace_chunk trace_chunks[2][TRACE_CHUNKS]; /* malloc's blocks, Python's */
 /* Placeholder for a bitmap chunk that could not be allocated. It treats all blocks as live, so only
  * bad-free detection is lost. */
 extern uint64_t trace_no_chunk;
@@ -59,7 +60,8 @@ static inline void trace_bit_clear(uint64_t *word, uint64_t bit)
 
 static inline trace_chunk *trace_chunk_of(enum trace_kind kind, const void *block)
 {
-	return &trace_chunks[kind == TRACE_PYOBJECT][(uintptr_t)block >> TRACE_CHUNK_BITS & 0x7fff];
+	return &trace_chunks[kind == TRACE_PYOBJECT]
+			    [(uintptr_t)block >> TRACE_CHUNK_BITS & (TRACE_CHUNKS - 1)];
 }
 
 static inline uint64_t *trace_chunk_word(uint64_t *chunk, const void *block)

@@ -17,7 +17,7 @@ static inline const char *python_pointer(const char *object, unsigned offset)
 static inline bool python_is_plausible(const char *pointer)
 {
 	return (uintptr_t)pointer > 4096 && ((uintptr_t)pointer & 7) == 0 &&
-	       (uintptr_t)pointer >> 47 == 0;
+	       (uintptr_t)pointer >> TRACE_ADDRESS_BITS == 0;
 }
 
 static inline uint64_t trace_code_slot(const void *object)

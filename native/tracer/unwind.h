@@ -15,7 +15,7 @@
  *   bits 21-35  offset of the saved rbp, signed, in words of the stack
  *   bits 36-63  CFA offset, signed, in words of the stack
  *
- * Never 0. */
+ * Never 0. On AArch64 "rsp" is sp, "rbp" is x29, and a rule says where the return address is as well. */
 enum unwind_kind {
 	UNWIND_CFA_RSP = 1,       /* CFA = rsp + offset */
 	UNWIND_CFA_RBP = 2,       /* CFA = rbp + offset */
@@ -25,6 +25,7 @@ enum unwind_kind {
 	UNWIND_END = 6,           /* the outermost frame */
 	UNWIND_UNKNOWN = 7
 };
+#if defined(__x86_64__)
 enum unwind_saved {
 	UNWIND_RBP_KEPT = 0,
 	UNWIND_RBP_AT_CFA =
@@ -32,6 +33,14 @@ enum unwind_saved {
 	UNWIND_RBP_AT_RBP = 2, /* saved at rbp + offset */
 	UNWIND_RBP_OUTSIDE = 3 /* saved at CFA + offset, not within the frame */
 };
+#else
+enum unwind_saved {
+	UNWIND_NONE_SAVED = 0, /* the return address is in x30: of an interrupted function only */
+	UNWIND_PAIR_SAVED = 1, /* x29 at CFA + offset, x30 in the next word */
+	UNWIND_LR_SAVED = 2,   /* x30 at CFA + offset, x29 is kept */
+	UNWIND_FP_SAVED = 3    /* x29 at CFA + offset, x30 as for UNWIND_NONE_SAVED */
+};
+#endif
 
 #define UNWIND_NOTE 0xffffull /* the bits free for the cache */
 #define UNWIND_KIND(rule) ((rule) >> 16 & 7)
@@ -48,8 +57,16 @@ static inline bool unwind_fits(int64_t offset, unsigned bits)
 	return (offset & 7) == 0 && offset >= -(1ll << bits) && offset < 1ll << bits;
 }
 
+static inline uint64_t unwind_packed(unsigned kind, int64_t cfa_offset, unsigned saved,
+				     int64_t saved_offset)
+{
+	return (uint64_t)kind << 16 | (uint64_t)saved << 19 |
+	       ((uint64_t)(saved_offset / 8) & 0x7fff) << 21 | (uint64_t)(cfa_offset / 8) << 36;
+}
+
 /* Offsets are in bytes. An offset that does not fit, is no multiple of 8 or leads downwards makes the rule
  * UNWIND_UNKNOWN. */
+#if defined(__x86_64__)
 static inline uint64_t unwind_pack(enum unwind_kind kind, int64_t cfa_offset,
 				   enum unwind_saved saved, int64_t rbp_offset)
 {
@@ -60,9 +77,20 @@ static inline uint64_t unwind_pack(enum unwind_kind kind, int64_t cfa_offset,
 		return (uint64_t)UNWIND_UNKNOWN << 16;
 	if (saved == UNWIND_RBP_AT_CFA && outside)
 		saved = UNWIND_RBP_OUTSIDE;
-	return (uint64_t)kind << 16 | (uint64_t)saved << 19 |
-	       ((uint64_t)(rbp_offset / 8) & 0x7fff) << 21 | (uint64_t)(cfa_offset / 8) << 36;
+	return unwind_packed(kind, cfa_offset, saved, rbp_offset);
 }
+#else
+static inline uint64_t unwind_pack(enum unwind_kind kind, int64_t cfa_offset,
+				   enum unwind_saved saved, int64_t saved_offset)
+{
+	bool down = kind == UNWIND_CFA_RSP && cfa_offset < 0;
+
+	if (down || !unwind_fits(cfa_offset, 29) || !unwind_fits(saved_offset, 17))
+		return (uint64_t)UNWIND_UNKNOWN << 16;
+	return unwind_packed(kind, cfa_offset, saved, saved_offset);
+}
+#endif
+#define UNWIND_RULE_UNKNOWN ((uint64_t)UNWIND_UNKNOWN << 16)
 
 /* unwind_cfi.c: reads the rule for `pc` from its module's .eh_frame_hdr (PT_GNU_EH_FRAME). */
 uint64_t trace_cfi_rule(uintptr_t pc, const uint8_t *eh_frame_hdr);
@@ -185,12 +213,15 @@ uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t address, uns
 bool trace_unwind_start(void);
 void trace_unwind_modules_changed(void); /* after dlclose(): drops every rule */
 
-/* unwind.c: walks the calling thread's stack and returns its hash. */
+/* unwind_x86_64.c, unwind_aarch64.c: walks the calling thread's stack and returns its hash. */
 uint64_t trace_unwind(struct trace_walk *walk, const struct trace_bounds *bounds);
 
 /* Registers of an interrupted thread. */
 struct trace_point {
 	uintptr_t pc, sp, bp;
+#if defined(__aarch64__)
+	uintptr_t lr;
+#endif
 };
 
 /* Walks from an interrupted frame, in the signal handler. */
@@ -198,8 +229,7 @@ uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *bou
 			 const struct trace_point *point);
 
 /* The bit layout of a rule. */
-_Static_assert(UNWIND_UNKNOWN <= 7 && UNWIND_RBP_OUTSIDE <= 3,
-	       "kinds have 3 bits, saved bps have 2");
+_Static_assert(UNWIND_UNKNOWN <= 7, "kinds have 3 bits");
 _Static_assert(UNWIND_RBP_OFFSET((uint64_t)0x7fff << 21) == -8, "the bp offset is signed");
 _Static_assert(UNWIND_CFA_OFFSET((uint64_t)1 << 36) == 8, "the CFA offset is in words");
 _Static_assert(UNWIND_MAX_FRAMES <= 0xffff, "TRACE_WAY_BPS and TRACE_WAY_EMITTED have 16 bits");

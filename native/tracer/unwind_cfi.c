@@ -41,12 +41,12 @@ static enum unwind_kind cfa_of(const struct cfi_row *row, uintptr_t pc, int64_t 
 {
 	*offset = row->cfa_offset;
 	if (!row->cfa_expression)
-		return row->cfa_register == CFI_RSP   ? UNWIND_CFA_RSP
-		       : row->cfa_register == CFI_RBP ? UNWIND_CFA_RBP
-						      : UNWIND_UNKNOWN;
-	if (is_breg(row->cfa_expression, CFI_RBP, true, offset))
+		return row->cfa_register == CFI_SP   ? UNWIND_CFA_RSP
+		       : row->cfa_register == CFI_FP ? UNWIND_CFA_RBP
+						     : UNWIND_UNKNOWN;
+	if (is_breg(row->cfa_expression, CFI_FP, true, offset))
 		return UNWIND_CFA_AT_RBP;
-	if (is_breg(row->cfa_expression, CFI_RSP, true, offset))
+	if (is_breg(row->cfa_expression, CFI_SP, true, offset))
 		return UNWIND_CFA_AT_RSP;
 	return is_plt(row->cfa_expression, pc, offset) ? UNWIND_CFA_RSP : UNWIND_UNKNOWN;
 }
@@ -54,26 +54,71 @@ static enum unwind_kind cfa_of(const struct cfi_row *row, uintptr_t pc, int64_t 
 static uint64_t pack_row(const struct cfi_row *row, uintptr_t pc)
 {
 	const struct cfi_rule *ra = &row->registers[EH_FRAME_RETURN_ADDRESS];
-	const struct cfi_rule *rbp = &row->registers[CFI_RBP];
+	const struct cfi_rule *rbp = &row->registers[CFI_FP];
 	int64_t cfa_offset, rbp_offset = 0;
 	enum unwind_kind kind = cfa_of(row, pc, &cfa_offset);
 	enum unwind_saved saved = UNWIND_RBP_KEPT;
 
 	if (ra->where == CFI_UNDEFINED)
-		return unwind_pack(UNWIND_END, 0, UNWIND_RBP_KEPT, 0);
+		return unwind_packed(UNWIND_END, 0, 0, 0);
 	if (ra->where != CFI_AT_CFA || ra->value != -8)
-		return unwind_pack(UNWIND_UNKNOWN, 0, UNWIND_RBP_KEPT, 0);
+		return UNWIND_RULE_UNKNOWN;
 	if (rbp->where == CFI_AT_CFA) {
 		saved = UNWIND_RBP_AT_CFA;
 		rbp_offset = rbp->value;
 	} else if (rbp->where == CFI_AT_EXPRESSION &&
-		   is_breg(cfi_expression(rbp), CFI_RBP, false, &rbp_offset)) {
+		   is_breg(cfi_expression(rbp), CFI_FP, false, &rbp_offset)) {
 		saved = UNWIND_RBP_AT_RBP;
 	} else if (rbp->where != CFI_SAME && rbp->where != CFI_UNDEFINED) {
 		kind = UNWIND_UNKNOWN;
 	}
 	return unwind_pack(kind, cfa_offset, saved, rbp_offset);
 }
+
+#else
+
+static bool is_saved(const struct cfi_rule *rule)
+{
+	return rule->where == CFI_AT_CFA;
+}
+
+/* In its own register, which a rule of CFI_UNDEFINED says of no register but x30. */
+static bool is_kept(const struct cfi_rule *rule)
+{
+	return rule->where == CFI_SAME || rule->where == CFI_UNDEFINED;
+}
+
+/* Which of the two are saved, and where. False: not in a way that a rule has. */
+static bool read_saved(const struct cfi_rule *lr, const struct cfi_rule *fp,
+		       enum unwind_saved *saved, int64_t *offset)
+{
+	if (is_saved(fp)) {
+		*offset = fp->value;
+		*saved = is_saved(lr) ? UNWIND_PAIR_SAVED : UNWIND_FP_SAVED;
+		return is_saved(lr) ? lr->value == fp->value + 8 : is_kept(lr);
+	}
+	*offset = is_saved(lr) ? lr->value : 0;
+	*saved = is_saved(lr) ? UNWIND_LR_SAVED : UNWIND_NONE_SAVED;
+	return is_kept(fp) && (is_saved(lr) || is_kept(lr));
+}
+
+static uint64_t pack_row(const struct cfi_row *row, uintptr_t pc)
+{
+	const struct cfi_rule *lr = &row->registers[EH_FRAME_RETURN_ADDRESS];
+	enum unwind_kind kind = row->cfa_register == CFI_SP ? UNWIND_CFA_RSP : UNWIND_CFA_RBP;
+	enum unwind_saved saved;
+	int64_t offset;
+
+	(void)pc;
+	if (lr->where == CFI_UNDEFINED)
+		return unwind_packed(UNWIND_END, 0, 0, 0);
+	if (row->cfa_expression || (row->cfa_register != CFI_SP && row->cfa_register != CFI_FP) ||
+	    !read_saved(lr, &row->registers[CFI_FP], &saved, &offset))
+		return UNWIND_RULE_UNKNOWN;
+	return unwind_pack(kind, row->cfa_offset, saved, offset);
+}
+
+#endif
 
 bool trace_cfi_function(uintptr_t pc, const uint8_t *eh_frame_hdr, uintptr_t *start, uintptr_t *end)
 {
@@ -88,33 +133,12 @@ bool trace_cfi_function(uintptr_t pc, const uint8_t *eh_frame_hdr, uintptr_t *st
 
 uint64_t trace_cfi_rule(uintptr_t pc, const uint8_t *eh_frame_hdr)
 {
-	const uint64_t unknown = unwind_pack(UNWIND_UNKNOWN, 0, UNWIND_RBP_KEPT, 0);
 	struct fde fde;
 	struct cfi_row row;
 
 	if (!eh_frame_hdr || !eh_frame_find(pc, eh_frame_hdr, &fde))
-		return unknown;
+		return UNWIND_RULE_UNKNOWN;
 	if (fde.cie.signal)
-		return unwind_pack(UNWIND_SIGNAL, 0, UNWIND_RBP_KEPT, 0);
-	return cfi_run(&fde, pc, &row) ? pack_row(&row, pc) : unknown;
+		return unwind_packed(UNWIND_SIGNAL, 0, 0, 0);
+	return cfi_run(&fde, pc, &row) ? pack_row(&row, pc) : UNWIND_RULE_UNKNOWN;
 }
-
-#else
-
-uint64_t trace_cfi_rule(uintptr_t pc, const uint8_t *eh_frame_hdr)
-{
-	(void)pc;
-	(void)eh_frame_hdr;
-	return unwind_pack(UNWIND_UNKNOWN, 0, UNWIND_RBP_KEPT, 0);
-}
-
-bool trace_cfi_function(uintptr_t pc, const uint8_t *eh_frame_hdr, uintptr_t *start, uintptr_t *end)
-{
-	(void)pc;
-	(void)eh_frame_hdr;
-	(void)start;
-	(void)end;
-	return false;
-}
-
-#endif

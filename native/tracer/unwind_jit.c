@@ -11,17 +11,18 @@
 #include "state.h"
 #include "unwind_jit.h"
 
-#if defined(__x86_64__)
-
 #define CACHE_BITS 12u
 #define AFTER_CALL 1u
 #define TRAMPOLINE 2u
-#define BEFORE 7u /* bytes of the longest call */
-#define AFTER 5u
 
 /* What is known of the code around an address: address << 2 | flags. An address of code that was replaced
  * keeps its flags, which then name a wrong caller at worst. */
 static _Atomic uint64_t known[1u << CACHE_BITS];
+
+#if defined(__x86_64__)
+
+#define BEFORE 7u /* bytes of the longest call */
+#define AFTER 5u
 
 /* call rel32 (E8), or FF /2 through a register or memory: 2, 3, 4, 6 or 7 bytes, with REX one more. */
 static bool is_call(const uint8_t *end)
@@ -55,6 +56,44 @@ static unsigned examine(uintptr_t pc)
 	       (is_trampoline(code + BEFORE) ? TRAMPOLINE : 0);
 }
 
+#else
+
+#define BEFORE 4u
+#define AFTER 8u
+
+/* BL, or BLR with its forms that check a signature. */
+static bool is_call(const uint8_t *end)
+{
+	uint32_t code;
+
+	memcpy(&code, end - sizeof code, sizeof code);
+	return (code & 0xfc000000) == 0x94000000 || (code & 0xfefff800) == 0xd63f0000;
+}
+
+/* "mov x8, #139; svc #0": sigreturn(2), in memory that the kernel or an emulator put there. */
+static bool is_trampoline(const uint8_t *code)
+{
+	static const uint8_t end[AFTER] = {0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4};
+
+	return memcmp(code, end, AFTER) == 0;
+}
+
+/* Code that is about to be returned to stays mapped. */
+__attribute__((no_sanitize("address"))) static unsigned examine(uintptr_t pc)
+{
+	const uint8_t *code = (const uint8_t *)pc;
+	bool before, after;
+
+	if (trace_session.sandboxed || pc & 3)
+		return 0;
+	before = trace_page_is_readable(pc - BEFORE);
+	after = trace_page_is_readable(pc + AFTER - 1);
+	return (before && is_call(code) ? AFTER_CALL : 0) |
+	       (after && is_trampoline(code) ? TRAMPOLINE : 0);
+}
+
+#endif
+
 static unsigned flags_of(uintptr_t pc)
 {
 	_Atomic uint64_t *slot = &known[pc * 0x9e3779b97f4a7c15ull >> (64 - CACHE_BITS)];
@@ -73,10 +112,12 @@ bool trace_is_return_address(uintptr_t pc)
 	return pc > TRACE_MIN_PAGE && pc >> 56 == 0 && (flags_of(pc) & AFTER_CALL);
 }
 
+#if defined(__x86_64__)
+
 __attribute__((no_sanitize("address"))) uint64_t trace_jit_rule(const struct trace_point *at,
 								uintptr_t low, uintptr_t high)
 {
-	const uint64_t unknown = unwind_pack(UNWIND_UNKNOWN, 0, UNWIND_RBP_KEPT, 0);
+	const uint64_t unknown = UNWIND_RULE_UNKNOWN;
 
 	if (at->pc >> 56 || at->sp < low || at->sp >= high)
 		return unknown;
@@ -87,6 +128,17 @@ __attribute__((no_sanitize("address"))) uint64_t trace_jit_rule(const struct tra
 	if (!trace_is_return_address(*(const uintptr_t *)(at->bp + 8)))
 		return unknown;
 	return unwind_pack(UNWIND_CFA_RBP, 16, UNWIND_RBP_AT_CFA, -16);
+}
+
+#else
+
+uint64_t trace_jit_rule(const struct trace_point *at, uintptr_t low, uintptr_t high)
+{
+	(void)low;
+	(void)high;
+	return at->pc >> 56 == 0 && flags_of(at->pc) & TRAMPOLINE
+		       ? unwind_packed(UNWIND_SIGNAL, 0, 0, 0)
+		       : UNWIND_RULE_UNKNOWN;
 }
 
 #endif

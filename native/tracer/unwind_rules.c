@@ -14,14 +14,10 @@ _Atomic uint64_t trace_rules_generation;
 bool trace_unwind_start(void)
 {
 	trace_walk_start();
-#if defined(__x86_64__)
 	if (!trace_rules)
 		trace_rules =
 			trace_map(sizeof *trace_rules << UNWIND_CACHE_BITS, PROT_READ | PROT_WRITE);
 	return trace_rules && trace_unwind_modules_start();
-#else
-	return true;
-#endif
 }
 
 void trace_unwind_modules_changed(void)
@@ -29,8 +25,6 @@ void trace_unwind_modules_changed(void)
 	trace_unwind_modules_refresh();
 	atomic_fetch_add(&trace_rules_generation, 1);
 }
-
-#if defined(__x86_64__)
 
 static TRACE_SLOW struct trace_rule_found add_rule(uintptr_t pc, uint64_t key, uint32_t slot)
 {
@@ -64,5 +58,3 @@ struct trace_rule_found trace_rule_find(uintptr_t pc, uint64_t generation)
 	}
 	return add_rule(pc, key, slot);
 }
-
-#endif

@@ -1,8 +1,6 @@
 /* Runs the call frame instructions for one program counter. */
 #include "cfi.h"
 
-#if defined(__x86_64__)
-
 #define MAX_DEPTH 8 /* of DW_CFA_remember_state */
 
 /* depth <= MAX_DEPTH */
@@ -176,6 +174,11 @@ static const struct instruction {
 	[0x14] = {save_elsewhere, {ULEB, ULEB}}, /* val_offset */
 	[0x15] = {save_elsewhere, {ULEB, SLEB}}, /* val_offset_sf */
 	[0x16] = {save_elsewhere, {ULEB, BLOCK}}, /* val_expression */
+#if defined(__aarch64__)
+	/* Return addresses are signed from here on: eh_frame_code_address() drops the signature anyhow. */
+	[0x2c] = {no_effect, {NONE}}, /* AARCH64_negate_ra_state_with_pc */
+	[0x2d] = {no_effect, {NONE}}, /* AARCH64_negate_ra_state */
+#endif
 	[0x2e] = {no_effect, {ULEB}}, /* GNU_args_size */
 };
 #define INSTRUCTIONS (sizeof instructions / sizeof *instructions)
@@ -280,15 +283,3 @@ bool cfi_run(const struct fde *fde, uintptr_t pc, struct cfi_row *ret)
 	*ret = program.row;
 	return true;
 }
-
-#else
-
-bool cfi_run(const struct fde *fde, uintptr_t pc, struct cfi_row *ret)
-{
-	(void)fde;
-	(void)pc;
-	(void)ret;
-	return false;
-}
-
-#endif

@@ -5,10 +5,17 @@
 
 #include "eh_frame.h"
 
-/* Columns of x86-64: 0 rax, 1 rdx, 2 rcx, 3 rbx, 4 rsi, 5 rdi, 6 rbp, 7 rsp, r8 to r15, return address. */
-#define CFI_RBP 6
-#define CFI_RSP 7
+#if defined(__x86_64__)
+/* 0 rax, 1 rdx, 2 rcx, 3 rbx, 4 rsi, 5 rdi, 6 rbp, 7 rsp, r8 to r15, return address. */
+#define CFI_FP 6
+#define CFI_SP 7
 #define CFI_REGISTERS 17
+#else
+/* x0 to x30, sp. */
+#define CFI_FP 29
+#define CFI_SP 31
+#define CFI_REGISTERS 32
+#endif
 
 /* Where a register of the caller is saved. */
 enum cfi_where {
@@ -16,10 +23,10 @@ enum cfi_where {
 	CFI_UNDEFINED,
 	CFI_AT_CFA, /* at CFA + value */
 	CFI_AT_EXPRESSION, /* where the expression at `value` leads, a pointer */
-	CFI_ELSEWHERE /* in a register, or a value: no compiler emits these for x86-64 */
+	CFI_ELSEWHERE /* in a register, or a value: no compiler emits these */
 };
 
-/* One word, since a row has 18 of them and the tracer runs on small stacks. */
+/* One word, since a row has up to 33 of them and the tracer runs on small stacks. */
 struct cfi_rule {
 	int64_t where : 4;
 	int64_t value : 60;

@@ -3,8 +3,6 @@
 
 #include <stddef.h>
 
-#if defined(__x86_64__)
-
 enum {
 	PE_OMIT = 0xff,
 	PE_ULEB = 0x01,
@@ -108,6 +106,9 @@ static void read_augmentation(const char *letter, const uint8_t *data, struct ci
 			break;
 		case 'S':
 			cie->signal = true;
+			break;
+		case 'B': /* AArch64: the key of signed return addresses */
+		case 'G': /* AArch64: stacks are tagged */
 			break;
 		case 'P': {
 			uint8_t encoding = *data++;
@@ -225,15 +226,3 @@ bool eh_frame_find(uintptr_t pc, const uint8_t *header, struct fde *fde)
 		return false;
 	return pc - fde->start < fde->length;
 }
-
-#else
-
-bool eh_frame_find(uintptr_t pc, const uint8_t *header, struct fde *fde)
-{
-	(void)pc;
-	(void)header;
-	(void)fde;
-	return false;
-}
-
-#endif

@@ -8,7 +8,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#define EH_FRAME_RETURN_ADDRESS 16 /* its column on x86-64 */
+/* The column of the return address. */
+#if defined(__x86_64__)
+#define EH_FRAME_RETURN_ADDRESS 16
+#elif defined(__aarch64__)
+#define EH_FRAME_RETURN_ADDRESS 30 /* x30, the link register */
+#else
+#error "no columns of call frame information known for this processor"
+#endif
 /* Zeros that follow a copied entry: an operand that begins in the entry ends in them. */
 #define EH_FRAME_PADDING 32
 
@@ -58,6 +65,20 @@ bool eh_frame_read_fde(struct eh_bytes bytes, struct fde *ret);
 
 /* Reads a pointer and advances `at`. `encoding`: DW_EH_PE_*. Indirect ones are not followed. */
 uint64_t eh_frame_pointer(const uint8_t **at, uint8_t encoding, uint64_t data_base, uint64_t shift);
+
+/* Drops the signature of a return address, which processors of Armv8.3 put into its upper bits. */
+static inline uint64_t eh_frame_code_address(uint64_t address)
+{
+#if defined(__aarch64__)
+	__asm__("mov x30, %0\n\t"
+		"hint #7\n\t" /* xpaclri; nothing on an older processor */
+		"mov %0, x30"
+		: "+r"(address)
+		:
+		: "x30");
+#endif
+	return address;
+}
 
 /* Reads 7 bits a byte, the least significant first. `bits`: how many there were. */
 static inline uint64_t read_leb128(const uint8_t **at, unsigned *bits)

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted([*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run", ROOT / "benchmarks" / "run"])
+SCRIPTS = sorted(
+    [
+        *(ROOT / "scripts").iterdir(),
+        ROOT / ".ci" / "run",
+        *(ROOT / "benchmarks" / name for name in ("all", "run")),
+    ]
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)

@@ -42,6 +42,10 @@ class Storage(Protocol):
         """Return the name by which an engine opens a file."""
 
 
+class NotWrittenError(MematlasError):
+    """A file is not in the lake, which is certain: a bucket may have it, though an answer was lost."""
+
+
 def open_storage(name: str) -> Storage:
     """Return the storage of a lake: a folder, or s3://BUCKET/PREFIX."""
     scheme, found, _ = name.partition("://")
@@ -142,7 +146,7 @@ class Folder:
                 continue
             except OSError as error:
                 part.unlink(missing_ok=True)
-                raise MematlasError(f"cannot write {self.name}: {error.strerror}") from None
+                raise NotWrittenError(f"cannot write {self.name}: {error.strerror}") from None
             return part
         raise MematlasError(f"cannot write {self.name}: its folders are being removed")
 

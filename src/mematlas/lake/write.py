@@ -11,7 +11,7 @@ from mematlas.errors import MematlasError
 from mematlas.lake import log, schema
 from mematlas.lake.log import Commit
 from mematlas.lake.model import LakeFile, LakeState
-from mematlas.lake.storage import new_path
+from mematlas.lake.storage import NotWrittenError, new_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +59,11 @@ class Writer:
                 written = self.write(self._tables(state, fresh))
             return Commit(written)
 
-        _, done = log.commit(self.store, "add", decide)
+        try:
+            _, done = log.commit(self.store, "add", decide)
+        except NotWrittenError:
+            self._remove(written)
+            raise
         if not done:
             self._remove(written)
         return set(added)
@@ -70,15 +74,22 @@ class Writer:
         return log.commit(self.store, "add", lambda _: Commit(files))[0]
 
     def write(self, tables: Mapping[str, pa.Table], tier: int = 0) -> list[LakeFile]:
-        """Write rows into new files of their partitions, those of `rollup` made from `lines`."""
+        """Write rows into new files of their partitions, those of `rollup` made from `lines`.
+
+        Where one cannot be written, as on a full disk, the others are removed.
+        """
         tables = dict(tables)
         if "lines" in tables:
             tables["rollup"] = schema.roll_up(tables["lines"])
-        return [
-            write_file(self.store, name, day, service, part, tier)
-            for name, rows in tables.items()
-            for day, service, part in _partitions(name, rows)
-        ]
+        written: list[LakeFile] = []
+        try:
+            for name, rows in tables.items():
+                for day, service, part in _partitions(name, rows):
+                    written.append(write_file(self.store, name, day, service, part, tier))
+        except BaseException:
+            self._remove(written)
+            raise
+        return written
 
     def _fresh(self, state: LakeState, recordings: Sequence[RunRows]) -> dict[str, RunRows]:
         days = {each.run["day"] for each in recordings}

@@ -30,6 +30,16 @@ WRAPPERS: tuple[tuple[str, str, str], ...] = (
         "",
         r"(do_)?x(m|c|re)alloc(z|_array|_flags|zero|_gently)?|(i|x|xn|xz|x2)n?(m|c|re|z)alloc",
     ),
+    (
+        "any program",
+        "",
+        r"(\w*_)?((x|s|k|safe_)?(m|c|re|z|v)|mem_?(m|c|re|z)?)alloc(0|z|n|array)?(_(n|nt|x|aux|debug|raw|full|plain|default|warn|unguarded|or_die|internal|aligned|multiple|wrapper|zero|memory|root|dist|array|\d+))*_*|alloc",
+    ),
+    (
+        "any program",
+        "",
+        r"(\w*_)?([A-Za-z]*(Malloc|Calloc|Realloc)|(Big|Mid|Aligned|My|Safe|Raw|Checked|Mem|Heap)Alloc)|\w+_mem_?(str|strn)?dup(_\w{1,4})?",
+    ),
     ("C++", "", r"(.*::)?operator new.*|(new|delete)\[\]|__gnu_cxx::.*|std::.*"),
     (
         "GLib",

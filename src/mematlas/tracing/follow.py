@@ -82,7 +82,7 @@ class Follower:
 
         `graphs`: moments at which heap graphs are taken. `idle_s`: seconds after which pages count as idle; 0: not
         sampled. `untraced`: the watch of programs that do not join, begun before the process. `when`: conditions for
-        looks at all processes that are kept; `on_look` is called with a line that tells of each.
+        looks at all processes that are kept; `on_look` is called with a line that tells of each, and of a full disk.
         """
         self._collector = collector
         self._writer = writer
@@ -156,7 +156,7 @@ class Follower:
                 self._writer, lambda index: self._recorders[index].peak_rss_bytes
             )
         losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
-        losses += self._rotation.losses if self._rotation else []
+        losses += self._rotation_losses()
         refusals = self._collector.refusals()
         losses += self._finish_untraced({pid for pid, _ in refusals})
         losses += _describe_refusals(refusals)
@@ -212,9 +212,20 @@ class Follower:
                     recorder.sample_idle_pages(self._idle_method, self._idle_s)
         if self._rotation:
             self._rotation.look()
+            self._tell(self._rotation)
         if self._conditions:
             self._look_if_due(self._conditions)
         self._next_flush = time.monotonic() + _FLUSH_S
+
+    def _rotation_losses(self) -> list[str]:
+        if not self._rotation:
+            return []
+        self._tell(self._rotation)
+        return self._rotation.all_losses
+
+    def _tell(self, rotation: Rotation) -> None:
+        for line in rotation.new_messages():
+            self._on_look(line)
 
     def _look_if_due(self, conditions: Conditions) -> None:
         """Take a look at all processes if a condition has become true."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError
+from mematlas.linux.system_calls import system_call_number
 from mematlas.recording import elf
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from mematlas.tracing.target import CodeMapping, Target
 
 _RTLD_NOW, _RTLD_NODELETE = 2, 0x1000
-_MEMFD_CREATE, _CLOSE = 319, 3  # numbers of x86-64
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
 _MFD_EXEC = 0x10  # Linux 6.3; EINVAL before, where each memfd is executable
 _SEAL_ALL = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -90,13 +90,14 @@ def _from_memfd(target: Target, thread: StoppedThread, library: str) -> Iterator
     """Copy the library to a memfd of the process; "" if it can have none."""
     name = thread.put(_NAME.encode() + b"\0")
     flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
+    create = system_call_number("memfd_create")
     try:
         try:
-            descriptor = thread.system_call(_MEMFD_CREATE, name, flags | _MFD_EXEC)
+            descriptor = thread.system_call(create, name, flags | _MFD_EXEC)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            descriptor = thread.system_call(_MEMFD_CREATE, name, flags)
+            descriptor = thread.system_call(create, name, flags)
     except OSError:
         yield ""
         return
@@ -115,7 +116,7 @@ def _from_memfd(target: Target, thread: StoppedThread, library: str) -> Iterator
         slashes = "/" * (1 + secrets.randbelow(_MAX_SLASHES))  # a path that no loaded library has
         yield f"/proc/self/fd{slashes}{descriptor}"
     finally:
-        thread.system_call(_CLOSE, descriptor)
+        thread.system_call(system_call_number("close"), descriptor)
 
 
 def _fill_memfd(file: int, pid: int, library: str) -> None:

@@ -111,6 +111,7 @@ class ProcessRecorder:
         self._fault_parts: list[tuple[PartKind, str]] = []
         self._bad_frees = 0
         self._next_totals = 0.0
+        self._summed_events = -1  # events that all sums last written have
         self.has_exited = False  # its last snapshot was taken, and it does not wait any more
         self._room, self._room_due = room.Room(), 0.0
         self._watch: IdleWatch | None = None
@@ -275,7 +276,8 @@ class ProcessRecorder:
         if not info.execed:
             self._cause = oom.forget(self.pid, is_suspected=not self.has_exited)
         self.losses = losses_of(info)
-        self._write_totals()
+        if info.events != self._summed_events:  # many programs do nothing after their last snapshot
+            self._write_totals()
         self.flush_timeline()
         ending = "exec" if info.execed else "ended"
         if info.status is not None and not info.execed:  # the status is of the last program
@@ -508,6 +510,8 @@ class ProcessRecorder:
         if self._rolls:
             self.write_changes()
         else:
+            # Rings are read while sums are written, so the later ones may have more.
+            self._summed_events = self._collector.process(self._index).events
             rows = self._collector.totals(self._index)
             self._write_sums(self._write_names(), rows)
         self._write_lifetimes()

@@ -68,6 +68,8 @@ class RollingWriter(Writer):
         self.segment_s = min(max(keep_s / _SEGMENTS, _LEAST_SEGMENT_S), _MOST_SEGMENT_S)
         self._segment_bytes = min(max(disk_bytes // _PARTS, _LEAST_BYTES), _MOST_BYTES)
         self.lacks_space = False
+        self.messages: list[str] = []  # for the user, each once in a run
+        self.losses: list[str] = []  # notes for the recording
         self._make_folder()
         self._lock = self._take_lock()
         for path in (*joined_files(self.folder), *pending_files(self.folder)):
@@ -132,7 +134,7 @@ class RollingWriter(Writer):
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            self.lacks_space = True
+            self._lack_space()
         self.trim()
         self._thinner.begin(self._run, self._number)
         return ended
@@ -224,12 +226,28 @@ class RollingWriter(Writer):
             self.cut()
             if each.path == self.path:
                 break
+            self._tell(
+                f"the disk of {self.folder} is full; the recording keeps less time", self.messages
+            )
             each.path.unlink(missing_ok=True)
             with suppress(OSError):
                 super()._write(data)
                 return
         self.cut()
+        self._lack_space()
+
+    def _lack_space(self) -> None:
         self.lacks_space = True
+        self._tell(
+            f"the disk of {self.folder} is full; nothing is recorded until there is space, the program goes on",
+            self.messages,
+        )
+        self._tell("the disk was full at times: what happened then is missing", self.losses)
+
+    @staticmethod
+    def _tell(text: str, told: list[str]) -> None:
+        if text not in told:
+            told.append(text)
 
 
 class _Thinner:

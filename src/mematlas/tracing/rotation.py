@@ -40,6 +40,7 @@ class Rotation:
         self._writer = writer
         self._recorders = recorders
         self._keep = keep
+        self._told = 0  # messages of the writer
         self._began: dict[int, tuple[int, int]] = {}  # nodes and stacks at the begin of the segment
         self.losses: list[str] = []
         self.modules: set[tuple[str, str]] = (
@@ -54,6 +55,17 @@ class Rotation:
             self.begin_segment()
         else:
             self._writer.trim_if_due()
+
+    def new_messages(self) -> list[str]:
+        """Return what the writer has for the user since the last call."""
+        found = self._writer.messages[self._told :]
+        self._told += len(found)
+        return found
+
+    @property
+    def all_losses(self) -> list[str]:
+        """What is missing in the recording: of processes that are forgotten, and for lack of space."""
+        return [*self.losses, *self._writer.losses]
 
     def begin_segment(self) -> Path:
         """End the segment, forget what is gone, and begin the next; return the path of the one that ended."""

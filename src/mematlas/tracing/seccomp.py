@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from mematlas.errors import AccessError, UnsupportedError
+from mematlas.linux.system_calls import system_call_number
 
 if TYPE_CHECKING:
     from mematlas._core import StoppedThread
@@ -15,45 +16,44 @@ _ACTION = 0xFFFF0000
 _ALLOW, _LOG, _ERRNO = 0x7FFF0000, 0x7FFC0000, 0x00050000
 _ANONYMOUS, _MAP_FIXED = 0x22, 0x10
 _CLOEXEC_STREAM = 0x80000 | 5  # SOCK_CLOEXEC | SOCK_SEQPACKET
-# What the tracer does in any thread of a program, by its numbers on x86-64. The filters may look at
-# arguments, so typical ones are given.
+# What the tracer does in any thread of a program. The filters may look at arguments, so typical ones are given.
 _NEEDED = {
-    "mmap": (9, 0, 1 << 20, 3, _ANONYMOUS, -1, 0),
-    "munmap": (11, 1 << 20, 1 << 20),
-    "mprotect": (10, 1 << 20, 1 << 12, 3),
-    "madvise": (28, 1 << 20, 1 << 12, 4),
-    "close": (3, 3),
-    "futex": (202, 1 << 20, 129, 1),
+    "mmap": (0, 1 << 20, 3, _ANONYMOUS, -1, 0),
+    "munmap": (1 << 20, 1 << 20),
+    "mprotect": (1 << 20, 1 << 12, 3),
+    "madvise": (1 << 20, 1 << 12, 4),
+    "close": (3,),
+    "futex": (1 << 20, 129, 1),
 }
 # What it can do without, where the filters answer with an error and do not end the process.
 _OPTIONAL = {
-    "socket": (41, 1, _CLOEXEC_STREAM, 0),
-    "connect": (42, 3, 1 << 20, 110),
-    "sendmsg": (46, 3, 1 << 20, 0x4000),
-    "recvmsg": (47, 3, 1 << 20, 0x40000000),
-    "getsockopt": (55, 3, 1, 17, 1 << 20, 1 << 20),
-    "ppoll": (271, 1 << 20, 1, 1 << 20, 0, 0),
-    "fcntl": (72, 3, 1034, 0),
-    "geteuid": (107,),
-    "getpid": (39,),
-    "gettid": (186,),
-    "membarrier": (324, 8, 0, 0),
-    "openat": (257, -100, 1 << 20, 0x80000),
-    "faccessat": (269, -100, 1 << 20, 4),
-    "clock_nanosleep": (230, 1, 0, 1 << 20, 0),
-    "sched_yield": (24,),
+    "socket": (1, _CLOEXEC_STREAM, 0),
+    "connect": (3, 1 << 20, 110),
+    "sendmsg": (3, 1 << 20, 0x4000),
+    "recvmsg": (3, 1 << 20, 0x40000000),
+    "getsockopt": (3, 1, 17, 1 << 20, 1 << 20),
+    "ppoll": (1 << 20, 1, 1 << 20, 0, 0),
+    "fcntl": (3, 1034, 0),
+    "geteuid": (),
+    "getpid": (),
+    "gettid": (),
+    "membarrier": (8, 0, 0),
+    "openat": (-100, 1 << 20, 0x80000),
+    "faccessat": (-100, 1 << 20, 4),
+    "clock_nanosleep": (1, 0, 1 << 20, 0),
+    "sched_yield": (),
 }
 
 
 # What loading a library takes besides, where the filters cannot be lifted for that time.
 _LOADING = {
-    "memfd_create": (319, 1 << 20, 3),
-    "socketpair": (53, 1, _CLOEXEC_STREAM, 0, 1 << 20),
-    "read": (0, 3, 1 << 20, 832),
-    "pread64": (17, 3, 1 << 20, 784, 64),
-    "fstat": (5, 3, 1 << 20),
-    "newfstatat": (262, 3, 1 << 20, 1 << 20, 0x1000),
-    "brk": (12, 0),
+    "memfd_create": (1 << 20, 3),
+    "socketpair": (1, _CLOEXEC_STREAM, 0, 1 << 20),
+    "read": (3, 1 << 20, 832),
+    "pread64": (3, 1 << 20, 784, 64),
+    "fstat": (3, 1 << 20),
+    "newfstatat": (3, 1 << 20, 1 << 20, 0x1000),
+    "brk": (0,),
 }
 
 
@@ -81,7 +81,7 @@ def _check(
     target: Target, thread: StoppedThread, calls: dict[str, tuple[int, ...]], allowed: set[int]
 ) -> None:
     for name, call in calls.items():
-        action = thread.filter_system_call(*call) & _ACTION
+        action = thread.filter_system_call(system_call_number(name), *call) & _ACTION
         if action not in allowed:
             what = "refuses" if action == _ERRNO else "may end it for"
             raise UnsupportedError(

@@ -14,7 +14,10 @@ from mematlas.linux import smaps
 from mematlas.linux.mappings import Permission
 from mematlas.linux.status import read_status_of
 
-_SYSCALL_INSN = b"\x0f\x05"
+_SYSCALL_INSNS = {  # by processor, with the alignment of instructions
+    "x86_64": (b"\x0f\x05", 1),
+    "aarch64": (b"\x01\x00\x00\xd4", 4),
+}
 _SECCOMP_STRICT = 1
 _SYSCALL_BYTES = 64  # of the function that holds one
 _ELF_64_LITTLE = b"\x7fELF\x02\x01"
@@ -45,12 +48,14 @@ class Target:
             TargetError: the process does not exist, or ended.
             AccessError: the kernel refuses; CAP_SYS_PTRACE, another user or a Yama setting would allow it.
             UsageError: it is under a debugger, static, a kernel thread or a zombie.
-            UnsupportedError: strict seccomp, musl, 32 bits or another processor than x86-64.
+            UnsupportedError: strict seccomp, musl, 32 bits or another processor than x86-64 and aarch64.
         """
         self.pid = pid
         self._root = Path(f"/proc/{pid}/root")
-        if platform.machine() != "x86_64":
-            raise UnsupportedError(f"attach works on x86-64, not yet on {platform.machine()}")
+        if platform.machine() not in _SYSCALL_INSNS:
+            raise UnsupportedError(
+                f"attach works on x86-64 and aarch64, not on {platform.machine()}"
+            )
         try:
             self.status = read_status_of(pid)
         except FileNotFoundError:
@@ -119,12 +124,13 @@ class Target:
         return found
 
     def _find_syscall_insn(self) -> int:
-        """Return the address of a `syscall` instruction in the C library: in its function syscall()."""
+        """Return the address of a system call instruction in the C library: in its function syscall()."""
         start = self.find_function(self.libc, "syscall")
         with Path(f"/proc/{self.pid}/mem").open("rb", buffering=0) as memory:
             memory.seek(start)
             code = memory.read(_SYSCALL_BYTES) if start else b""
-        offset = code.find(_SYSCALL_INSN)
+        insn, step = _SYSCALL_INSNS[platform.machine()]
+        offset = next((at for at in range(0, len(code), step) if code.startswith(insn, at)), -1)
         if offset < 0:
             raise UnsupportedError(f"process {self.pid}: its C library has no syscall()")
         return start + offset

@@ -70,7 +70,8 @@ def test_a_launcher_of_the_system_is_not_the_owner() -> None:
     "function",
     ["plugin_alloc", "other_alloc", "allocate_table", "load", "Buffer::grow", "new_node", "mapper",
      "parse_value", "zoom", "x", "newline", "palace", "scan", "mainline", "evaluate", "sdsomething",
-     "allocate", "alloc_frames", "core_load", "std_input", "Array<int>::sort", "Matrix::Matrix", "pool_size", "new_operator"],
+     "allocate", "alloc_frames", "core_load", "std_input", "Array<int>::sort", "Matrix::Matrix", "pool_size", "new_operator",
+     "sprint_realloc_variable", "export_malloc_error", "dealloc", "ext_prealloc"],
 )  # fmt: skip
 def test_functions_that_a_program_may_have_are_no_wrappers(function: str) -> None:
     """A name that only resembles an allocator's stays an owner."""
@@ -85,7 +86,8 @@ def test_functions_that_a_program_may_have_are_no_wrappers(function: str) -> Non
      "expand_heap", "camlStdlib__Array__init_103", "rtl_uString_alloc", "pool_get_from_os", "lalloc",
      "asmjit::_abi_1_9::VirtMem::allocDualMapping", "agalloc", "gmalloc", "getMBlocks", "Perl_newSViv",
      "Array<double, std::allocator<double> >::clear", "os::pd_map_memory", "ngx_shm_alloc",
-     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate"],
+     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate", "jv_mem_alloc", "BigAlloc", "png_malloc_warn",
+     "z7_AlignedAlloc", "alloc", "uprv_malloc_78", "XtRealloc", "ber_memalloc_x", "nghttp2_mem_calloc", "ksba_realloc"],
 )  # fmt: skip
 def test_wrappers_of_programs_of_the_zoo(function: str) -> None:
     """Each was the largest owner of a program, which no developer of that program would name."""

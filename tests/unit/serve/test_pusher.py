@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from mematlas.cli import listening
 from mematlas.errors import UsageError
 from mematlas.serve.destination import parse_destination, read_token
+from mematlas.serve.publication import PUSH_S, TOKEN
 from mematlas.serve.pusher import Pusher, PushError
 from mematlas.serve.state import NotYetRecordedError
 
 if TYPE_CHECKING:
     from mematlas.serve.state import ServedRecording, State
-
-TOKEN = "MEMATLAS_PUSH_TOKEN"
 
 
 @pytest.mark.parametrize(
@@ -148,3 +148,8 @@ def test_pauses_grow_and_have_a_bound() -> None:
     assert all(225 <= each <= 300 for each in pauses[5:])
     pusher._has_failed("full", 299.5)
     assert pusher._pause_s() >= 299.5
+
+
+def test_the_command_line_has_the_names_of_the_room() -> None:
+    """The command line repeats two constants, so that a run without pushes does not import the room."""
+    assert (listening._PUSH_S, listening._TOKEN) == (PUSH_S, TOKEN)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import Account, StackStats
 
 SERIES_POINTS = 2000
+_BEHIND_S = 1.0  # that sums may be older than the end of a recording that was cut short
 _APART_S = 0.1
 _MUCH = 1 << 20  # bytes
 _SNAPSHOT = ("live_bytes", "live_count", "live_variance")
@@ -446,6 +447,9 @@ def _notes(
 ) -> Iterator[str]:
     if not (recording.complete or recording.lossy):
         yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
+        sums_s = min((each.time_s for each in recording.totals.values()), default=0.0)
+        if sums_s < _last_time_s(recording) - _BEHIND_S:
+            yield f"allocations and frees are summed up to {sums_s:.1f} s only"
     yield from recording.notes
     yield from _sum_notes(recording, processes, peak, at)
     yield from _peak_notes(recording, processes, missed_s)

@@ -68,7 +68,8 @@ def draw_totals(page: Page) -> Text:
     when += ", each process with what it inherited" if forked else ""
     rows.append(("outstanding", live, quantities.count(blocks, "block"), f", {when}"))
     about = "estimates, " if report.sampling.mode != "exact" else ""
-    text = title("Totals", f"{about}over the whole run")
+    span = "over the whole run" if report.complete else "as far as they are recorded"
+    text = title("Totals", f"{about}{span}")
     for name, size, number, more in rows:
         text.append(f"\n  {format_bytes(size).rjust(NUMBER)}", "bold")
         text.append(f"  {name} in {number}{more}")

@@ -1,46 +1,11 @@
-/* Walks the calling thread's stack. */
+/* Walks the calling thread's stack on x86-64. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
-#include "syscall.h"
-#include "state.h"
 #include "unwind_jit.h"
 #include "unwind_rules.h"
-
-#define NO_PAGE 1 /* no page starts there */
-
-struct stack_bounds {
-	uintptr_t low, high;  /* the thread's stack; 0: unknown */
-	uintptr_t page;       /* last one found readable outside of it */
-};
-
-/* Reads a stack word. The thread's own stack is readable; anywhere else (a coroutine's stack, a signal
- * stack, a broken frame) the page is probed first. */
-__attribute__((no_sanitize("address"))) static bool read_word(struct stack_bounds *bounds,
-							      uintptr_t address, uintptr_t *value)
-{
-	if (trace_unlikely(address & 7))
-		return false;
-	if (trace_unlikely(address < bounds->low || address >= bounds->high)) {
-		if ((address & ~(uintptr_t)(TRACE_MIN_PAGE - 1)) != bounds->page) {
-			if (trace_session.sandboxed)
-				return false;
-			char byte;
-			struct iovec local = {&byte, 1}, remote = {(void *)address, 1};
-			if (trace_syscall(SYS_process_vm_readv, getpid(), &local, 1L, &remote, 1L,
-					  0L) != 1)
-				return false;
-			bounds->page = address & ~(uintptr_t)(TRACE_MIN_PAGE - 1);
-		}
-	}
-	*value = *(const uintptr_t *)address;
-	return true;
-}
-
-#if defined(__x86_64__)
+#include "unwind_word.h"
 
 /* Registers of the current frame. */
 struct registers {
@@ -119,7 +84,7 @@ static TRACE_INLINE bool is_on_stack(const struct registers *at, const struct tr
 static __attribute__((noinline)) struct registers caller_of_own(struct registers at,
 								const struct trace_bounds *own)
 {
-	struct stack_bounds bounds = {at.sp, own->stack_high, NO_PAGE};
+	struct stack_bounds bounds = {at.sp, own->stack_high, UNWIND_NO_PAGE};
 
 	if (!is_on_stack(&at, own))
 		bounds.low = bounds.high = 0;
@@ -314,7 +279,7 @@ static __attribute__((noinline)) unsigned walk_on(struct trace_walk *walk,
 	const bool was_whole = walk->whole;
 	struct trace_frame *left = walk->fresh, *const end = left + UNWIND_MAX_FRAMES;
 	struct registers at = *from;
-	uintptr_t page = NO_PAGE;
+	uintptr_t page = UNWIND_NO_PAGE;
 	uintptr_t back =
 		!interrupted; /* a return address may lie in the next function: look up PC - 1 */
 	struct trace_rule_found last = {trace_rule_slot(at.pc - back), -1};
@@ -368,7 +333,7 @@ static __attribute__((noinline)) unsigned walk_on(struct trace_walk *walk,
 static TRACE_SLOW uint64_t walk_uncached(struct trace_walk *walk, const struct trace_bounds *own,
 					 const struct registers *at, bool interrupted)
 {
-	struct stack_bounds bounds = {.page = NO_PAGE};
+	struct stack_bounds bounds = {.page = UNWIND_NO_PAGE};
 
 	if (is_on_stack(at, own)) {
 		bounds.low = at->sp;
@@ -405,7 +370,7 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 			walk->same = walk->count;
 		return trace_walk_hash(walk);
 	}
-	const struct stack_bounds bounds = {at.sp, own->stack_high, NO_PAGE};
+	const struct stack_bounds bounds = {at.sp, own->stack_high, UNWIND_NO_PAGE};
 	walk->reusable = true;
 	return trace_walk_keep(walk, own, walk_on(walk, &bounds, &at, false));
 }
@@ -417,44 +382,3 @@ uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *own
 
 	return walk_uncached(walk, own, &at, true);
 }
-
-#else
-
-/* Frame records {caller's frame, return address}, which AArch64 code keeps by convention (AAPCS64). */
-static uint64_t walk_records(struct trace_walk *walk, const struct trace_bounds *own, uintptr_t at,
-			     unsigned count)
-{
-	struct stack_bounds bounds = {own->stack_low, own->stack_high, NO_PAGE};
-
-	walk->whole = false;
-	for (uintptr_t caller; count < UNWIND_MAX_FRAMES; at = caller) {
-		struct trace_frame frame = {.sp = at};
-		if (!read_word(&bounds, at, &caller) || !read_word(&bounds, at + 8, &frame.pc) ||
-		    !frame.pc)
-			break;
-		walk->whole = !caller;
-		if (caller && caller <= at)
-			break;
-		walk->fresh[count++] = frame;
-		if (!caller)
-			break;
-	}
-	trace_walk_restart(walk,
-			   atomic_load_explicit(&trace_rules_generation, memory_order_relaxed));
-	return trace_walk_keep(walk, own, count);
-}
-
-__attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
-						const struct trace_bounds *own)
-{
-	return walk_records(walk, own, (uintptr_t)__builtin_frame_address(0), 0);
-}
-
-uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *own,
-			 const struct trace_point *point)
-{
-	walk->fresh[0] = (struct trace_frame){.pc = point->pc, .sp = point->sp};
-	return walk_records(walk, own, point->bp, 1);
-}
-
-#endif
