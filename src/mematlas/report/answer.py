@@ -49,7 +49,7 @@ def answer_spans(
     if leaked and report.at not in {END, PEAK}:
         leaked = f" Over the whole run{leaked}"
     leak = [(leaked, "warning")] if leaked else []
-    # The owner of a missed peak goes on from the sentence before it.
+    # The owner of another moment goes on from the sentence before it.
     spans += owner + leak if report.main_metric == "peak" else leak + owner
     if ended := endings(report, width // 2, directory):
         spans.append((f" {ended}", ""))
@@ -68,6 +68,8 @@ def _memory(report: Report, width: int) -> list[tuple[str, str]]:
             (format_bytes(account.rss_bytes), "figure"),
             (" resident. Its parts are unknown: the program's pages could not be read.", ""),
         ]
+    if report.keeps_freed:
+        return [*_parts(report, width), *_live_then(report)]
     return _missed(report) if report.main_metric == "peak" else _parts(report, width)
 
 
@@ -110,7 +112,8 @@ def _live_then(report: Report) -> list[tuple[str, str]]:
     live, at = format_bytes(report.peak_live_bytes), format_duration(report.peak_live_time_s)
     if len(report.processes) > 1:
         return [(" Of it ", ""), (live, "figure"), (f" were live then, at {at}.", "")]
-    return [(" Most live bytes were ", ""), (live, "figure"), (f" at {at}.", "")]
+    kept = ", freed since but kept by the allocator" if report.keeps_freed else ""
+    return [(" Most live bytes were ", ""), (live, "figure"), (f" at {at}{kept}.", "")]
 
 
 def _owner(

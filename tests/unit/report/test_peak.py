@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mematlas.recording import read
-from mematlas.recording.model import TIMELINE_DTYPE, Frame, Process
+from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, Process
 from mematlas.report import run_facts
 from mematlas.report.analyse.highest import find_highest
 from mematlas.report.analyse.lines import lines
@@ -71,6 +71,45 @@ def test_a_missed_peak_comes_first_and_ranks_by_what_was_live_then() -> None:
     assert "resident at the peak, which was missed: the account has " in text
     assert "%" not in text  # shares of another moment would mislead
     assert "The largest owner then was " in text
+
+
+@pytest.mark.parametrize(
+    ("slack", "peak", "sample_bytes", "kept"),
+    [
+        (0.9, 0.8, 0, True),
+        (0.9, 0.8, MIB, True),
+        (0.9, 0.8, 60 * MIB, False),  # 800 MiB may be a few samples
+        (0.4, 0.8, 0, False),  # something else fills the memory
+        (0.9, 0.4, 0, False),  # the allocator holds more than was ever live
+    ],
+)
+def test_freed_memory_that_the_allocator_keeps(
+    slack: float, peak: float, sample_bytes: int, *, kept: bool
+) -> None:
+    """RSS is highest still when nothing is live any more: the owner is that of the live peak."""
+    report = single(1.0)
+    size = 1000 * MIB
+    parts = tuple(
+        Part(kind, name, round(share * size), 0)
+        for kind, name, share in (
+            (PartKind.SLACK, "glibc heap", slack),
+            (PartKind.FILE, "libc.so.6", 1 - slack),
+        )
+    )
+    report = replace(
+        report,
+        account=replace(
+            report.account, rss_bytes=size, highest_rss_bytes=size, parts=parts, unexplained_bytes=0
+        ),
+        sampling=replace(report.sampling, sample_bytes=sample_bytes),
+        peak_live_bytes=round(peak * size),
+        peak_live_time_s=2.0,
+    )
+    text = answer(report, lines(report.stacks, report.main_metric), "")
+    assert report.keeps_freed is kept
+    assert ("freed since but kept by the allocator. The largest owner then was" in text) is kept
+    assert ("The largest owner is" in text) is not kept
+    assert not replace(report, at=END).keeps_freed
 
 
 def test_json_has_the_same_base() -> None:

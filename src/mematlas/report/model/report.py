@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, get_args
 
+from mematlas.recording.model import PartKind
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -34,6 +36,7 @@ Metric: TypeAlias = Literal[
 ]
 KILLED = "killed by "  # how the ending of a killed process begins
 LATELY_S = 0.05  # age of a look from which on the program can have changed
+_LEAST_SAMPLES = 16  # of freed memory: with fewer, what was live may be an error of the sampling
 NEAR = 0.95  # part of the highest RSS that an account of the peak has
 METRICS: tuple[Metric, ...] = get_args(Metric)
 """Metrics that stacks can be ranked by, in the order of the metric switch."""
@@ -341,6 +344,22 @@ class Report:
         )
 
     @property
+    def keeps_freed(self) -> bool:
+        """Whether most resident memory was live before the account, and an allocator kept it when it was freed.
+
+        RSS stays as high then, so the account of its highest can be of a time when nothing is live any more.
+        """
+        account = self.account
+        if self.at != PEAK or len(self.processes) > 1 or account.missed_peak:
+            return False
+        slack = sum(part.resident_bytes for part in account.parts if part.kind == PartKind.SLACK)
+        freed = self.peak_live_bytes - sum(
+            part.resident_bytes for part in account.parts if part.kind == PartKind.LIVE
+        )
+        least = max(account.rss_bytes / 2, _LEAST_SAMPLES * self.sampling.sample_bytes)
+        return min(slack, freed) >= least
+
+    @property
     def main_metric(self) -> Metric:
         """The metric of the answer: what was live at the peak, if the account is of another moment.
 
@@ -348,6 +367,8 @@ class Report:
         """
         known = self.peak_is_of_one_moment or len(self.processes) == 1
         if self.at == PEAK and self.account.missed_peak and known and self.peak_live_bytes > 0:
+            return "peak"
+        if self.keeps_freed:
             return "peak"
         return "pss" if self.account.counted_once else "resident"
 
