@@ -253,7 +253,8 @@ static void test_waiting(void)
 	CHECK(shallow.verdict == MEMATLAS_PLACE_SAFE && shallow.whole && !shallow.handlers);
 	CHECK(deep.verdict == MEMATLAS_PLACE_SAFE && deep.whole);
 	CHECK(deep.frames >= shallow.frames + 20);
-	CHECK(look_when_in(SYS_read, reading).verdict == MEMATLAS_PLACE_SAFE);
+	if (!OTHER_MALLOC) /* a sanitizer wraps read() */
+		CHECK(look_when_in(SYS_read, reading).verdict == MEMATLAS_PLACE_SAFE);
 }
 
 static void test_handlers(void)
