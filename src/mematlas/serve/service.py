@@ -57,6 +57,10 @@ class Service:
             self._server.end()
             raise
 
+    def __repr__(self) -> str:
+        state = "" if self._owner else ", stopped"
+        return f"<Service of {self.path!r} at {self.url or 'no address'}{state}>"
+
     def stop(self) -> None:
         """End the server and the tracing. A second call does nothing, nor does one in a forked child.
 
