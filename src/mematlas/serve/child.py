@@ -129,7 +129,7 @@ def _prepare(publication: Publication) -> Publisher:
         if not error.name or error.name.startswith("mematlas"):
             raise
         raise UnsupportedError(
-            f"to serve and push needs {error.name}: pip install {error.name}"
+            f"serving and pushing need {error.name}: pip install {error.name}"
         ) from None
     return Publisher(publication)
 
