@@ -26,7 +26,7 @@ struct outgoing_batch {
 	uint32_t to;         /* id of the receiving thread cache */
 };
 
-/* Add to a word that its thread alone writes. Release: whoever reads the new value sees the puts and
+/* Add to a word that its thread alone writes. Release: a thread that reads the new value sees the puts and
  * takes that are counted in it, so no difference of the two is below 0. */
 static inline void moved_add(_Atomic uint64_t *moved, uint64_t slots)
 {
