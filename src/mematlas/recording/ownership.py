@@ -98,17 +98,16 @@ def _python_tier(file: str, module: str) -> int:
 def _native_tier(function: str, file: str, module: str) -> int:
     """Return the tier of native code. Without a name (""), the place of the code alone decides."""
     if any(mark in file or mark in module for mark in _PACKAGES):
-        return RUNTIME if is_wrapper(function) else LIBRARY
+        return RUNTIME if is_wrapper(function, library=True) else LIBRARY
     base = module.rsplit("/", 1)[-1]
     if _STDLIB.search(module) or _CPYTHON.search(file):
         return RUNTIME
     if _RUNTIME_MODULE.match(base) or _RUNTIME_NAME.match(function):
         return RUNTIME
-    if is_wrapper(function):
+    library = bool(_SYSTEM.match(file) or _SYSTEM.match(module)) or not (file or module)
+    if is_wrapper(function, library=library):
         return RUNTIME
-    if _SYSTEM.match(file) or _SYSTEM.match(module):
-        return LIBRARY
-    return OWN if file or module else LIBRARY
+    return LIBRARY if library else OWN
 
 
 def best(frames: tuple[Frame, ...], ranks: dict[int, int]) -> tuple[int, Frame | None]:

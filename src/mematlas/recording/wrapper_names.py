@@ -30,16 +30,6 @@ WRAPPERS: tuple[tuple[str, str, str], ...] = (
         "",
         r"(do_)?x(m|c|re)alloc(z|_array|_flags|zero|_gently)?|(i|x|xn|xz|x2)n?(m|c|re|z)alloc",
     ),
-    (
-        "any program",
-        "",
-        r"(\w*_)?((x|s|k|safe_)?(m|c|re|z|v)|mem_?(m|c|re|z)?)alloc(0|z|n|array)?(_(n|nt|x|aux|debug|raw|full|plain|default|warn|unguarded|or_die|internal|aligned|multiple|wrapper|zero|memory|root|dist|array|\d+))*_*|alloc",
-    ),
-    (
-        "any program",
-        "",
-        r"(\w*_)?([A-Za-z]*(Malloc|Calloc|Realloc)|(Big|Mid|Aligned|My|Safe|Raw|Checked|Mem|Heap)Alloc)|\w+_mem_?(str|strn)?dup(_\w{1,4})?",
-    ),
     ("C++", "", r"(.*::)?operator new.*|(new|delete)\[\]|__gnu_cxx::.*|std::.*"),
     (
         "GLib",
@@ -248,6 +238,20 @@ WRAPPERS: tuple[tuple[str, str, str], ...] = (
 )
 """Rows of (program, starts, regular expression). Without starts, names begin in too many ways."""
 
+LIBRARY_WRAPPERS: tuple[tuple[str, str, str], ...] = (
+    (
+        "any library",
+        "",
+        r"(\w*_)?((x|s|k|safe_)?(m|c|re|z|v)|mem_?(m|c|re|z)?)alloc(0|z|n|array)?(_(n|nt|x|aux|debug|raw|full|plain|default|warn|unguarded|or_die|internal|aligned|multiple|wrapper|zero|memory|root|dist|array|\d+))*_*|alloc",
+    ),
+    (
+        "any library",
+        "",
+        r"(\w*_)?([A-Za-z]*(Malloc|Calloc|Realloc)|(Big|Mid|Aligned|My|Safe|Raw|Checked|Mem|Heap)Alloc)|\w+_mem_?(str|strn)?dup(_\w{1,4})?",
+    ),
+)
+"""Forms of names: of a wrapper in a library, but in a program of one's own also of a function that just uses it."""
+
 DISPATCHERS: tuple[tuple[str, str, str], ...] = (
     (
         "main functions",
@@ -318,6 +322,7 @@ def _by_start(rows: tuple[tuple[str, str, str], ...]) -> dict[str, list[str]]:
 
 
 _WRAPPERS = _by_start(WRAPPERS)
+_LIBRARY_WRAPPERS = _by_start(LIBRARY_WRAPPERS)
 _DISPATCHERS = _by_start(DISPATCHERS)
 _compiled = cache(re.compile)
 
@@ -327,9 +332,9 @@ def _matches(rows: dict[str, list[str]], function: str) -> bool:
     return any(_compiled(pattern).fullmatch(function) for pattern in likely)
 
 
-def is_wrapper(function: str) -> bool:
-    """Return whether a native function allocates on behalf of its callers."""
-    return _matches(_WRAPPERS, function)
+def is_wrapper(function: str, *, library: bool = False) -> bool:
+    """Return whether a native function allocates on behalf of its callers. `library`: it is not the user's own."""
+    return _matches(_WRAPPERS, function) or (library and _matches(_LIBRARY_WRAPPERS, function))
 
 
 def is_dispatcher(function: str) -> bool:

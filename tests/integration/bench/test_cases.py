@@ -438,7 +438,7 @@ def test_command(tmp_path: Path) -> None:
         (("faults", "--size", "500T"), 2, "do not fit"),
         (("faults", "--pages", "7K"), 2, "no such page size"),
         (("sharing", "--threads", "0"), 2, "whole numbers"),
-        (("faults", "-o", "/nonexistent/x.json"), 3, "no such directory"),
+        (("faults", "-o", "/proc/nonexistent/x.json"), 3, "no such directory"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], code: int, said: str) -> None:

@@ -86,12 +86,25 @@ def test_functions_that_a_program_may_have_are_no_wrappers(function: str) -> Non
      "expand_heap", "camlStdlib__Array__init_103", "rtl_uString_alloc", "pool_get_from_os", "lalloc",
      "asmjit::_abi_1_9::VirtMem::allocDualMapping", "agalloc", "gmalloc", "getMBlocks", "Perl_newSViv",
      "Array<double, std::allocator<double> >::clear", "os::pd_map_memory", "ngx_shm_alloc",
-     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate", "jv_mem_alloc", "BigAlloc", "png_malloc_warn",
-     "z7_AlignedAlloc", "alloc", "uprv_malloc_78", "XtRealloc", "ber_memalloc_x", "nghttp2_mem_calloc", "ksba_realloc"],
+     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate"],
 )  # fmt: skip
 def test_wrappers_of_programs_of_the_zoo(function: str) -> None:
     """Each was the largest owner of a program, which no developer of that program would name."""
     assert is_wrapper(function)
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["jv_mem_alloc", "BigAlloc", "png_malloc_warn",
+     "z7_AlignedAlloc", "alloc", "uprv_malloc_78", "XtRealloc", "ber_memalloc_x", "nghttp2_mem_calloc", "ksba_realloc"],
+)  # fmt: skip
+def test_wrappers_of_libraries_by_the_form_of_their_names(function: str) -> None:
+    """Each was the largest owner of a program of the system; a program of one's own may just use malloc in it."""
+    assert (
+        tier(Frame(function, None, None, "/usr/lib/x86_64-linux-gnu/libjq.so.1", "native"))
+        == RUNTIME
+    )
+    assert tier(Frame(function, "/home/me/a.c", 3, "/home/me/a", "native")) == OWN
 
 
 def test_a_marked_frame_is_looked_through() -> None:
