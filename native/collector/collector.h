@@ -248,6 +248,8 @@ static inline void freed_log_add(struct bad_frees *bad_frees, const struct block
 struct process *process_at(const struct mematlas_collector *collector, int index);
 struct process *process_active_at(const struct mematlas_collector *collector, int index);
 bool processes_add(struct mematlas_collector *collector, struct process *process);
+/* Takes it out of the table, and frees nothing. */
+void processes_remove(struct mematlas_collector *collector, const struct process *process);
 /* `process`: that is in the table. */
 int family_of(const struct mematlas_collector *collector, const struct process *process);
 /* Running processes with memory from the same process by forks, `process` among them. */

@@ -1,5 +1,4 @@
 /* The table of traced processes. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,21 +74,11 @@ uint32_t family_size(const struct mematlas_collector *collector, const struct pr
 	return count ? count : 1;
 }
 
-int mematlas_collector_remove(struct mematlas_collector *collector, int index)
+void processes_remove(struct mematlas_collector *collector, const struct process *process)
 {
-	struct process *process = process_at(collector, index);
+	uint32_t after = position_of(collector, process->index) + 1;
 
-	if (!process)
-		return -ESRCH;
-	if (!process->emitted_ended || process->mapped)
-		return -EBUSY;
-	uint32_t after = position_of(collector, index) + 1;
 	memmove(&collector->processes[after - 1], &collector->processes[after],
 		(collector->count - after) * sizeof *collector->processes);
 	collector->count--;
-	if (collector->looked_at == process)
-		collector->looked_at = NULL;
-	broker_forget(&collector->broker, process->image);
-	process_free(process);
-	return 0;
 }
