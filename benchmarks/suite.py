@@ -97,7 +97,7 @@ def run_limited(
 ) -> str | None:
     """Run a command in a process group of its own; return why it did not end well, or None.
 
-    Status 1 means that a target was missed, which is a result.
+    Status 1 means that a target was missed, which is a result, unless an exception ended the program.
     """
     process = subprocess.Popen(
         command,
@@ -114,7 +114,18 @@ def run_limited(
     except BaseException:
         end_group(process)
         raise
-    return None if status in (0, 1) else f"ended with status {status}"
+    if status == 1:
+        return exception_in(Path(log.name))
+    return f"ended with status {status}" if status else None
+
+
+def exception_in(log: Path) -> str | None:
+    """Return the exception that ended a Python program, from what the program printed; None: there was none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if "Traceback (most recent call last):" not in lines:
+        return None
+    last = next(line.strip() for line in reversed(lines) if line.strip())
+    return f"failed with {last[:200]}"
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

@@ -3,7 +3,7 @@
 python benchmarks/memory/allocators.py [--rounds 15] [--clock wall] [--realtime] [--only tight,larson]
 
 Peers are Debian's packages libmimalloc2.0, libjemalloc2 and libtcmalloc-minimal4, as far as they are
-installed. Of each allocator: the least and the median of all rounds, in ns for one operation of the
+installed. One that fails is named with the reason, and runs no more in that case. Of each allocator: the least and the median of all rounds, in ns for one operation of the
 slowest thread, and the highest RSS and the RSS at the end in MiB. On a machine with other work, CPU
 time (the default) with many rounds is the figure to trust; --clock wall also counts the waiting of
 threads for each other. --realtime keeps other processes off the CPUs (needs root).
@@ -22,6 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mematlas.memory import compile_flags
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from contest import FAILURES, Contest, Outcome, reason, record
 
 HERE = Path(__file__).parent
 SOURCES = [str(HERE / name) for name in ("allocators.c", "patterns.c")]
@@ -98,8 +102,44 @@ def measure(program: Path, environment: dict[str, str], case: Case) -> Run:
     return Run(*map(float, done.stdout.split()))
 
 
+def compete(
+    ways: dict[str, tuple[Path, dict[str, str]]], case: Case, rounds: int
+) -> tuple[dict[str, list[Run]], dict[str, str]]:
+    """Run all that can serve a case in turn; return the runs, and why an allocator runs no more."""
+    fit = {n: w for n, w in ways.items() if n != "pool" or case.pattern in OF_ONE_SIZE}
+    runs: dict[str, list[Run]] = {name: [] for name in fit}
+    failures: dict[str, str] = {}
+    for _ in range(rounds):
+        for name, (program, environment) in fit.items():
+            if name in failures:
+                continue
+            try:
+                runs[name].append(measure(program, environment, case))
+            except (*FAILURES, TypeError) as error:  # TypeError: too few or too many figures
+                failures[name] = reason(error)
+    return runs, failures
+
+
+def as_contest(
+    title: str, runs: dict[str, list[Run]], failures: dict[str, str], clock: str
+) -> Contest:
+    """Return the ns of one case as a contest."""
+    outcomes = tuple(
+        Outcome(
+            name,
+            tuple(getattr(run, clock) for run in of_way),
+            failures.get(name),
+            mine=name in {"pool", "arena"},
+        )
+        for name, of_way in runs.items()
+    )
+    return Contest(f"{title}, {clock} time", "ns", True, outcomes)
+
+
 def format_cell(runs: list[Run], clock: str) -> str:
     """Format least and median ns, highest and last MiB."""
+    if not runs:
+        return "failed"
     times = [getattr(run, clock) for run in runs]
     peak, end = (min(getattr(run, name) for run in runs) / 1024 for name in ("peak", "end"))
     return f"{min(times):.1f}/{statistics.median(times):.1f} {peak:.0f}-{end:.0f}"
@@ -107,8 +147,12 @@ def format_cell(runs: list[Run], clock: str) -> str:
 
 def judge(runs: dict[str, list[Run]], clock: str) -> str:
     """Format the time of pool and arena against the best peer: below 1 is ahead."""
-    least = {name: min(getattr(run, clock) for run in of_way) for name, of_way in runs.items()}
+    least = {
+        name: min(getattr(run, clock) for run in of_way) for name, of_way in runs.items() if of_way
+    }
     peers = [name for name in least if name not in {"pool", "arena"}]
+    if not peers:
+        return "    no peer has a figure"
     best = min(peers, key=lambda name: least[name])
     ratios = [f"{n} {least[n] / least[best]:.2f}" for n in ("pool", "arena") if n in least]
     return f"    x {best}, the best peer: {', '.join(ratios)}"
@@ -130,15 +174,14 @@ def main() -> int:
         for case in CASES:
             if arguments.only and case.pattern not in arguments.only.split(","):
                 continue
-            fit = {n: w for n, w in ways.items() if n != "pool" or case.pattern in OF_ONE_SIZE}
-            runs: dict[str, list[Run]] = {name: [] for name in fit}
-            for _ in range(arguments.rounds):
-                for name, (program, environment) in fit.items():
-                    runs[name].append(measure(program, environment, case))
-            cells = [format_cell(runs[n], arguments.clock) if n in fit else "-" for n in ways]
+            runs, failures = compete(ways, case, arguments.rounds)
+            cells = [format_cell(runs[n], arguments.clock) if n in runs else "-" for n in ways]
             title = f"{case.pattern}, {case.threads} thread{'s' * (case.threads > 1)}"
             print(f"{title:<22}" + "".join(f"{cell:>18}" for cell in cells))
+            for name, why in failures.items():
+                print(f"    {name}: {why}")
             print(judge(runs, arguments.clock), flush=True)
+            record(as_contest(title, runs, failures, arguments.clock))
     return 0
 
 

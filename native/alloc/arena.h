@@ -3,7 +3,7 @@
  *   reservation   PROT_NONE, made accessible from its start as the arena grows
  *   page          8 KiB, the unit of runs, independent of the kernel's page size
  *   run           consecutive pages: free (merged with free neighbours), one block, or one span
- *   span          a run of equal slots of one size class, used by the threads of one shard
+ *   span          a run of equal slots of one size class, created for the threads of one shard
  *   magazine      stack of free slots of one class in a thread cache, refilled in batches
  *   large block   a mapping of its own, found in a table sorted by address
  *
@@ -28,7 +28,7 @@
 #define CLASSES 40u
 #define MOVE_MAX 128u       /* slots moved between a magazine and its class at a time */
 #define TRANSFER_BATCHES 4u /* that a class keeps ready for the next magazine */
-#define SHARDS 8u /* groups of threads; threads of two shards never use slots of one span */
+#define SHARDS 8u /* groups of threads; two shards use slots of one span only after a steal */
 #define SMALL_MAX 32768u
 #define LARGE_MIN (2ull << 20) /* or the size of a huge page, if the arena has these */
 #define GROW_BYTES (4ull << 20)    /* made accessible at a time */

@@ -38,7 +38,7 @@ static void flush_magazine(struct mematlas_arena *arena, struct arena_tcache *tc
 			   struct magazine *magazine, uint32_t count)
 {
 	size_class_flush(arena, arena_class_for(arena, tcache, magazine), magazine, count);
-	SET(tcache->base.moved_out, GET(tcache->base.moved_out) + count);
+	moved_add(&tcache->base.moved_out, count);
 }
 
 static void flush_half(struct mematlas_arena *arena, struct arena_tcache *tcache,
@@ -80,7 +80,7 @@ static void receive_batch(struct mematlas_arena *arena, struct arena_tcache *tca
 		put_slot(arena, tcache, runs[i], slots[i]);
 		reclaimed++;
 	}
-	SET(tcache->base.moved_in, GET(tcache->base.moved_in) + reclaimed);
+	moved_add(&tcache->base.moved_in, reclaimed);
 	SET(tcache->base.late_double_frees,
 	    GET(tcache->base.late_double_frees) + count - reclaimed);
 	batch_free(&arena->group, number);
@@ -129,7 +129,7 @@ static bool refill_magazine(struct mematlas_arena *arena, struct arena_tcache *t
 	if (magazine_is_empty(magazine))
 		added = size_class_refill(arena, arena_class_for(arena, tcache, magazine), magazine,
 					  may_grow);
-	SET(tcache->base.moved_in, GET(tcache->base.moved_in) + added);
+	moved_add(&tcache->base.moved_in, added);
 	return !magazine_is_empty(magazine);
 }
 

@@ -74,8 +74,7 @@ void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_are
 }
 
 /* Each free slot is in exactly one place: the stack of its span, a magazine, a transfer cache, or a
- * batch. False if
- * the slot is in use or has been marked already. */
+ * batch. False if the slot is in use or has been marked already. */
 static bool mark_free(struct mematlas_arena *arena, void *object)
 {
 	struct run *run;
@@ -261,7 +260,7 @@ static void drop_magazine(struct arena_tcache *tcache, struct magazine *magazine
 	uint32_t filled = magazine_filled(magazine);
 
 	magazine_drop(magazine, filled);
-	SET(tcache->base.moved_out, GET(tcache->base.moved_out) + filled);
+	moved_add(&tcache->base.moved_out, filled);
 }
 
 void arena_rebuild(struct tcache_group *group)

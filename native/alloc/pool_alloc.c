@@ -27,7 +27,7 @@ static void unpack_batch(struct mematlas_pool *pool, struct pool_tcache *tcache,
 
 	for (uint32_t i = 0; i < batch->count; i++)
 		push_number(pool, tcache, batch->items[i] >> 32);
-	SET(tcache->base.moved_in, GET(tcache->base.moved_in) + batch->count);
+	moved_add(&tcache->base.moved_in, batch->count);
 	batch_free(&pool->group, number);
 }
 
@@ -94,7 +94,7 @@ static bool refill_from_bump(struct mematlas_pool *pool, struct pool_tcache *tca
 	/* The magazine pops its last entry, so allocs ascend by address. */
 	for (uint64_t number = last; number-- > first;)
 		push_number(pool, tcache, number);
-	SET(tcache->base.moved_in, GET(tcache->base.moved_in) + last - first);
+	moved_add(&tcache->base.moved_in, last - first);
 	return true;
 }
 
@@ -168,7 +168,7 @@ static bool flush_batch(struct mematlas_pool *pool, struct pool_tcache *tcache, 
 		batch->items[i] = (uint64_t)(left[i].slot - pool->slots) << 32;
 	batch->count = count;
 	magazine_drop(&tcache->magazine, count);
-	SET(tcache->base.moved_out, GET(tcache->base.moved_out) + count);
+	moved_add(&tcache->base.moved_out, count);
 	batch_push(&pool->group, &pool->transfer_cache, number);
 	return true;
 }

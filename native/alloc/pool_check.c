@@ -105,8 +105,11 @@ static void mark_free_list(struct walk *walk)
 {
 	uint32_t number = (uint32_t)(GET(walk->pool->memory->free_list) & INDEX_MASK);
 
-	for (; walk->sound && number != NO_OBJECT; number = GET(walk->pool->links[number]))
+	while (walk->sound && number != NO_OBJECT) {
 		mark_free(walk, number);
+		if (walk->sound) /* else the number may be beyond the links */
+			number = GET(walk->pool->links[number]);
+	}
 }
 
 /* Verifies the equation beside struct mematlas_pool. */
@@ -166,12 +169,15 @@ void pool_rebuild(struct tcache_group *group)
 		struct pool_tcache *tcache = (struct pool_tcache *)GET(group->tcaches[i]);
 		uint32_t filled = magazine_filled(&tcache->magazine);
 		magazine_drop(&tcache->magazine, filled);
-		SET(tcache->base.moved_out, GET(tcache->base.moved_out) + filled);
+		moved_add(&tcache->base.moved_out, filled);
 	}
 	SET(pool->transfer_cache, 0);
 	SET(pool->memory->free_list, NO_OBJECT);
-	uint64_t bump = pool->count; /* the owner word of an object never allocated is 0 */
-	while (bump && !GET(pool->slots[bump - 1].owner))
+	/* Both words of a slot that was never allocated are 0. A free object of the lost list still has
+	 * its mark, and would never be listed again if bump passed the mark by. */
+	uint64_t bump = pool->count;
+	while (bump && !GET(pool->slots[bump - 1].owner) &&
+	       !GET(pool->slots[bump - 1].remote_freed))
 		bump--;
 	SET(pool->memory->bump, bump);
 	for (uint64_t number = 0; number < bump; number++)

@@ -3,10 +3,10 @@
  * The owner word of a slot alone says whether an object is free, and changes by one exchange. The
  * list only finds free objects quickly. A process may be killed between the two: the object is then
  * free and on no list, or on the list and in use, and neither harms. slot.remote_freed, which such
- * pools need for nothing else, is 1 while the object is on the list, so that it is there once. */
+ * pools need for nothing else, is LISTED while the object is on the list, so that it is there once. */
 #include "pool.h"
 
-#define LISTED 1u
+#define LISTED (OWNER_MASK + 1) /* no owner word: slot_in_use() compares the two */
 
 /* Links and heads are shared with other processes, which can write any number. The head has a tag
  * that grows with each change, against an object that is popped and pushed again meanwhile. */

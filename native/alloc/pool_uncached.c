@@ -36,10 +36,13 @@ static uint32_t hold_listed(struct mematlas_pool *pool)
 		if (hold(pool, number))
 			return number;
 	}
-	uint32_t number = bump(pool);
-	while (number != NO_OBJECT && !hold(pool, number))
-		number = bump(pool);
-	return number;
+	for (uint64_t turns = 0; turns <= pool->count;
+	     turns++) { /* others may write to bump, too */
+		uint32_t number = bump(pool);
+		if (number == NO_OBJECT || hold(pool, number))
+			return number;
+	}
+	return (uint32_t)NO_OBJECT;
 }
 
 /* The last resort: an object of a dead holder, or one that a killed process left on no list. The

@@ -26,6 +26,13 @@ struct outgoing_batch {
 	uint32_t to;         /* id of the receiving thread cache */
 };
 
+/* Add to a word that its thread alone writes. Release: a thread that reads the new value sees the puts and
+ * takes that are counted in it, so no difference of the two is below 0. */
+static inline void moved_add(_Atomic uint64_t *moved, uint64_t slots)
+{
+	atomic_store_explicit(moved, GET(*moved) + slots, memory_order_release);
+}
+
 /* The part of a thread cache that pools and arenas share. Only its thread writes the cache, except
  * for `remote_queue`.
  *

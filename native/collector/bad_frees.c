@@ -32,7 +32,7 @@ static const struct freed_block *find_freed(const struct bad_frees *bad_frees, u
 }
 
 /* All blocks are looked at: an index of them would cost every event. A program with many blocks and many bad frees
- * would keep the collector from its work, so the sum of blocks looked at has a limit. */
+ * would keep the collector from its work, so the sum of slots and blocks looked at has a limit. */
 static bool find_around(struct bad_frees *bad_frees, const struct blocks *blocks, uint64_t address,
 			struct block *ret)
 {
@@ -42,7 +42,7 @@ static bool find_around(struct bad_frees *bad_frees, const struct blocks *blocks
 
 	if (bad_frees->searched >= MOST_SEARCHED)
 		return false;
-	bad_frees->searched += blocks->count;
+	bad_frees->searched += blocks->mask + blocks->count;
 	while ((info = blocks_next(blocks, &cursor, &key))) {
 		if (key >> ADDRESS_BITS != TRACE_MALLOC)
 			continue;

@@ -87,7 +87,7 @@ struct fault_sites {
 #define MOST_BAD_FREES 1000u
 #define FREED_LOG 16384u
 #define NO_STATS UINT32_MAX /* of a block in the log: its stack was forgotten */
-#define MOST_SEARCHED (1u << 26) /* slots, about a second */
+#define MOST_SEARCHED (1u << 26) /* slots and blocks, about a second */
 struct freed_block {
 	struct block block;
 	uint64_t time;

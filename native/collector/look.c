@@ -177,11 +177,11 @@ void look_ends(struct mematlas_collector *collector, double now)
 {
 	struct process *process = collector->looked_at;
 	double budget = collector->settings.budget, cost = now - collector->look_began;
-	double used = clock_thread_s() - collector->look_began_cpu;
 
 	collector->looked_at = NULL;
 	if (!process || budget <= 0)
 		return;
+	double used = clock_thread_s() - collector->look_began_cpu;
 	/* The budget is a share of a CPU. By the clock, a look on a busy machine would put off the
 	 * next one for long, and the account of a killed program would be old. */
 	postpone(&process->next_join, now + used / budget);

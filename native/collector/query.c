@@ -91,6 +91,8 @@ int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int index
 		count = capacity;
 	if (count)
 		memcpy(rows, trie->nodes + from, count * sizeof *rows);
+	for (uint64_t i = 0; i < count; i++)
+		rows[i].hash = 0; /* recordings are compressed */
 	return (int64_t)count;
 }
 

@@ -81,7 +81,7 @@ enum mematlas_kind {
 /* A frame of a stack. Node 0 is the root; parent < the node's own number. */
 struct mematlas_node {
 	uint32_t parent;
-	uint32_t hash; /* of the words from the root to here */
+	uint32_t hash; /* of the words from the root to here, for the collector alone; else 0 */
 	/* A code address; 1 << 63 | code ID << 32 | offset in co_code of a Python frame; 0: unknown. */
 	uint64_t word;
 };

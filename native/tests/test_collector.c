@@ -107,6 +107,29 @@ static void test_failed_realloc_is_undone(void)
 	session_end(collector);
 }
 
+/* Blocks that were freed leave their cells for a while, and a search walks over these, too. */
+static void test_searches_for_bad_frees_are_counted(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	for (uint64_t i = 1; i <= 1000; i++) {
+		put_alloc(&p, 0, i, M, i << 16, 64, 1, 0);
+		poll_all(collector);
+	}
+	for (uint64_t i = 1; i <= 1000; i++) {
+		put_free(&p, 0, 1000 + i, M, i << 16);
+		poll_all(collector);
+	}
+	PUT(&p, 0, TRACE_BAD_FREE | 3000 << 8, 0x123 | (uint64_t)M << 48, 1, 0);
+	poll_all(collector);
+	CHECK(collector->processes[0]->state.blocks.count == 0);
+	CHECK(collector->processes[0]->bad_frees.searched >= 1000);
+	session_end(collector);
+}
+
 static void test_bad_frees_are_described(void)
 {
 	struct mematlas_collector *collector = session_start(0);
@@ -570,6 +593,7 @@ int main(void)
 	test_mappings_are_cut();
 	test_failed_realloc_is_undone();
 	test_bad_frees_are_described();
+	test_searches_for_bad_frees_are_counted();
 	test_fork_clones();
 	test_fork_execs_at_once();
 	test_peak_shares();

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "../alloc/arena.h"
 #include "../alloc/pool.h"
@@ -46,7 +48,29 @@ static void test_shared_pool(void)
 	uint64_t number = pool_object_number(pool, second);
 	BREAK(pool->memory->free_list, | INDEX_MASK, pool); /* the list is lost */
 	BREAK(pool->links[number], *0 + number, pool);     /* the list is a cycle */
+	BREAK(pool->memory->free_list, *0 + INDEX_MASK - 1, pool); /* leads out of the pool */
+	BREAK(pool->links[number], *0 + INDEX_MASK - 1, pool);
 	mematlas_pool_destroy(pool);
+}
+
+/* As a process leaves an object that was killed while another took the object: on the list and in
+ * use. Holder 1 has the least owner word of all. */
+static void test_listed_and_in_use(void)
+{
+	int fd = memfd_create("pool", MFD_CLOEXEC);
+	struct mematlas_pool_stats stats;
+
+	CHECK(fd >= 0 && mematlas_pool_create(64, 100, 64, fd, &pool) == 0);
+	void *object = mematlas_pool_alloc(pool);
+	uint32_t number = (uint32_t)pool_object_number(pool, object);
+	for (uint32_t owner = 1; owner < 4; owner++) {
+		pool->slots[number].owner = owner;
+		pool_free_list_push(pool, number);
+		mematlas_pool_read_stats(pool, &stats);
+		CHECK(stats.in_use == 1 && mematlas_pool_check(pool) == 0);
+	}
+	mematlas_pool_destroy(pool);
+	close(fd);
 }
 
 /* A run finds a slot at each multiple of the slot size, and nowhere else in its pages. */
@@ -106,6 +130,7 @@ int main(void)
 {
 	test_pool();
 	test_shared_pool();
+	test_listed_and_in_use();
 	CHECK(mematlas_arena_create(1ull << 28, &arena) == 0);
 	void *used = mematlas_arena_alloc(arena, 100, 0);
 	CHECK(used && mematlas_arena_alloc(arena, 100000, 0) &&

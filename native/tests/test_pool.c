@@ -156,6 +156,40 @@ static void test_fork(void)
 	pthread_barrier_destroy(&barrier);
 }
 
+/* Returns 0, or the number of the check that failed. */
+static int use_all_and_free(unsigned count)
+{
+	void *objects[16];
+
+	for (unsigned i = 0; i < count; i++)
+		if (!(objects[i] = mematlas_pool_alloc(pool)))
+			return 1;
+	if (mematlas_pool_alloc(pool) || mematlas_pool_check(pool))
+		return 2;
+	for (unsigned i = 0; i < count; i++)
+		if (mematlas_pool_free(pool, objects[i]))
+			return 3;
+	return mematlas_pool_check(pool) ? 4 : 0;
+}
+
+/* A pool without thread caches, all of whose objects were freed: none is lost in the child, however
+ * often the objects are allocated. */
+static void test_fork_of_a_small_pool(void)
+{
+	int status, failed = 0;
+
+	CHECK(mematlas_pool_create(32, 16, 32, -1, &pool) == 0);
+	CHECK(use_all_and_free(16) == 0);
+	pid_t child = fork();
+	if (child == 0) {
+		for (unsigned round = 0; round < 3 && !failed; round++)
+			failed = use_all_and_free(16);
+		_exit(failed);
+	}
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	mematlas_pool_destroy(pool);
+}
+
 /* Exit status of the child: 0, or the number of the check that failed. */
 static int use_shared(int fd)
 {
@@ -287,6 +321,7 @@ int main(void)
 	test_threads(50);
 	test_threads(5000);
 	test_fork();
+	test_fork_of_a_small_pool();
 	test_closed_descriptors();
 	test_shared();
 	test_hostile_memory();

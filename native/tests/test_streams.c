@@ -1,5 +1,5 @@
 /* Events of several threads at random, against the plainest reading of them: one after the other, all sums kept by
- * hand. Totals, lifetimes, the peak and each stack's share of it must be equal, not nearly. */
+ * hand. Totals, the number of deaths, the peak and each stack's share of it must be equal, not nearly. */
 #define _GNU_SOURCE
 #include "producer.h"
 #include "random.h"
@@ -121,7 +121,10 @@ static void check_totals(struct mematlas_collector *collector)
 	int64_t count = mematlas_collector_totals(collector, 0, rows, 4096);
 	double seen = 0, expected = 0;
 
-	CHECK(mematlas_collector_nodes(collector, 0, 0, nodes, 4096) > 0);
+	int64_t made = mematlas_collector_nodes(collector, 0, 0, nodes, 4096);
+	CHECK(made > 0);
+	for (int64_t i = 0; i < made; i++)
+		CHECK(nodes[i].hash == 0);
 	for (int64_t i = 0; i < count; i++) {
 		check_row(&rows[i], nodes[rows[i].stack].word);
 		seen += rows[i].allocations;

@@ -21,7 +21,7 @@ BENCHMARKS = ROOT / "benchmarks"
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder in (BENCHMARKS / "tracing", BENCHMARKS):
+    for folder in (BENCHMARKS / "memory", BENCHMARKS / "tracing", BENCHMARKS):
         monkeypatch.syspath_prepend(str(folder))
 
 
@@ -153,6 +153,48 @@ def test_a_part_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as log:
         assert run_limited(("sh", "-c", "exit 1"), log, 60, {}) is None  # a target was missed
         assert run_limited(("sh", "-c", "exit 3"), log, 60, {}) == "ended with status 3"
+
+
+def test_a_part_that_an_exception_ended_is_no_result(tmp_path: Path) -> None:
+    """Python's status of an exception is that of a missed target."""
+    from suite import run_limited
+
+    with (tmp_path / "log").open("w") as log:
+        ended = run_limited(
+            (sys.executable, "-c", "print(1); raise ValueError('no x')"), log, 60, {}
+        )
+    assert ended == "failed with ValueError: no x"
+
+
+def test_an_allocator_that_fails_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that crashes, one that prints nonsense and one that prints too little are named, and recorded."""
+    import allocators
+    from contest import read_record
+
+    scripts = {
+        "arena": "echo 2 1 100 50", "glibc": "echo 3 2 100 50", "mimalloc": "kill -SEGV $$",
+        "jemalloc": "echo usage: none", "tcmalloc": "echo 1 2",
+    }  # fmt: skip
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    ways: dict[str, tuple[Path, dict[str, str]]] = {name: (tmp_path / name, {}) for name in scripts}
+    monkeypatch.setattr(allocators, "build", lambda _: ways)
+    monkeypatch.setattr(sys, "argv", ["allocators.py", "--rounds", "2", "--only", "cache-scratch"])
+    monkeypatch.setenv("BENCHMARK_RECORDS", str(tmp_path / "records"))
+    assert allocators.main() == 0
+    shown = capsys.readouterr().out
+    assert "mimalloc: ended with status -11" in shown
+    assert "jemalloc: could not convert" in shown
+    assert "tcmalloc: " in shown
+    assert "x glibc, the best peer: arena 0.50" in shown
+    found = read_record((tmp_path / "records").read_text())
+    assert {each.name: len(each.values) for each in found.outcomes} == {
+        "arena": 2, "glibc": 2, "mimalloc": 0, "jemalloc": 0, "tcmalloc": 0
+    }  # fmt: skip
+    assert found.verdict() == "better than every peer, 2.00x over glibc"
 
 
 def test_the_page_has_machine_command_and_reasons(tmp_path: Path) -> None:

@@ -43,13 +43,24 @@ def exported(library: str) -> set[str]:
     return {line.split()[-1].partition("@")[0] for line in lines}
 
 
-def versions_needed(library: str) -> dict[str, str]:
+def versions_needed(library: str | Path) -> dict[str, str]:
     """Return the versions of other libraries' symbols that a shared library needs, by symbol."""
     lines = _run("objdump", "-T", BUILD / library).splitlines()
     found = (
         re.search(r"\*UND\*\s+[0-9a-f]+\s+\(?(\w+_[\d.]+)\)?\s+(\w+)$", line) for line in lines
     )
     return {match[2]: match[1] for match in found if match}
+
+
+@cache
+def versions_defined(library: Path) -> dict[str, set[str]]:
+    """Return the versions that a shared library has of each of its symbols."""
+    found: dict[str, set[str]] = {}
+    for line in _run("objdump", "-T", library).splitlines():
+        match = re.search(r"\s[0-9a-f]{8,}\s+\(?(\w+_[\d.]+)\)?\s+(\w+)$", line)
+        if match and "*UND*" not in line:
+            found.setdefault(match[2], set()).add(match[1])
+    return found
 
 
 @cache

@@ -105,10 +105,11 @@ def in_use() -> list[KernelChoice]:
 
 
 def file_in_use() -> str | None:
-    """Return the file that keeps the choices; None if there is none, as where the folder cannot be written."""
+    """Return the file that keeps the choices; None if none is believed, as where the folder cannot be written."""
     with suppress(OSError, RuntimeError):
-        path = cache_path(machine_key())
-        return str(path) if path.is_file() else None
+        key = machine_key()
+        path = cache_path(key)
+        return str(path) if read(path, key) else None
     return None
 
 
@@ -164,10 +165,14 @@ def _choice(data: dict[str, Any]) -> KernelChoice:
 
 def write(path: Path, key: dict[str, Any], choices: list[KernelChoice]) -> None:
     """Write a file as a whole; OSError if that is not possible, or the folder is another user's."""
-    if not path.parents[3].is_dir():  # no home folder: none is made
+    folders = path.parents[:4]
+    if not folders[-1].is_dir():  # no home folder: none is made
         raise FileNotFoundError
+    # As by sudo, which keeps HOME: root would leave folders that the user cannot write, and follow the user's links.
+    if not all(map(_is_own, folders)):
+        raise PermissionError
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.parent.stat().st_uid != os.geteuid():  # as by sudo, which keeps HOME
+    if path.parent.stat().st_uid != os.geteuid():
         raise PermissionError
     listed = [asdict(each) for each in choices]
     for each in listed:
@@ -184,6 +189,15 @@ def write(path: Path, key: dict[str, Any], choices: list[KernelChoice]) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether a folder, and a link that leads there, is of this user or root, or missing."""
+    for follow in (False, True):
+        with suppress(FileNotFoundError):
+            if folder.stat(follow_symlinks=follow).st_uid not in (os.geteuid(), 0):
+                return False
+    return True
 
 
 def _canonical(value: object) -> bytes:

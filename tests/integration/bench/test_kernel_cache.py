@@ -170,6 +170,37 @@ def test_a_folder_that_cannot_be_written_changes_nothing(
     assert not (tmp_path / "absent").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write in the home of another user")
+@pytest.mark.parametrize("link", [False, True])
+def test_root_leaves_nothing_in_the_home_of_a_user(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, link: bool
+) -> None:
+    """As by sudo, which keeps HOME: folders of root would keep the user from keeping anything."""
+    home, other = tmp_path / "home", tmp_path / "other"
+    home.mkdir()
+    other.mkdir()
+    os.chown(home, 65534, 65534)
+    if link:
+        (home / ".cache").symlink_to(other)
+        os.chown(home, 0, 0)
+        os.lchown(home / ".cache", 65534, 65534)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(home))
+    path = kernel_cache.cache_path(kernel_cache.machine_key())
+    with pytest.raises(PermissionError):
+        kernel_cache.write(path, kernel_cache.machine_key(), [choice()])
+    assert os.listdir(home) == [".cache"] * link  # noqa: PTH208
+    assert os.listdir(other) == []  # noqa: PTH208
+
+
+def test_a_file_that_is_not_believed_is_not_named() -> None:
+    """Nothing is kept in a file that this user does not read."""
+    path = write()
+    assert kernel_cache.file_in_use() == str(path)
+    path.chmod(0o666)
+    assert kernel_cache.file_in_use() is None
+
+
 def test_saving_adds_to_what_others_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes keep the choices of both; the newer one of the same class stays."""
     path = write()
