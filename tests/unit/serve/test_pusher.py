@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from mematlas.errors import UsageError
+from mematlas.serve import publisher
 from mematlas.serve.child import _read_lines
 from mematlas.serve.destination import parse_destination, read_token
-from mematlas.serve.publication import TOKEN
+from mematlas.serve.publication import TOKEN, Publication
 from mematlas.serve.pusher import Pusher, PushError
 from mematlas.serve.state import NotYetRecordedError
 
@@ -91,8 +92,8 @@ def test_the_first_words_end_with_an_empty_line() -> None:
 class Readings:
     """A recording that has a new reading each time; none at first."""
 
-    def __init__(self) -> None:
-        self.number = -1
+    def __init__(self, number: int = -1) -> None:
+        self.number = number
 
     def read(self, *, fresh: bool = False) -> State:
         """Return the next reading."""
@@ -169,3 +170,24 @@ def test_pauses_grow_and_have_a_bound() -> None:
     assert all(225 <= each <= 300 for each in pauses[5:])
     pusher._has_failed("full", 299.5)
     assert pusher._pause_s() >= 299.5
+
+
+def test_a_last_push_waits_for_no_other_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All begin at once: one that hangs would leave no time to the others."""
+    taken = threading.Event()
+
+    class Hanging:
+        def send(self, _: object) -> None:
+            assert taken.wait(20)
+
+    class Taking:
+        def send(self, _: object) -> None:
+            taken.set()
+
+    senders = iter((Hanging(), Taking()))
+    monkeypatch.setattr(publisher, "_sender", lambda *_: next(senders))
+    monkeypatch.setattr(publisher, "ServedRecording", lambda _: Readings(number=0))
+    urls = ("pyroscope+http://127.0.0.1:1", "pyroscope+http://127.0.0.1:2")
+    with publisher.Publisher(Publication("a.atlas", push=urls, push_s=3600)) as both:
+        pass
+    assert [each.pushes.sent for each in both.pushers] == [1, 1]
