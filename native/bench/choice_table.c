@@ -17,6 +17,22 @@ static uint64_t made;
 static _Atomic uint32_t cleared;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+static void lock_table(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+static void unlock_table(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+/* A child of fork(2) finds the lock free and the table whole, whatever other threads do. */
+__attribute__((constructor)) static void watch_forks(void)
+{
+	pthread_atfork(lock_table, unlock_table, unlock_table);
+}
+
 static struct choice_key key_of(const struct mematlas_kernel_choice *entry)
 {
 	return (struct choice_key){.work = entry->work,
@@ -55,14 +71,14 @@ static void put_locked(const struct mematlas_kernel_choice *entry)
 
 void choice_put(const struct mematlas_kernel_choice *entry)
 {
-	pthread_mutex_lock(&lock);
+	lock_table();
 	put_locked(entry);
-	pthread_mutex_unlock(&lock);
+	unlock_table();
 }
 
 bool choice_find(const struct choice_key *key, struct choice *ret)
 {
-	pthread_mutex_lock(&lock);
+	lock_table();
 	const struct mematlas_kernel_choice *found = find(key);
 	if (found) {
 		*ret = (struct choice){
@@ -70,7 +86,7 @@ bool choice_find(const struct choice_key *key, struct choice *ret)
 		for (unsigned i = 0; i < CHOICE_MOST; i++)
 			ret->cost[i] = (float)found->cost[i];
 	}
-	pthread_mutex_unlock(&lock);
+	unlock_table();
 	return found != NULL;
 }
 
@@ -90,10 +106,10 @@ void choice_publish(const struct choice *choice)
 
 	for (unsigned i = 0; i < CHOICE_MOST; i++)
 		entry.cost[i] = (double)choice->cost[i];
-	pthread_mutex_lock(&lock);
+	lock_table();
 	put_locked(&entry);
 	made++;
-	pthread_mutex_unlock(&lock);
+	unlock_table();
 }
 
 uint32_t choice_generation(void)
@@ -103,25 +119,25 @@ uint32_t choice_generation(void)
 
 uint32_t mematlas_kernel_choices(struct mematlas_kernel_choice *ret, uint32_t capacity)
 {
-	pthread_mutex_lock(&lock);
+	lock_table();
 	uint32_t all = count;
 	memcpy(ret, table, (all < capacity ? all : capacity) * sizeof(*ret));
-	pthread_mutex_unlock(&lock);
+	unlock_table();
 	return all;
 }
 
 uint64_t mematlas_kernel_choices_made(void)
 {
-	pthread_mutex_lock(&lock);
+	lock_table();
 	uint64_t found = made;
-	pthread_mutex_unlock(&lock);
+	unlock_table();
 	return found;
 }
 
 void mematlas_kernel_choices_clear(void)
 {
-	pthread_mutex_lock(&lock);
+	lock_table();
 	count = oldest = 0;
-	pthread_mutex_unlock(&lock);
+	unlock_table();
 	atomic_fetch_add_explicit(&cleared, 1, memory_order_release);
 }

@@ -1,8 +1,8 @@
 /* The live blocks of a process, in cells found by a hash table. What is near in the program's memory is near here: a
  * program that uses the memory of a freed block again, as most do soon, makes the collector find its cell in the cache.
  *
- * No block is moved when there are more of them: the hash table grows with the number of cells. Empty cells stay in it
- * until then, since most are soon used again. */
+ * A cell grows with its blocks, and the hash table with the number of cells. Empty cells stay in the table until then,
+ * since most are soon used again. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../bench/choice.h"
@@ -280,6 +282,42 @@ static void test_threads_choose_at_once(void)
 		CHECK(pthread_join(threads[i], NULL) == 0 && failed[i] == 0);
 }
 
+static _Atomic bool ends;
+
+static void *add_choices(void *argument)
+{
+	struct mematlas_kernel_choice each = sample();
+
+	(void)argument;
+	for (unsigned i = 0; !ends; i++) {
+		each.rows = (uint8_t)(i % 60);
+		CHECK(mematlas_kernel_choice_add(&each) == 0);
+	}
+	return NULL;
+}
+
+/* A child does not inherit the lock that another thread held. */
+static void test_choices_in_a_forked_child(void)
+{
+	pthread_t thread;
+	int status;
+
+	CHECK(pthread_create(&thread, NULL, add_choices, NULL) == 0);
+	for (unsigned i = 0; i < 100; i++) {
+		pid_t child = fork();
+		CHECK(child >= 0);
+		if (child == 0) {
+			alarm(60);
+			mematlas_kernel_choices_clear();
+			_exit(0);
+		}
+		CHECK(waitpid(child, &status, 0) == child && status == 0);
+	}
+	ends = true;
+	CHECK(pthread_join(thread, NULL) == 0);
+	mematlas_kernel_choices_clear();
+}
+
 static void test_pages_of_an_array(void)
 {
 	size_t length = 16u << 20;
@@ -302,6 +340,7 @@ int main(void)
 	test_unsound_choices_are_refused();
 	test_the_table_is_bounded();
 	test_threads_choose_at_once();
+	test_choices_in_a_forked_child();
 	test_pages_of_an_array();
 	return 0;
 }

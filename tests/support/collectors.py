@@ -31,6 +31,7 @@ class Collector:
     port: int
     refusals: list[int] = field(default_factory=list)
     taken: list[Received] = field(default_factory=list)
+    answer: bytes = b""  # to what it takes
 
 
 @contextmanager
@@ -54,6 +55,7 @@ def http_collector(*refusals: int) -> Iterator[Collector]:
             collector.taken.append(Received(parts.path, query, dict(self.headers), body))
             self.send_response(200)
             self.end_headers()
+            self.wfile.write(collector.answer)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import interval
 from mematlas.errors import UsageError
+from mematlas.serve.publication import PUSH_S, TOKEN, Publication
 
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.serve.publication import Publication
-
-_PUSH_S, _TOKEN = (
-    15.0,
-    "MEMATLAS_PUSH_TOKEN",
-)  # as mematlas.serve.publication, which a run without them does not import
 _FILES = ("token_file", "tls_cert", "tls_key")
 
 
@@ -44,21 +39,19 @@ def add_listening(parser: argparse.ArgumentParser, option: str, *, default: str 
         action="append",
         default=[],
         help="push heap profiles: pyroscope+http://HOST:4040, or otlp://HOST:4317 and otlp+http://HOST:4318"
-        f" (OTLP profiles are alpha); repeatable; ...s://: TLS; the token is read from {_TOKEN}",
+        f" (OTLP profiles are alpha); repeatable; ...s://: TLS; the token is read from {TOKEN}",
     )
     parser.add_argument(
         "--push-interval",
         metavar="TIME",
         type=interval,
-        default=_PUSH_S,
-        help=f"time between two pushes (default {_PUSH_S:g}s)",
+        default=PUSH_S,
+        help=f"time between two pushes (default {PUSH_S:g}s)",
     )
 
 
 def publication_of(arguments: argparse.Namespace, path: str) -> Publication:
     """Return what the options tell to serve and push of a recording."""
-    from mematlas.serve.publication import Publication
-
     return Publication(
         path,
         arguments.listen or "",

@@ -31,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
-    from mematlas.serve.publisher import Publisher, end_signals
+    from mematlas.serve.end_signals import end_signals
+    from mematlas.serve.publisher import Publisher
 
-    publisher = Publisher(publication_of(arguments, arguments.file))
-    with end_signals(signal.SIGINT, signal.SIGTERM) as wait, publisher:
+    publication = publication_of(arguments, arguments.file)
+    with end_signals(signal.SIGINT, signal.SIGTERM) as wait, Publisher(publication) as publisher:
         for line in publisher.describe():
             print(f"mematlas: {line}", file=sys.stderr, flush=True)
         wait()

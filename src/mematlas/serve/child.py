@@ -13,12 +13,15 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from mematlas.errors import MematlasError
+from mematlas.errors import MematlasError, UnsupportedError
+from mematlas.serve.end_signals import end_signals
 from mematlas.serve.publication import TOKEN, Publication
 from mematlas.tracing.child import inherited_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from mematlas.serve.publisher import Publisher
 
 _START_S, _END_S = 60, 30  # that it may take; at its end it pushes a last time
 _BEGUN = "begun"  # the first line of what it says when it has started
@@ -47,7 +50,8 @@ class ServingProcess:
                     ],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    env=environment,
+                    # OpenBLAS would start a thread for each CPU, and nothing here uses it.
+                    env={"OPENBLAS_NUM_THREADS": "1", **environment},
                     pass_fds=(writer,),
                     start_new_session=True,
                 )
@@ -73,13 +77,16 @@ class ServingProcess:
 
 
 def _read_lines(reader: int) -> list[str]:
-    """Read lines until the other end closes the pipe; none if that takes too long."""
+    """Read lines up to an empty one; none if that takes too long.
+
+    A program that another thread forked meanwhile may hold the other end open.
+    """
     end, text = time.monotonic() + _START_S, b""
     while select.select([reader], [], [], max(0.0, end - time.monotonic()))[0]:
         piece = os.read(reader, 1 << 16)
-        if not piece:
-            return text.decode().splitlines()
         text += piece
+        if not piece or text.endswith(b"\n\n"):
+            return list(filter(None, text.decode().split("\n")))
     return []
 
 
@@ -101,25 +108,38 @@ def published(publication: Publication) -> Iterator[None]:
 
 def main(parent: str, said: str, request: str) -> int:
     """Publish for a parent process: its PID, the descriptor for the first words, and the publication as JSON."""
-    from mematlas.serve.publisher import Publisher, end_signals
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the program
-    publication = Publication(*json.loads(request))
-    try:
-        publisher = Publisher(publication)
-    except MematlasError as error:
-        _tell(int(said), [" ".join(str(error).split())])
-        return error.exit_code
-    with end_signals(signal.SIGTERM) as wait, publisher:
-        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
-        _tell(int(said), [_BEGUN, *publisher.describe()])
-        wait()
+    with end_signals(signal.SIGTERM) as wait:
+        try:
+            publisher = _prepare(Publication(*json.loads(request)))
+        except MematlasError as error:
+            _tell(int(said), [" ".join(str(error).split())])
+            return error.exit_code
+        with publisher:
+            threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+            _tell(int(said), [_BEGUN, *publisher.describe()])
+            wait()
     return 0
 
 
+def _prepare(publication: Publication) -> Publisher:
+    try:
+        from mematlas.serve.publisher import Publisher
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("mematlas"):
+            raise
+        raise UnsupportedError(
+            f"serving and pushing need {error.name}: pip install {error.name}"
+        ) from None
+    return Publisher(publication)
+
+
 def _tell(descriptor: int, lines: Sequence[str]) -> None:
-    with suppress(OSError), os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    with (
+        suppress(OSError),
+        os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        file.writelines(f"{line}\n" for line in [*lines, ""])
 
 
 def _end_with(parent: int) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from mematlas.errors import UsageError
 from mematlas.serve.address import Address, parse_address, protect
@@ -27,7 +27,7 @@ _KINDS = {
     "pyroscope+https": ("pyroscope", "https"),
 }
 _PORTS = {"grpc": 4317, "grpcs": 4317}
-_TOKEN_LETTERS = re.compile(r"[!-~]+")
+_VISIBLE = re.compile(r"[!-~]+")  # of ASCII
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,12 @@ class Destination:
     def encrypted(self) -> bool:
         """Whether TLS protects what is sent."""
         return self.transport.endswith("s")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine: it is asked without the proxy of the environment, which would see the token."""
+        host = self.place.rpartition(":")[0] or self.place
+        return Address(host.strip("[]"), 0).loopback
 
     @property
     def url(self) -> str:
@@ -74,7 +80,13 @@ def parse_destination(text: str) -> Destination:
     if parts.password is not None:
         raise UsageError(f"a password in an address can be read by others: give it in {TOKEN}")
     known = _KINDS.get(parts.scheme)
-    if known is None or not parts.hostname or parts.query or parts.fragment:
+    if (
+        known is None
+        or not _VISIBLE.fullmatch(text)
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+    ):
         raise UsageError(f"{text!r} is no address to push to: give {FORMS}")
     protocol, transport = known
     path = parts.path.rstrip("/")
@@ -83,7 +95,7 @@ def parse_destination(text: str) -> Destination:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = port if port is not None else _PORTS.get(transport)
     place = host if port is None else f"{host}:{port}"
-    return Destination(protocol, transport, place, path, parts.username or "")
+    return Destination(protocol, transport, place, path, unquote(parts.username or ""))
 
 
 def read_token(destination: Destination, environment: Mapping[str, str] = os.environ) -> str:
@@ -96,10 +108,9 @@ def read_token(destination: Destination, environment: Mapping[str, str] = os.env
         if destination.user:
             raise UsageError(f"{destination} has a user: give the password in {TOKEN}")
         return ""
-    if not _TOKEN_LETTERS.fullmatch(token):
+    if not _VISIBLE.fullmatch(token):
         raise UsageError(f"{TOKEN} has letters that no header may have")
-    host = destination.place.rpartition(":")[0] or destination.place
-    if not destination.encrypted and not Address(host.strip("[]"), 0).loopback:
+    if not destination.encrypted and not destination.is_local:
         secure = "otlps" if destination.transport == "grpc" else f"{destination.protocol}+https"
         raise UsageError(f"{TOKEN} would be sent in clear text: give {secure}://...")
     return token

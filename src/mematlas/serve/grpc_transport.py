@@ -41,10 +41,11 @@ class GrpcTransport:
     def __init__(self, destination: Destination, token: str) -> None:
         """Open the channel; nothing is sent yet."""
         self._metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        options = (("grpc.enable_http_proxy", 0),) if destination.is_local else ()
         channel = (
-            grpc.secure_channel(destination.place, grpc.ssl_channel_credentials())
+            grpc.secure_channel(destination.place, grpc.ssl_channel_credentials(), options)
             if destination.encrypted
-            else grpc.insecure_channel(destination.place)
+            else grpc.insecure_channel(destination.place, options)
         )
         self._stub = ProfilesServiceStub(channel)  # type: ignore[no-untyped-call]
 

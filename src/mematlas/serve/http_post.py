@@ -40,12 +40,16 @@ def authorization(destination: Destination, token: str) -> dict[str, str]:
     return {"Authorization": f"Basic {words}"}
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Send a request and return the answer. Raises PushError with the collector's first line, or with what kept it from arriving."""
+def post(url: str, body: bytes, headers: Mapping[str, str], *, is_local: bool) -> bytes:
+    """Send a request and return the answer, to this machine without the proxy of the environment.
+
+    Raises PushError with the collector's first line, or with what kept it from arriving.
+    """
     request = urllib.request.Request(  # noqa: S310 - http or https, as Destination has it
         url, body, {**headers, "User-Agent": f"mematlas/{__version__}"}, method="POST"
     )
-    opener = urllib.request.build_opener(_NoRedirect)
+    proxies = (urllib.request.ProxyHandler({}),) if is_local else ()
+    opener = urllib.request.build_opener(_NoRedirect, *proxies)
     try:
         with opener.open(request, timeout=TIMEOUT_S) as answer:
             return bytes(answer.read(1 << 16))

@@ -37,16 +37,22 @@ class Metrics:
         self._top: TopNames[tuple[str, str, str]] = TopNames(LINES)
         self._families = OncePerReading(recording, self._make)
         self._kept: dict[str, OncePerReading[bytes]] = {}  # by content type
+        self._counts: list[tuple[int, int]] = []  # of pushes, as `_kept` has them
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the metrics in the format that a scraper accepts, and its content type."""
         kind = answer_format(accept)
-        body = OncePerReading(self._recording, lambda _: encode(self._families.get(), kind))
+        counts = [(each.sent, each.failed) for each in self._pushes.values()]
+        if counts != self._counts:  # pushes go on where the recording does not grow
+            self._counts, self._kept = counts, {}
+        body = OncePerReading(
+            self._recording, lambda _: encode([*self._families.get(), *self._pushed()], kind)
+        )
         return self._kept.setdefault(kind, body).get(), kind
 
     def _make(self, state: State) -> list[Metric]:
         found = lines(state.report.stacks, "live")
-        return [*_families(state, found), *self._lines(found), *self._pushed()]
+        return [*_families(state, found), *self._lines(found)]
 
     def _pushed(self) -> Iterator[Metric]:
         if not self._pushes:

@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import (
     ExportProfilesServiceRequest,
     ExportProfilesServiceResponse,
@@ -114,7 +115,7 @@ class HttpTransport:
     def __init__(self, destination: Destination, token: str) -> None:
         """Store where to send."""
         path = "" if destination.path.endswith(_PATH) else _PATH
-        self._url = destination.url + path
+        self._url, self._is_local = destination.url + path, destination.is_local
         self._headers = {
             "Content-Type": "application/x-protobuf",
             "Content-Encoding": "gzip",
@@ -123,9 +124,13 @@ class HttpTransport:
 
     def export(self, request: ExportProfilesServiceRequest) -> ExportProfilesServiceResponse:
         """Send a request."""
-        answer = post(self._url, gzip.compress(request.SerializeToString(), 1), self._headers)
+        body = gzip.compress(request.SerializeToString(), 1)
+        answer = post(self._url, body, self._headers, is_local=self._is_local)
         response = ExportProfilesServiceResponse()
-        response.ParseFromString(answer)
+        try:
+            response.ParseFromString(answer)
+        except DecodeError:
+            raise PushError("the answer is not that of OTLP") from None
         return response
 
 

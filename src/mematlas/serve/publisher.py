@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
-from contextlib import contextmanager, suppress
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from mematlas.errors import UnsupportedError
 from mematlas.present.printable import clean
 from mematlas.serve.address import parse_address, protect
 from mematlas.serve.destination import parse_destination, read_token
-from mematlas.serve.pusher import Pusher
+from mematlas.serve.pusher import CLOSE_S, Pusher
 from mematlas.serve.server import Server
 from mematlas.serve.state import ServedRecording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from mematlas.serve.destination import Destination
     from mematlas.serve.metrics import Metrics
     from mematlas.serve.publication import Publication
@@ -78,22 +76,11 @@ class Publisher:
         if self.server:
             self.server.shutdown()
             self.server.close()
+        end = time.monotonic() + CLOSE_S
         for each in self.pushers:
-            each.close()
-
-
-@contextmanager
-def end_signals(*numbers: signal.Signals) -> Iterator[Callable[[], object]]:
-    """Yield a function that waits for one of some signals, which end nothing meanwhile. For the main thread.
-
-    They are blocked in all threads that begin meanwhile: a handler of Python waits for the main thread, which
-    sleeps on if the kernel gives the signal to another one.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    try:
-        yield lambda: signal.sigwait(numbers)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            each.end()
+        for each in self.pushers:
+            each.wait(end - time.monotonic())
 
 
 def _sender(destination: Destination, token: str) -> Sender:
@@ -129,6 +116,8 @@ def _metrics(recording: ServedRecording, pushers: list[Pusher]) -> Metrics | Non
 
 
 def _say(line: str) -> None:
+    if sys.stderr is None:  # closed before this process began
+        return
     with suppress(OSError):
         sys.stderr.write(f"mematlas: {clean(line)}\n")
         sys.stderr.flush()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mematlas.errors import MematlasError
+from mematlas.present.printable import clean, shorten
 from mematlas.serve.state import NotYetRecordedError
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 _MOST_S = 300.0  # between two attempts
 _LAST_S = 5.0  # that the last push may take with its repetitions
 _LAST_PAUSE_S = 0.5
-_CLOSE_S = 25.0  # until a push that hangs is left
+CLOSE_S = 25.0  # until a push that hangs is left
+_LONGEST = 200  # letters of an error that nobody foresaw
 
 
 class PushError(Exception):
@@ -76,10 +78,13 @@ class Pusher:
         """Begin to push."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Push a last time, and wait for that."""
+    def end(self) -> None:
+        """Push a last time, in the thread."""
         self._stop.set()
-        self._thread.join(_CLOSE_S)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the last push."""
+        self._thread.join(max(0.0, timeout_s))
 
     def _run(self) -> None:
         while not self._stop.wait(self._pause_s()):
@@ -118,6 +123,9 @@ class Pusher:
             return error.final
         except MematlasError as error:  # the recording cannot be read
             self._has_failed(str(error), 0.0)
+            return True
+        except Exception as error:  # noqa: BLE001 - of a folder that goes, or of a package: nobody would push on
+            self._has_failed(shorten(clean(f"{type(error).__name__}: {error}"), _LONGEST), 0.0)
             return True
         self._pushed = state.number
         if self._in_turn:

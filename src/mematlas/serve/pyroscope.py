@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from mematlas.present.printable import clean
 from mematlas.serve.heap_profile import pushed_profile
 from mematlas.serve.http_post import authorization, post
 
@@ -23,7 +24,7 @@ class PyroscopeSender:
 
     def __init__(self, destination: Destination, token: str) -> None:
         """Store where to send."""
-        self._url = f"{destination.url}/ingest"
+        self._url, self._is_local = f"{destination.url}/ingest", destination.is_local
         self._headers = {
             "Content-Type": "application/octet-stream",
             **authorization(destination, token),
@@ -41,7 +42,8 @@ class PyroscopeSender:
             "spyName": "mematlas",
         }
         body = b"".join(pushed_profile(state))
-        post(f"{self._url}?{urlencode(query)}", body, self._headers)
+        url = f"{self._url}?{urlencode(query)}"
+        post(url, body, self._headers, is_local=self._is_local)
         self._from_s = until_s
 
 
@@ -55,7 +57,9 @@ def service_of(state: State) -> tuple[str, dict[str, str]]:
     found = [labels.pop(name) for name in _SERVICE if name in labels]
     command = state.report.command
     program = os.path.basename(command[0]) if command else ""  # noqa: PTH119
-    return (found[0] if found else program) or "unknown", labels
+    return clean(found[0] if found else program) or "unknown", {
+        name: clean(value) for name, value in labels.items()
+    }
 
 
 def series_name(state: State) -> str:

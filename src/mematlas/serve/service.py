@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -148,8 +149,8 @@ def serve(  # noqa: PLR0913 - one argument a fact
     """
     if sample_bytes < 1:
         raise UsageError("sample_bytes must be at least 1")
-    if keep_s <= 0 or interval_s <= 0 or push_interval_s <= 0:
-        raise UsageError("keep_s, interval_s and push_interval_s must be above 0")
+    if not all(0 < each < math.inf for each in (keep_s, interval_s, push_interval_s)):
+        raise UsageError("keep_s, interval_s and push_interval_s must be above 0 and finite")
     if disk_bytes < LEAST_DISK_BYTES:
         raise UsageError("disk_bytes must be at least 4 MiB")
     if not address and not push:
@@ -169,7 +170,7 @@ def serve(  # noqa: PLR0913 - one argument a fact
         os.fspath(token_file or ""),
         os.fspath(tls_cert or ""),
         os.fspath(tls_key or ""),
-        tuple(push),
+        (push,) if isinstance(push, str) else tuple(push),
         push_interval_s,
     )
     check_publication(publication)

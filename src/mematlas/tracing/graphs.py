@@ -169,7 +169,10 @@ def _load_capture() -> None:
 
 def _resident(pid: int, unknown: int) -> int:
     """Return the RSS of a process, which may not have waited for its copy; `unknown` if it ended."""
-    return read_status_of(pid).sizes.get("VmRSS", unknown)
+    try:
+        return read_status_of(pid).sizes.get("VmRSS", unknown)
+    except OSError:
+        return unknown
 
 
 def _distance(copied: _Copy, most: int | None) -> str:

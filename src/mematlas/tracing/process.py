@@ -111,7 +111,7 @@ class ProcessRecorder:
         self._fault_parts: list[tuple[PartKind, str]] = []
         self._bad_frees = 0
         self._next_totals = 0.0
-        self._summed_events = -1  # events that all sums last written have
+        self._summed_events, self._summed_s = -1, 0.0  # events that all sums last written have
         self.has_exited = False  # its last snapshot was taken, and it does not wait any more
         self._room, self._room_due = room.Room(), 0.0
         self._watch: IdleWatch | None = None
@@ -276,7 +276,8 @@ class ProcessRecorder:
         if not info.execed:
             self._cause = oom.forget(self.pid, is_suspected=not self.has_exited)
         self.losses = losses_of(info)
-        if info.events != self._summed_events:  # many programs do nothing after their last snapshot
+        # Many programs do nothing after their last snapshot. The time of sums is the end for leaks.
+        if info.events != self._summed_events or info.end_s > self._summed_s + _TOTALS_GAP_S:
             self._write_totals()
         self.flush_timeline()
         ending = "exec" if info.execed else "ended"
@@ -512,6 +513,7 @@ class ProcessRecorder:
         else:
             # Rings are read while sums are written, so the later ones may have more.
             self._summed_events = self._collector.process(self._index).events
+            self._summed_s = self._collector.now_s()
             rows = self._collector.totals(self._index)
             self._write_sums(self._write_names(), rows)
         self._write_lifetimes()

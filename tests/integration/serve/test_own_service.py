@@ -202,6 +202,8 @@ def test_beyond_the_machine_only_with_token_and_tls(tmp_path: Path) -> None:
         ({"address": "9464"}, "is not an address"),
         ({"sample_bytes": 0}, "sample_bytes must be at least 1"),
         ({"keep_s": 0}, "must be above 0"),
+        ({"push_interval_s": float("nan")}, "above 0 and finite"),
+        ({"push": "http://host"}, "'http://host' is no address to push to"),
         ({"disk_bytes": 1}, "at least 4 MiB"),
         ({"labels": {"a b": "c"}}, "no name of a label"),
         ({"push": ["http://host"]}, "no address to push to"),

@@ -16,6 +16,9 @@ import pytest
 import mematlas
 from collectors import Collector, grpc_collector, http_collector
 from exports import decode_pprof
+from mematlas.serve.destination import parse_destination
+from mematlas.serve.http_post import post
+from mematlas.serve.pusher import PushError
 from waiting import WAIT_S, wait_until
 
 if TYPE_CHECKING:
@@ -246,3 +249,46 @@ def test_a_wrong_destination_is_told_before_the_program_starts(
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "all_proxy", "grpc_proxy"])
+def test_no_proxy_sees_what_is_sent_to_this_machine(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A token is sent to this machine in clear text, so nobody may be between."""
+    with http_collector() as collector, http_collector() as proxy:
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        local = parse_destination(f"pyroscope+http://127.0.0.1:{collector.port}")
+        post(local.url, b"figures", {}, is_local=local.is_local)
+        assert [each.body for each in collector.taken] == [b"figures"]
+        assert proxy.taken == []
+    assert not parse_destination("otlps://host").is_local
+
+
+def test_grpc_uses_no_proxy_to_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same by gRPC, which would ask a proxy that is not there."""
+    pytest.importorskip("grpc", reason="grpcio is not installed")
+    pytest.importorskip("opentelemetry.proto", reason="opentelemetry-proto is not installed")
+    from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2
+
+    from mematlas.serve.grpc_transport import GrpcTransport
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with grpc_collector() as collector:
+        transport = GrpcTransport(parse_destination(f"otlp://127.0.0.1:{collector.port}"), "")
+        transport.export(profiles_service_pb2.ExportProfilesServiceRequest())
+        assert len(collector.taken) == 1
+
+
+def test_an_answer_that_is_no_otlp_is_a_failure() -> None:
+    """As of a proxy that shows a page of its own with status 200."""
+    pytest.importorskip("opentelemetry.proto", reason="opentelemetry-proto is not installed")
+    from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2
+
+    from mematlas.serve.otlp import HttpTransport
+
+    with http_collector() as collector:
+        collector.answer = b"<html>log in</html>"
+        transport = HttpTransport(parse_destination(f"otlp+http://127.0.0.1:{collector.port}"), "")
+        with pytest.raises(PushError, match="is not that of OTLP"):
+            transport.export(profiles_service_pb2.ExportProfilesServiceRequest())

@@ -74,17 +74,19 @@ def test_a_missed_peak_comes_first_and_ranks_by_what_was_live_then() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slack", "peak", "sample_bytes", "kept"),
+    ("slack", "peak", "live", "sample_bytes", "kept"),
     [
-        (0.9, 0.8, 0, True),
-        (0.9, 0.8, MIB, True),
-        (0.9, 0.8, 60 * MIB, False),  # 800 MiB may be a few samples
-        (0.4, 0.8, 0, False),  # something else fills the memory
-        (0.9, 0.4, 0, False),  # the allocator holds more than was ever live
+        (0.9, 0.8, 0, 0, True),
+        (0.9, 0.8, 0, MIB, True),
+        (0.9, 0.8, 0, 60 * MIB, False),  # 800 MiB may be a few samples
+        (0.4, 0.8, 0, 0, False),  # something else fills the memory
+        (0.9, 0.4, 0, 0, False),  # the allocator holds more than was ever live
+        (0.9, 3.0, 2.9, 0, False),  # most is live still, and was never touched
+        (0.9, 0.8, None, 0, False),  # it is not known what was freed
     ],
 )
 def test_freed_memory_that_the_allocator_keeps(
-    slack: float, peak: float, sample_bytes: int, *, kept: bool
+    slack: float, peak: float, live: float | None, sample_bytes: int, *, kept: bool
 ) -> None:
     """RSS is highest still when nothing is live any more: the owner is that of the live peak."""
     report = single(1.0)
@@ -104,6 +106,7 @@ def test_freed_memory_that_the_allocator_keeps(
         sampling=replace(report.sampling, sample_bytes=sample_bytes),
         peak_live_bytes=round(peak * size),
         peak_live_time_s=2.0,
+        account_live_bytes=None if live is None else round(live * size),
     )
     text = answer(report, lines(report.stacks, report.main_metric), "")
     assert report.keeps_freed is kept

@@ -102,6 +102,19 @@ def test_a_cut_recording_says_so(tmp_path: Path) -> None:
     assert report.notes[0] == "the recording was cut short; data is valid up to 1.5 s"
 
 
+def test_the_sums_of_a_process_that_ended_are_whole(recording: RecordingData) -> None:
+    """A note names the time up to which those are summed that ran when the recording was cut."""
+    recording.complete = False
+    sums_s, later_s = recording.totals[0].time_s, recording.totals[0].time_s + 100
+    rows = recording.timeline[0].copy()
+    rows["time_s"][-1] = later_s
+    recording.timeline[0] = rows
+    text = f"allocations and frees are summed up to {sums_s:.1f} s only"
+    for end_s, expected in ((None, True), (sums_s, False)):
+        recording.processes[:] = [replace(each, end_s=end_s) for each in recording.processes[:1]]
+        assert (text in make_report(recording).notes) is expected
+
+
 def test_what_was_not_seen_is_noted(recording: RecordingData) -> None:
     """The report has the notes of the recording and names processes without snapshots."""
     notes = make_report(recording).notes

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from mematlas.cli import listening
 from mematlas.errors import UsageError
+from mematlas.serve import publisher
+from mematlas.serve.child import _read_lines
 from mematlas.serve.destination import parse_destination, read_token
-from mematlas.serve.publication import PUSH_S, TOKEN
+from mematlas.serve.publication import TOKEN, Publication
 from mematlas.serve.pusher import Pusher, PushError
 from mematlas.serve.state import NotYetRecordedError
 
@@ -41,6 +43,7 @@ def test_destinations(text: str, url: str) -> None:
     [
         "", "host:4317", "http://host", "otlp://", "otlp://host/path", "otlp://host:1?x=1",
         "otlp://host:99999", "otlp://user@host", "pyroscope+http://u:secret@host", "ftp://host",
+        "pyroscope+http://h\u00f6st", "otlp+http://host/\u00e4", "otlp+http://host/a b", "otlp+http://ho\nst",
     ],
 )  # fmt: skip
 def test_malformed_destinations(text: str) -> None:
@@ -75,11 +78,22 @@ def test_tokens_that_are_sent(url: str) -> None:
     assert read_token(parse_destination(url), {}) == ""
 
 
+def test_the_first_words_end_with_an_empty_line() -> None:
+    """Another process may hold the other end of the pipe: a program forks in other threads."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"begun\nserving\n\n")
+        assert _read_lines(reader) == ["begun", "serving"]
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 class Readings:
     """A recording that has a new reading each time; none at first."""
 
-    def __init__(self) -> None:
-        self.number = -1
+    def __init__(self, number: int = -1) -> None:
+        self.number = number
 
     def read(self, *, fresh: bool = False) -> State:
         """Return the next reading."""
@@ -100,7 +114,7 @@ class Reading:
 class Sender:
     """A collector that fails as told, then takes everything; `sent` has the numbers of readings."""
 
-    def __init__(self, *failures: PushError, want: int) -> None:
+    def __init__(self, *failures: Exception, want: int) -> None:
         self.failures, self.sent = list(failures), list[int]()
         self._want, self.done = want, threading.Event()
 
@@ -120,7 +134,8 @@ def pushed(sender: Sender) -> tuple[Pusher, list[str]]:
     pusher = Pusher(readings, sender, "there", 0.001, said.append)
     pusher.start()
     assert sender.done.wait(60)
-    pusher.close()
+    pusher.end()
+    pusher.wait(60)
     return pusher, said
 
 
@@ -137,6 +152,13 @@ def test_failures_are_counted_and_said_once_in_turn() -> None:
     assert pusher.pushes.error == ""
 
 
+def test_an_error_that_nobody_foresaw_ends_no_pushes() -> None:
+    """The thread goes on, and the line says what it was."""
+    pusher, said = pushed(Sender(FileNotFoundError(2, "gone"), want=1))
+    assert said[0] == "cannot push to there: FileNotFoundError: [Errno 2] gone; trying again"
+    assert pusher.pushes.failed == 1
+
+
 def test_pauses_grow_and_have_a_bound() -> None:
     """After n failures about twice as long as after n - 1, five minutes at most; what the collector asks for holds."""
     pusher = Pusher(cast("ServedRecording", Readings()), Sender(want=1), "there", 10.0, str)
@@ -150,6 +172,22 @@ def test_pauses_grow_and_have_a_bound() -> None:
     assert pusher._pause_s() >= 299.5
 
 
-def test_the_command_line_has_the_names_of_the_room() -> None:
-    """The command line repeats two constants, so that a run without pushes does not import the room."""
-    assert (listening._PUSH_S, listening._TOKEN) == (PUSH_S, TOKEN)
+def test_a_last_push_waits_for_no_other_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All begin at once: one that hangs would leave no time to the others."""
+    taken = threading.Event()
+
+    class Hanging:
+        def send(self, _: object) -> None:
+            assert taken.wait(20)
+
+    class Taking:
+        def send(self, _: object) -> None:
+            taken.set()
+
+    senders = iter((Hanging(), Taking()))
+    monkeypatch.setattr(publisher, "_sender", lambda *_: next(senders))
+    monkeypatch.setattr(publisher, "ServedRecording", lambda _: Readings(number=0))
+    urls = ("pyroscope+http://127.0.0.1:1", "pyroscope+http://127.0.0.1:2")
+    with publisher.Publisher(Publication("a.atlas", push=urls, push_s=3600)) as both:
+        pass
+    assert [each.pushes.sent for each in both.pushers] == [1, 1]

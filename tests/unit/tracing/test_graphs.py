@@ -110,6 +110,23 @@ def test_a_graph_far_from_the_peak_is_told(
     assert written == [{"notes": ["first", f"the graph {text}"]}]
 
 
+def test_a_copy_outlives_its_process(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program waits a second for its copy at a peak, and may be gone when it is made."""
+
+    def gone(_: int) -> None:
+        raise FileNotFoundError
+
+    taker = GraphTaker(cast("Any", collector), ("peak",))
+    monkeypatch.setattr(graphs, "read_status_of", gone)
+    monkeypatch.setattr(heap_module, "read_heap", lambda *_: None)
+    monkeypatch.setattr(recorded, "pack_graph", lambda *_: ({"notes": []}, b""))
+    taker.before_snapshot(0, "peak", is_named=True)
+    written: list[Any] = []
+    writer = SimpleNamespace(graph=lambda *_, **facts: written.append(facts))
+    assert taker.write(cast("Any", writer), lambda _: None) == []
+    assert len(written) == 1
+
+
 def test_copies_are_given_up_where_memory_is_short(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:

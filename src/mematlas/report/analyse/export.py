@@ -117,6 +117,7 @@ def largest(table: StackTable, names: Sequence[str], most: int) -> StackTable:
         if part >= len(table):
             return table
         kept[np.argpartition(-np.abs(column), part)[:part]] = True
+    kept &= table.stack != 0  # unknown stacks are named as the rest
     processes, of_rest = np.unique(table.process[~kept], return_inverse=True)
     rest = {name: np.zeros(len(processes), np.int64) for name in names}
     for name, column in columns.items():

@@ -127,6 +127,7 @@ def make_report(
         if isinstance(stacks, StackTable) and only is None and len(wanted) > 1
         else (),
         runs=recording.runs,
+        account_live_bytes=_live_in(peak),
         last_looks=last_looks(recording, processes, paths),
         only_of_root=bool(processes) and all(each.uid == 0 for each in processes),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
@@ -447,13 +448,29 @@ def _notes(
 ) -> Iterator[str]:
     if not (recording.complete or recording.lossy):
         yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
-        sums_s = min((each.time_s for each in recording.totals.values()), default=0.0)
+        sums_s = min(_sums_of_running(recording, processes), default=math.inf)
         if sums_s < _last_time_s(recording) - _BEHIND_S:
             yield f"allocations and frees are summed up to {sums_s:.1f} s only"
     yield from recording.notes
     yield from _sum_notes(recording, processes, peak, at)
     yield from _peak_notes(recording, processes, missed_s)
     yield from _residency_notes(recording, processes)
+
+
+def _sums_of_running(recording: RecordingData, processes: Sequence[Process]) -> Iterator[float]:
+    """Yield up to when the sums are of each process that ran when a recording was cut; those of the others are whole."""
+    for process in processes:
+        if process.end_s is None:
+            totals = recording.totals.get(process.index)
+            yield totals.time_s if totals else process.start_s
+
+
+def _live_in(peak: Sequence[Snapshot]) -> int | None:
+    """Return the live bytes of the account of one process; None if it is of none or several."""
+    if len(peak) != 1:
+        return None
+    rows = peak[0].rows
+    return round(float(sums.column(rows, "live_bytes")[sums.owns(rows)].sum()))
 
 
 def _sum_notes(

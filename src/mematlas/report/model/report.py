@@ -326,6 +326,7 @@ class Report:
     only_of_root: bool = False  # no process was another user's
     peak_is_of_one_moment: bool = False  # live bytes at the peak are those at the highest RSS
     runs: tuple[Run, ...] = ()  # of the processes
+    account_live_bytes: int | None = None  # live at the moment of the account, resident or not
     last_looks: tuple[LastLook, ...] = ()  # at processes that a signal killed
     cell_view: ClassVar[Callable[[Report], str] | None] = (
         None  # of mematlas.api: a model has no views
@@ -352,10 +353,10 @@ class Report:
         account = self.account
         if self.at != PEAK or len(self.processes) > 1 or account.missed_peak:
             return False
+        if self.account_live_bytes is None:
+            return False
         slack = sum(part.resident_bytes for part in account.parts if part.kind == PartKind.SLACK)
-        freed = self.peak_live_bytes - sum(
-            part.resident_bytes for part in account.parts if part.kind == PartKind.LIVE
-        )
+        freed = self.peak_live_bytes - self.account_live_bytes
         least = max(account.rss_bytes / 2, _LEAST_SAMPLES * self.sampling.sample_bytes)
         return min(slack, freed) >= least
 
