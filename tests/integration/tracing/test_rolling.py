@@ -226,7 +226,7 @@ def test_ended_children_are_forgotten(
 ) -> None:
     """A service that forks for weeks: nothing of an ended child stays in memory, all of it in the recording."""
     program, folder = build("forks"), tmp_path / "rolling"
-    settings = TraceSettings(keep_s=3600.0, disk_bytes=64 << 20)
+    settings = TraceSettings(keep_s=3600.0, disk_bytes=64 << 20, exact=True)
     followers: list[Follower] = []
     writers: list[Writer] = []
     finish = Follower.finish
