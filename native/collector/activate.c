@@ -6,23 +6,23 @@
 
 #define FORK_SETTLES_S 0.02 /* most children of a build exec or end before */
 
-static int find_traced(const struct mematlas_collector *collector, int pid,
-		       const struct process *except)
+static struct process *find_traced(const struct mematlas_collector *collector, int pid,
+				   const struct process *except)
 {
 	for (uint32_t i = collector->count; i-- > 0;) {
-		const struct process *process = collector->processes[i];
+		struct process *process = collector->processes[i];
 		if (process != except && process->pid == pid)
-			return (int)i;
+			return process;
 	}
-	return -1;
+	return NULL;
 }
 
-static int find_image(const struct mematlas_collector *collector, uint64_t image)
+static struct process *find_image(const struct mematlas_collector *collector, uint64_t image)
 {
 	for (uint32_t i = collector->count; image && i-- > 0;)
 		if (collector->processes[i]->image == image)
-			return (int)i;
-	return -1;
+			return collector->processes[i];
+	return NULL;
 }
 
 /* After an exec, the previous image of the same PID has ended. */
@@ -39,7 +39,7 @@ void replace_image(struct mematlas_collector *collector, const struct process *p
 static bool has_earlier_image(const struct mematlas_collector *collector,
 			      const struct process *process)
 {
-	for (uint32_t i = 0; i < (uint32_t)process->index; i++) {
+	for (uint32_t i = 0; collector->processes[i] != process; i++) {
 		const struct process *other = collector->processes[i];
 		if (!other->active && other->pid == process->pid)
 			return true;
@@ -53,12 +53,23 @@ static bool must_wait(const struct mematlas_collector *collector, const struct p
 {
 	if (has_earlier_image(collector, process))
 		return true;
-	int parent = process->fork_serial ? find_image(collector, process->fork_image) : -1;
+	const struct process *parent =
+		process->fork_serial ? find_image(collector, process->fork_image) : NULL;
 
-	if (parent < 0)
-		return false;
-	const struct process *other = collector->processes[parent];
-	return !other->active || other->activated_in == collector->round;
+	return parent && (!parent->active || parent->activated_in == collector->round);
+}
+
+static int find_parent(const struct mematlas_collector *collector, const struct process *process)
+{
+	const struct process *parent = find_image(collector, process->fork_image);
+
+	if (!parent)
+		parent = find_traced(collector, process->parent_pid, process);
+	if (parent)
+		return parent->index;
+	/* After an exec, the parent is the previous image. One that started later is the next. */
+	parent = find_traced(collector, process->pid, process);
+	return parent && parent->index < process->index ? parent->index : -1;
 }
 
 static bool set_up(struct mematlas_collector *collector, struct process *process)
@@ -67,14 +78,8 @@ static bool set_up(struct mematlas_collector *collector, struct process *process
 	double mean = collector->settings.exact ? 0 : (double)collector->settings.sample_bytes;
 
 	process->start_s = clock_since_start_s(collector, start);
-	process->parent = find_image(collector, process->fork_image);
-	if (process->parent < 0)
-		process->parent = find_traced(collector, process->parent_pid, process);
-	if (process->parent < 0) { /* after an exec, the parent is the previous image */
-		process->parent = find_traced(collector, process->pid, process);
-		if (process->parent > process->index)
-			process->parent = -1; /* the next image, which started later */
-	}
+	process->parent = find_parent(collector, process);
+	process->family = family_of(collector, process);
 	process->inherited = clone_claim(collector, process, &process->state);
 	if (process->inherited) /* nothing is its own yet; before it frees, it asks for a look */
 		process->next_peak = clock_monotonic_s() + FORK_SETTLES_S;
@@ -97,7 +102,7 @@ void collector_activate(struct mematlas_collector *collector)
 			collector->new_process = true;
 			continue;
 		}
-		if (!event_push(collector, MEMATLAS_EVENT_PROCESS, (int)i)) {
+		if (!event_push(collector, MEMATLAS_EVENT_PROCESS, process->index)) {
 			collector->new_process = true;
 			return;
 		}

@@ -123,10 +123,9 @@ static int check_sender(const struct broker *broker, const struct sender *sender
 /* A child may claim the memory that its parent had at the fork, and nobody else's. */
 static bool is_fork_of(const struct broker *broker, const struct process *process, uint64_t image)
 {
-	if (image == 0 || image > broker->image_count)
-		return false;
-	const struct image *parent = &broker->images[image - 1];
-	return parent->pid == process->parent_pid || parent->uid == process->uid;
+	const struct image *parent = broker_image(broker, image);
+
+	return parent && (parent->pid == process->parent_pid || parent->uid == process->uid);
 }
 
 static size_t memory_size(uint32_t rings, uint32_t ring_bytes)
@@ -237,8 +236,9 @@ static int enrol(struct broker *broker, struct process *process,
 		process->fork_image = request->image;
 		process->fork_serial = request->fork_serial;
 	}
-	broker->images[broker->image_count++] = (struct image){process->pid, process->uid};
-	process->image = broker->image_count;
+	process->image = ++broker->newest_image;
+	broker->images[broker->image_count++] =
+		(struct image){process->image, process->pid, process->uid};
 	broker->arrived[broker->arrived_count++] = process;
 	ret->image = process->image;
 	ret->rings = process->most_rings;

@@ -187,6 +187,19 @@ int64_t mematlas_collector_lifetimes(struct mematlas_collector *collector, int i
 	return (int64_t)count;
 }
 
+/* Room for what is live, so that the table is not moved again and again: at least an entry for each stack that
+ * holds something. */
+static bool reserve_living(struct age_matrix *matrix, const struct state *state)
+{
+	uint64_t live = state->blocks.count + state->ranges.count, stacks = state->stats.count;
+	uint64_t most = matrix->count + (live < stacks ? live : stacks);
+	uint64_t slots = matrix->mask + 1;
+
+	while (most * 2 >= slots)
+		slots *= 2;
+	return slots == matrix->mask + 1 || rebuild(matrix, slots, 0);
+}
+
 static bool add_living(struct age_matrix *matrix, uint32_t stats, uint64_t born,
 		       struct weight weight)
 {
@@ -266,7 +279,8 @@ int64_t mematlas_collector_age_matrix(struct mematlas_collector *collector, int 
 	    !age_matrix_copy(&all, &state->age_matrix))
 		return -ENOMEM;
 	int64_t count = -ENOMEM;
-	if (add_live_blocks(&all, state) && add_live_ranges(&all, state))
+	if (reserve_living(&all, state) && add_live_blocks(&all, state) &&
+	    add_live_ranges(&all, state))
 		count = list_rows(collector, &all, &state->stats);
 	free(all.slots);
 	*cell_s = (double)(1ull << state->age_matrix.shift) * state->tick_s;

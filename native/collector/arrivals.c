@@ -110,6 +110,7 @@ static bool sort_pending(struct mematlas_collector *collector)
 		} else if (progress == FAILED || !processes_add(collector, process)) {
 			enough = enough && progress == FAILED;
 			replace_image(collector, process); /* it ended before it could start */
+			broker_forget(&collector->broker, process->image);
 			process_free(process);
 		}
 	}

@@ -278,10 +278,10 @@ static bool is_perf_event(int fd)
 static bool queue_events(struct broker *broker, const struct held_events *held, pid_t sender)
 {
 	pthread_mutex_lock(&broker->lock);
-	bool is_own = held->image > 0 && held->image <= broker->image_count &&
-		      broker->images[held->image - 1].pid == sender;
-	bool kept = is_own && ARRAY_RESERVE(broker->events, broker->events_count,
-					    broker->events_capacity, 16u);
+	const struct image *image = broker_image(broker, held->image);
+	bool kept =
+		image && image->pid == sender &&
+		ARRAY_RESERVE(broker->events, broker->events_count, broker->events_capacity, 16u);
 	if (kept)
 		broker->events[broker->events_count++] = *held;
 	pthread_mutex_unlock(&broker->lock);

@@ -22,7 +22,8 @@ struct sender {
 
 /* A process image that joined: its descriptors are the collector's proof of who it is. */
 struct image {
-	pid_t pid;
+	uint64_t number; /* in the session, from 1 */
+	pid_t pid; /* 0: it is forgotten, but for its user */
 	uid_t uid;
 };
 
@@ -41,7 +42,7 @@ struct peer;
 
 /* What is below `lock` is shared with the collector's thread and used under it.
  *
- *   images[i] is image number i + 1; image_count <= image_capacity, and so on */
+ *   images[i].number < images[i + 1].number <= newest_image; image_count <= image_capacity, and so on */
 struct broker {
 	char name[TRACE_NAME_BYTES]; /* without the leading NUL */
 	uint64_t token[2];
@@ -63,6 +64,7 @@ struct broker {
 	uint32_t arrived_count, arrived_capacity;
 	struct image *images;
 	uint32_t image_count, image_capacity;
+	uint64_t newest_image; /* its number */
 	struct refusal *refusals;
 	uint32_t refusal_count, refusal_capacity;
 	struct held_events *events;
@@ -84,6 +86,11 @@ int broker_adopt(struct broker *broker, int fd);
  * descriptor of the memory, or -errno: refused. */
 int broker_admit(struct broker *broker, const struct sender *sender,
 		 const struct trace_request *request, struct trace_answer *ret);
+
+/* The image with that number; NULL: there is none, or it is forgotten. Under the lock. */
+const struct image *broker_image(const struct broker *broker, uint64_t number);
+/* Forgets an image that has ended. Its user may join as before. */
+void broker_forget(struct broker *broker, uint64_t number);
 
 /* process_end.c: closes and unmaps all that a process has. */
 void process_free(struct process *process);

@@ -116,7 +116,8 @@ struct process {
 	uint32_t most_rings;
 	struct ring *rings;
 	uint32_t ring_count;
-	int index, parent;
+	int index, parent; /* the parent may be removed */
+	int family; /* index of the process from whose memory its own came by forks */
 	int pidfd, statm, stat;
 	int dir; /* /proc/PID, opened while the PID was this process's */
 	/* Who it is, by the kernel's word: shared memory says the same, or a lie. */
@@ -165,7 +166,8 @@ struct clone {
 
 #define MAX_CLONES 64u
 
-/* queued <= the size of `queue`; clone_count <= MAX_CLONES; processes[i]->index == i */
+/* queued <= the size of `queue`; clone_count <= MAX_CLONES; processes[i]->index < processes[i + 1]->index
+ * < next_index */
 struct mematlas_collector {
 	struct broker broker;
 	struct process **pending; /* joined, but not recording yet */
@@ -181,6 +183,7 @@ struct mematlas_collector {
 	double started; /* CLOCK_MONOTONIC */
 	struct process **processes;
 	uint32_t count, capacity;
+	int next_index;
 	struct clone clones[MAX_CLONES];
 	uint32_t clone_count;
 	bool new_process;
@@ -241,10 +244,14 @@ static inline void freed_log_add(struct bad_frees *bad_frees, const struct block
 			(struct freed_block){*block, time, record};
 }
 
-/* processes.c: NULL if there is no such process, or, active, if its rings are not read yet. */
+/* processes.c: NULL if there is no such process any more, or, active, if its rings are not read yet. */
 struct process *process_at(const struct mematlas_collector *collector, int index);
 struct process *process_active_at(const struct mematlas_collector *collector, int index);
 bool processes_add(struct mematlas_collector *collector, struct process *process);
+/* Takes it out of the table, and frees nothing. */
+void processes_remove(struct mematlas_collector *collector, const struct process *process);
+/* `process`: that is in the table. */
+int family_of(const struct mematlas_collector *collector, const struct process *process);
 /* Running processes with memory from the same process by forks, `process` among them. */
 uint32_t family_size(const struct mematlas_collector *collector, const struct process *process);
 

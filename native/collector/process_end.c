@@ -125,3 +125,19 @@ void process_free(struct process *process)
 		unmap(process);
 	free(process);
 }
+
+int mematlas_collector_remove(struct mematlas_collector *collector, int index)
+{
+	struct process *process = process_at(collector, index);
+
+	if (!process)
+		return -ESRCH;
+	if (!process->emitted_ended || process->mapped)
+		return -EBUSY;
+	processes_remove(collector, process);
+	if (collector->looked_at == process)
+		collector->looked_at = NULL;
+	broker_forget(&collector->broker, process->image);
+	process_free(process);
+	return 0;
+}

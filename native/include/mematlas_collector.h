@@ -228,6 +228,9 @@ double mematlas_collector_now(const struct mematlas_collector *collector);
 /* Frees everything but the description that mematlas_collector_process() returns of a process that
  * has ENDED. -EBUSY: it has not. */
 int mematlas_collector_forget(struct mematlas_collector *collector, int process);
+/* Removes a process that was forgotten: no function knows its number any more, and no other process gets it.
+ * -EBUSY: it was not forgotten. */
+int mematlas_collector_remove(struct mematlas_collector *collector, int process);
 /* Lets an EXITING process go on. */
 int mematlas_collector_release(struct mematlas_collector *collector, int process);
 int mematlas_collector_stop(struct mematlas_collector *collector); /* tracing off, for good */

@@ -1,10 +1,11 @@
-/* forks fork|exec|vfork|spawn|storm: creates children in the given way. */
+/* forks fork|exec|vfork|spawn|storm|service SECONDS: creates children in the given way. */
 #define _GNU_SOURCE
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NOINLINE __attribute__((noinline, noclone))
@@ -90,6 +91,23 @@ static int by_storm(void)
 	return sum == 200 ? 5 : 95;
 }
 
+/* One child after the other, until the time is over. */
+static int by_service(time_t seconds)
+{
+	time_t end = time(NULL) + seconds;
+
+	while (time(NULL) < end) {
+		pid_t pid = fork();
+		if (!pid) {
+			free(in_child());
+			_exit(0);
+		}
+		if (reap(pid) != 0)
+			return 94;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *way = argc > 1 ? argv[1] : "fork";
@@ -108,6 +126,8 @@ int main(int argc, char **argv)
 		status = by_spawn(argv[0]);
 	else if (strcmp(way, "storm") == 0)
 		status = by_storm();
+	else if (strcmp(way, "service") == 0 && argc > 2)
+		status = by_service(atol(argv[2]));
 	printf("%s %d %d\n", way, status, own[9]);
 	return status;
 }

@@ -294,6 +294,10 @@ class Collector:
         """Free everything but the description of a process that has ENDED."""
         check(lib.mematlas_collector_forget(self._handle, process))
 
+    def remove(self, process: int) -> None:
+        """Remove a process that was forgotten: its number is unknown from then on, and never used again."""
+        check(lib.mematlas_collector_remove(self._handle, process))
+
     def stop(self) -> None:
         """Stop tracing in all processes, for good."""
         check(lib.mematlas_collector_stop(self._handle))

@@ -37,7 +37,7 @@ from mematlas.tracing.recorder import command_of
 from mematlas.tracing.settings import TraceSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mematlas._core import Collector
     from mematlas.recording import Writer
@@ -275,10 +275,10 @@ class Server:
         return self._session
 
 
-def _read(path: str) -> list[StackStats]:
+def _read(path: str) -> Sequence[StackStats]:
     from mematlas.api.recording import open as open_file
 
-    return list(open_file(path).report().stacks)
+    return open_file(path).report().stacks
 
 
 def _frames(stack: StackStats) -> list[list[Any]]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import CodeObject, Frame, RecordingData, Rows
+    from mematlas.recording.model import CodeObject, Frame, RecordingData, Rows, Snapshot
 
     Numbers = NDArray[np.uint32]
 
@@ -58,8 +58,14 @@ def join(segments: Sequence[RecordingData]) -> RecordingData:
     for name in _BY_PROCESS:
         setattr(joined, name, {})
     joined.fragmentation, joined.sharing = {}, {}
-    for index in processes:
-        _join_process(joined, segments, index)
+    parts: dict[int, list[RecordingData]] = {index: [] for index in processes}
+    for segment in segments:
+        for index in dict.fromkeys(each.index for each in segment.processes):
+            parts[index].append(segment)
+    snapshots = [_by_process(each.snapshots) for each in segments]
+    of_segment = {id(each): found for each, found in zip(segments, snapshots, strict=True)}
+    for index, own in parts.items():
+        _join_process(joined, own, index, [of_segment[id(each)].get(index, ()) for each in own])
     joined.snapshots.sort(key=lambda each: each.time_s)
     return joined
 
@@ -82,8 +88,20 @@ def _segment(segments: Sequence[RecordingData]) -> model.Segment | None:
     )
 
 
-def _join_process(joined: RecordingData, segments: Sequence[RecordingData], index: int) -> None:
-    parts = [each for each in segments if any(p.index == index for p in each.processes)]
+def _by_process(snapshots: Sequence[Snapshot]) -> dict[int, list[Snapshot]]:
+    found: dict[int, list[Snapshot]] = {}
+    for each in snapshots:
+        found.setdefault(each.process, []).append(each)
+    return found
+
+
+def _join_process(
+    joined: RecordingData,
+    parts: Sequence[RecordingData],
+    index: int,
+    snapshots: Sequence[Sequence[Snapshot]],
+) -> None:
+    """Join what the segments with a process, and their snapshots of that process, have of it."""
     codes, become = _join_codes([each.codes.get(index, []) for each in parts])
     joined.codes[index] = codes
     modules = [module for each in parts for module in each.modules.get(index, [])]
@@ -98,10 +116,11 @@ def _join_process(joined: RecordingData, segments: Sequence[RecordingData], inde
     join_lifetimes(joined, parts, index, stacks)
     join_age_matrix(joined, parts, index, stacks)
     join_fault_sites(joined, parts, index, stacks)
-    for part, new in zip(parts, stacks, strict=True):
+    own: list[Snapshot] = []
+    for part, new, taken in zip(parts, stacks, snapshots, strict=True):
         _add_last(joined, part, index, new)
-        _add_snapshots(joined, part, index, new)
-    _thin_snapshots(joined, index)
+        own += _take_snapshots(joined, part, taken, new)
+    joined.snapshots += _thin_snapshots(joined, own)
 
 
 def _join_codes(
@@ -213,24 +232,26 @@ def _add_last(joined: RecordingData, part: RecordingData, index: int, become: Nu
         joined.bad_frees[index] = (before + events)[:_MOST_BAD_FREES]
 
 
-def _add_snapshots(joined: RecordingData, part: RecordingData, index: int, become: Numbers) -> None:
-    for each in part.snapshots:
-        if each.process != index:
-            continue
+def _take_snapshots(
+    joined: RecordingData, part: RecordingData, snapshots: Sequence[Snapshot], become: Numbers
+) -> list[Snapshot]:
+    """Return the snapshots of one process in a segment with the new stacks, and add what belongs to them."""
+    found = []
+    for each in snapshots:
         touched = renumbered_touches(each.touched, become)
-        joined.snapshots.append(replace(each, rows=_lazily(each.rows, become), touched=touched))
-        key = (index, each.time_s)
+        found.append(replace(each, rows=_lazily(each.rows, become), touched=touched))
+        key = (each.process, each.time_s)
         if sharing := part.sharing.get(key):
             joined.sharing[key] = replace(sharing, rows=_lazily(sharing.rows, become))
-        if found := part.fragmentation.get(key):
-            joined.fragmentation[key] = replace(found, rows=_lazily(found.rows, become))
+        if free := part.fragmentation.get(key):
+            joined.fragmentation[key] = replace(free, rows=_lazily(free.rows, become))
+    return found
 
 
-def _thin_snapshots(joined: RecordingData, index: int) -> None:
-    """Keep about as many snapshots of a process as a single file has: spread evenly, with the highest and the last."""
-    own = [each for each in joined.snapshots if each.process == index]
+def _thin_snapshots(joined: RecordingData, own: list[Snapshot]) -> list[Snapshot]:
+    """Return about as many snapshots of a process as a single file has: spread evenly, with the highest and the last."""
     if len(own) <= _MOST_SNAPSHOTS:
-        return
+        return own
     highest = max(own, key=lambda each: each.rss_bytes)
     stride = -(-len(own) // _MOST_SNAPSHOTS)
     kept = [
@@ -242,7 +263,8 @@ def _thin_snapshots(joined: RecordingData, index: int) -> None:
         or each.trigger not in {"interval", "peak"}
     ]
     times = {each.time_s for each in kept}
-    joined.snapshots = [each for each in joined.snapshots if each.process != index] + kept
-    for found in (joined.sharing, joined.fragmentation):
-        for key in [key for key in found if key[0] == index and key[1] not in times]:
-            del found[key]
+    for each in own:
+        if each.time_s not in times:
+            joined.sharing.pop((each.process, each.time_s), None)
+            joined.fragmentation.pop((each.process, each.time_s), None)
+    return kept

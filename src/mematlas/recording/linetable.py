@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -12,22 +13,23 @@ if TYPE_CHECKING:
 PEP626, LOCATIONS = 1, 2  # enum trace_linetable: CPython 3.10; 3.11 and later
 _LONG, _NO_COLUMNS, _NO_LOCATION = 14, 13, 15
 _ONE_LINE = range(10, 13)
+_NO_LINE = -(1 << 63)
 
 
 def decode(linetable_format: int, linetable: bytes, first_line: int, offset: int) -> int | None:
     """Return the line of the instruction at a byte offset in co_code; None if it has none."""
     ends, lines = _table(linetable_format, linetable, first_line)
     at = bisect_right(ends, offset)
-    return lines[at] if at < len(lines) else None
+    return lines[at] if at < len(lines) and lines[at] != _NO_LINE else None
 
 
-@lru_cache(maxsize=256)  # words of one code object come in sequence
+# Recordings of one program, as of the tests of a suite, have the same code objects. An entry takes about 2 KB.
+@lru_cache(maxsize=4096)
 def _table(
     linetable_format: int, linetable: bytes, first_line: int
-) -> tuple[list[int], list[int | None]]:
-    """Return the end of each instruction range, and its line."""
-    ends: list[int] = []
-    lines: list[int | None] = []
+) -> tuple[array[int], array[int]]:
+    """Return the end of each instruction range, and its line or _NO_LINE."""
+    ends, lines = array("q"), array("q")
     entries = {PEP626: _pep626, LOCATIONS: _locations}.get(linetable_format)
     if entries is None:
         return ends, lines
@@ -35,9 +37,9 @@ def _table(
     try:
         for size, line in entries(linetable, first_line):
             end += size
+            lines.append(_NO_LINE if line is None else line)
             ends.append(end)
-            lines.append(line)
-    except IndexError:  # a truncated table
+    except (IndexError, OverflowError):  # a truncated table, or one that is none
         pass
     return ends, lines
 

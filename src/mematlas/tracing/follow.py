@@ -89,7 +89,8 @@ class Follower:
         self._pid = pid
         self._untraced = untraced
         self._clock_base_s = time.monotonic() - collector.now_s()
-        self._joined: list[tuple[int, float]] = []
+        self._joined: list[tuple[int, float]] = []  # not yet told to `untraced`
+        self._traced = 0  # processes, also those that are forgotten
         self._recorders: dict[int, ProcessRecorder] = {}
         self._oom = OomWatch()
         self._families: dict[
@@ -105,7 +106,7 @@ class Follower:
         writer.meanwhile = collector.read_rings  # or a program that goes on allocating would wait
         self._rotation: Rotation | None = None
         if isinstance(writer, RollingWriter):
-            self._rotation = Rotation(collector, writer, self._recorders, keep=pid)
+            self._rotation = Rotation(collector, writer, self._recorders, self._families, keep=pid)
         self._graphs = _graph_taker(collector, graphs) if graphs else None
         if pid is not None:
             collector.watch(pid)
@@ -124,7 +125,7 @@ class Follower:
             if self._graphs:
                 self._graphs.relieve()
             if self._untraced:
-                self._untraced.look(self._joined)
+                self._untraced.look(self._take_joined())
             if time.monotonic() >= self._next_flush:
                 self._flush()
 
@@ -146,8 +147,12 @@ class Follower:
         for _ in range(len(self._recorders) + 1):  # one ENDED event each may be pending
             self._handle(*self._collector.poll(0))
         self._collector.stop()
-        alone = len(self._families) == 1  # a rolling recording forgets processes that have ended
-        if peak_rss_bytes and alone and self._recorders and not self._may_have_untraced():
+        if (
+            peak_rss_bytes
+            and self._traced == 1
+            and self._recorders
+            and not self._may_have_untraced()
+        ):
             next(iter(self._recorders.values())).ended_at(peak_rss_bytes)
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
@@ -160,7 +165,7 @@ class Follower:
         refusals = self._collector.refusals()
         losses += self._finish_untraced({pid for pid, _ in refusals})
         losses += _describe_refusals(refusals)
-        if not self._families and not losses:
+        if not self._traced and not losses:
             losses.append("the program was not traced: it did not load the tracer")
         if losses:
             self._writer.notes(losses, lossy=True)
@@ -177,7 +182,7 @@ class Follower:
     def _may_have_untraced(self) -> bool:
         """Return whether a program may have run that did not join."""
         watch = self._untraced
-        return watch is None or bool(watch.refused) or watch.has_some(self._joined)
+        return watch is None or bool(watch.refused) or watch.has_some(self._take_joined())
 
     def _finish_untraced(self, refused: set[int]) -> list[str]:
         if not self._untraced:
@@ -186,7 +191,11 @@ class Follower:
             self._notes.append(
                 "programs that ran untraced are counted, but not named: " + self._untraced.refused
             )
-        return self._untraced.finish(self._joined, refused)
+        return self._untraced.finish(self._take_joined(), refused)
+
+    def _take_joined(self) -> list[tuple[int, float]]:
+        taken, self._joined = self._joined, []
+        return taken
 
     def running(self) -> list[int]:
         """Return the PIDs of the processes that are traced now."""
@@ -254,7 +263,8 @@ class Follower:
             info = self._collector.process(index)
             shares = info.forked or (info.attached and info.parent >= 0)
             self._families[index] = self._families.get(info.parent, index) if shares else index
-            if not info.forked:  # by exec; a forked child joins without one
+            self._traced += 1
+            if self._untraced and not info.forked:  # by exec; a forked child joins without one
                 self._joined.append((info.pid, self._clock_base_s + info.start_s))
         elif event is Event.ENDED:
             self._recorders[index].end(self._oom)

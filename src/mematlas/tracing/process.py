@@ -323,6 +323,16 @@ class ProcessRecorder:
             self._writer.process(self._process)
 
     @property
+    def end_s(self) -> float | None:
+        """The end of the process; None: it runs."""
+        return self._process.end_s
+
+    @property
+    def execed(self) -> bool:
+        """Whether the process goes on with another program, which has a recorder of its own."""
+        return self._process.ending == "exec"
+
+    @property
     def peak_rss_bytes(self) -> int | None:
         """The highest RSS of the process, as far as it is known."""
         return self._process.peak_rss_bytes

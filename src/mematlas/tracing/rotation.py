@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import shlex
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,13 +19,18 @@ _MOST_NODES = 1 << 19  # of the stack trie of a process, new in one segment
 _MOST_STACKS = 1 << 16  # likewise
 _MOST_LOSSES = 100
 _MOST_MODULES = 10_000
+_STATUS_S = 2.0  # in which a parent reads the exit status of its child
+# Children that a process forked shortly before its end have joined by then, or their memory is unknown anyway.
+_REMOVE_S = 15.0
+_MOST_ENDED = 1024  # that the collector knows
 
 
 class Rotation:
     """Writes what has changed, twice a second, and begins segments.
 
     A segment ends at its time, at its size, or when very many stacks came. Then the collector forgets those that
-    hold nothing any more: so its memory is bounded, however long the program runs.
+    hold nothing any more. Processes that have ended are forgotten as soon as nothing more of them is to come. So memory
+    is bounded, however long the program runs, and however many children it starts.
     """
 
     def __init__(
@@ -32,13 +38,16 @@ class Rotation:
         collector: Collector,
         writer: RollingWriter,
         recorders: dict[int, ProcessRecorder],
+        families: dict[int, int],
         *,
         keep: int | None,
     ) -> None:
-        """Begin with the first segment. `recorders` loses those of ended processes, but that of PID `keep`, whose status comes at the end."""
+        """Begin with the first segment. `recorders` and `families` lose ended processes, but that of PID `keep`, whose status comes at the end."""
         self._collector = collector
         self._writer = writer
         self._recorders = recorders
+        self._families = families
+        self._gone: deque[tuple[int, float]] = deque()  # known to the collector: index and end
         self._keep = keep
         self._told = 0  # messages of the writer
         self._began: dict[int, tuple[int, int]] = {}  # nodes and stacks at the begin of the segment
@@ -51,6 +60,8 @@ class Rotation:
         """Write what has changed, and begin a segment if it is time."""
         for recorder in self._running():
             recorder.write_changes()
+        self._forget_ended(self._collector.now_s() - _STATUS_S)
+        self._remove()
         if self._writer.is_due(self._collector.now_s()) or self._have_many_come():
             self.begin_segment()
         else:
@@ -73,7 +84,7 @@ class Rotation:
         meanwhile, self._writer.meanwhile = self._writer.meanwhile, None
         for recorder in self._running():
             recorder.end_segment()
-        self._forget_ended()
+        self._forget_ended(self._collector.now_s())
         ended = self._writer.begin_segment(self._collector.now_s())
         for index, recorder in self._recorders.items():
             if recorder.ended:
@@ -102,14 +113,28 @@ class Rotation:
                 return True
         return False
 
-    def _forget_ended(self) -> None:
+    def _forget_ended(self, until_s: float) -> None:
+        """Forget the processes that ended until a time. Their exit status is written, if it is known by now."""
         for index, recorder in list(self._recorders.items()):
-            if recorder.ended and recorder.pid != self._keep:
+            end_s = recorder.end_s
+            if end_s is None or end_s > until_s:
+                continue
+            if recorder.pid != self._keep or recorder.execed:
+                recorder.close(None)
+                self._gone.append((index, end_s))
                 self.losses = (self.losses + recorder.losses)[:_MOST_LOSSES]
                 if len(self.modules) < _MOST_MODULES:
                     self.modules |= recorder.build_ids.items()
                 del self._recorders[index]
                 self._began.pop(index, None)
+
+    def _remove(self) -> None:
+        """Remove from the collector what has been forgotten for long enough, and the oldest of too many."""
+        until_s = self._collector.now_s() - _REMOVE_S
+        while self._gone and (self._gone[0][1] <= until_s or len(self._gone) > _MOST_ENDED):
+            index, _ = self._gone.popleft()
+            self._collector.remove(index)
+            self._families.pop(index, None)
 
 
 def describe_look(name: str, writer: Writer, rotation: Rotation | None) -> str:

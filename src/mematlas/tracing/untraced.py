@@ -23,6 +23,12 @@ _LOOK_S = 0.05  # between two readings of peaks
 _EARLY_S = 0.001  # by which the clocks of the tracer and of the kernel may differ
 _MAX_NAMED = 20  # programs in notes, the largest first
 _MAX_COMMAND = 120
+_MOST_PIDS = (
+    4096  # with images; above that the smallest of those that ended long ago are only counted
+)
+_MOST_ENDED = 1024  # that are then kept
+_JOINS_S = 60.0  # in which a program has joined
+_MOST_STARTS = 1024  # that belong to no image yet
 
 
 @dataclass(slots=True)
@@ -60,38 +66,43 @@ class UntracedWatch:
         self._running: dict[int, Image] = {}  # by PID, of these
         self._next_look_s = 0.0
         self._starts: list[tuple[int, float]] = []  # that belong to no image yet
-        self._known_starts = 0  # of `joined`
+        self._forgotten = 0  # images
         try:
             self._records = ExecRecords()
         except OSError as error:
             self.refused = f"perf_event_open: {error.strerror}"
 
     def look(self, joined: Sequence[tuple[int, float]]) -> None:
-        """Read what has happened. `joined`: PID and start (monotonic) of each traced image; it only grows."""
+        """Read what has happened. `joined`: PID and start (monotonic) of each traced image since the last call."""
         if self._records is None:
             return
+        self._starts += joined
         self._add_all(self._records.take())
         now = time.monotonic()
         if now < self._next_look_s:
             return
         self._next_look_s = now + _LOOK_S
-        self._forget(joined)
+        self._drop_joined()
         self._read_peaks()
+        if len(self._images) > _MOST_PIDS:
+            self._forget_small(now - _JOINS_S)
 
     def has_some(self, joined: Sequence[tuple[int, float]]) -> bool:
         """Return whether programs have run that did not join. `joined` is as for `look`."""
         if self._records is None:
             return False
+        self._starts += joined
         self._add_all(self._records.take())
-        self._forget(joined)
-        return bool(self._images) or self._records.lost > 0
+        self._drop_joined()
+        return bool(self._images or self._forgotten or self._records.lost)
 
     def finish(self, joined: Sequence[tuple[int, float]], refused: set[int]) -> list[str]:
         """Return a line for each program that ran untraced; those of PIDs in `refused` are told elsewhere."""
         if self._records is None:
             return []
+        self._starts += joined
         self._add_all(self._records.take())
-        self._forget(joined)
+        self._drop_joined()
         self._read_peaks()
         lost = self._records.lost
         self._records.close()
@@ -101,8 +112,9 @@ class UntracedWatch:
         ]
         found.sort(key=lambda image: -(image.peak_bytes or 0))
         lines = [_describe(image) for image in found[:_MAX_NAMED]]
-        if len(found) > _MAX_NAMED:
-            lines.append(f"{len(found) - _MAX_NAMED} more programs ran untraced")
+        more = len(found) - _MAX_NAMED + self._forgotten
+        if more > 0:
+            lines.append(f"{more} more programs ran untraced")
         if lost:
             lines.append(f"{lost} starts of programs were not seen: too many at once")
         return lines
@@ -125,11 +137,23 @@ class UntracedWatch:
             _read_peak(image)
         self._running = {pid: each for pid, each in self._running.items() if not each.ended}
 
-    def _forget(self, joined: Sequence[tuple[int, float]]) -> None:
+    def _drop_joined(self) -> None:
         """Drop the images that have joined: each start belongs to the last exec of its PID before it."""
-        starts = self._starts + list(joined[self._known_starts :])
-        self._known_starts = len(joined)
-        self._starts = [(pid, start_s) for pid, start_s in starts if not self._drop(pid, start_s)]
+        left = [(pid, start_s) for pid, start_s in self._starts if not self._drop(pid, start_s)]
+        self._starts = left[-_MOST_STARTS:]
+
+    def _forget_small(self, until_s: float) -> None:
+        """Count the smallest of the images that ended and began before a time, and forget them."""
+        old = [
+            image
+            for images in self._images.values()
+            for image in images
+            if image.ended and image.start_s < until_s
+        ]
+        old.sort(key=lambda image: -(image.peak_bytes or 0))
+        for image in old[_MOST_ENDED:]:
+            self._remove(image)
+            self._forgotten += 1
 
     def _drop(self, pid: int, start_s: float) -> bool:
         images = self._images.get(pid, [])
@@ -137,12 +161,17 @@ class UntracedWatch:
         before = [each for each in images if each.start_s <= start_s + _EARLY_S]
         if not before:
             return False
-        images.remove(before[-1])
-        if self._running.get(pid) is before[-1]:
-            del self._running[pid]
-        if not images:
-            del self._images[pid]
+        self._remove(before[-1])
         return True
+
+    def _remove(self, image: Image) -> None:
+        images = self._images[image.pid]
+        # Two of one PID may be equal.
+        images[:] = [each for each in images if each is not image]
+        if self._running.get(image.pid) is image:
+            del self._running[image.pid]
+        if not images:
+            del self._images[image.pid]
 
 
 def _read_program(image: Image) -> None:

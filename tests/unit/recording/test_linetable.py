@@ -43,5 +43,7 @@ def test_what_is_beyond_or_cut_has_no_line() -> None:
     code = all_codes.__code__
     assert decode(LOCATIONS, code.co_linetable, code.co_firstlineno, 1 << 20) is None
     assert decode(LOCATIONS, b"\xf0\x40", 1, 0) is None
+    beyond = b"\xe8" + b"\x7f" * 12 + b"\x00" * 4  # a step of more than 64 bits
+    assert decode(LOCATIONS, beyond, 1, 0) is None
     assert decode(99, code.co_linetable, code.co_firstlineno, 0) is None
     assert sys.version_info >= (3, 11)

@@ -43,7 +43,7 @@ def lines(
     watch = UntracedWatch()
     pairs = [(NO_PID + pid, at) for pid, at in joined]
     watch.look(pairs[:1])
-    return watch.finish(pairs, {NO_PID + pid for pid in refused or ()})
+    return watch.finish(pairs[1:], {NO_PID + pid for pid in refused or ()})
 
 
 @pytest.mark.parametrize(
@@ -146,3 +146,20 @@ def test_a_program_that_was_read_too_late(monkeypatch: pytest.MonkeyPatch) -> No
     records.records = [ExecRecord(2.0, NO_PID, "second")]
     found = [line.partition(", ")[2].partition(":")[0] for line in watch.finish([], set())]
     assert found == ["first", "second --option"]
+
+
+def test_untraced_programs_of_weeks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond some thousand the smallest are a number, and starts without an exec go."""
+    count = 5000
+    records = Records(*(ExecRecord(1.0, NO_PID + each, f"p{each}") for each in range(count)))
+    monkeypatch.setattr(untraced, "ExecRecords", lambda: records)
+    monkeypatch.setattr(untraced, "_read_program", lambda _image: None)
+    monkeypatch.setattr(untraced, "_read_peak", lambda image: setattr(image, "ended", True))
+    monkeypatch.setattr(untraced, "_JOINS_S", -1e9)
+    monkeypatch.setattr(untraced, "_LOOK_S", 0.0)
+    watch = UntracedWatch()
+    watch.look([(1, float(each)) for each in range(count)])
+    assert len(watch._images) == untraced._MOST_ENDED
+    assert len(watch._starts) == untraced._MOST_STARTS
+    assert watch.has_some([])
+    assert watch.finish([], set())[-1] == f"{count - 20} more programs ran untraced"
