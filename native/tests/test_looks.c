@@ -99,6 +99,7 @@ static void test_without_growth_nobody_waits(void)
 
 	announce(&p);
 	skip_events(collector);
+	collector->processes[0]->looked_rss = 1ull << 40; /* a sanitizer touches memory meanwhile */
 	p.process->looks_asked = 7;
 	CHECK(next_event(collector, 0) == MEMATLAS_EVENT_NONE);
 	CHECK(answered(&p) == 7);

@@ -208,16 +208,14 @@ def test_full_churn_leaves_little(build: Build, tmp_path: Path) -> None:
     folder = tmp_path / "rolling"
     words = ("run", "--exact", "--keep", "24h", "--disk", "4M", "-o", str(folder), "--")
     done = _run(*words, str(program), "17000", "8", "4096", cwd=tmp_path)
-    assert int(done.stdout) > 50_000
+    count = int(done.stdout)
     recording = read(folder)
     assert recording.complete
     assert recording.segment
     assert recording.segment.last > 1
     rows = np.asarray(recording.totals[0].rows)
     assert rows["live_count"].sum() >= 1024
-    assert (
-        rows["allocations"].sum() >= 4096
-    )  # the oldest are gone, on a busy machine most: they were not thinned in time
+    assert rows["allocations"].sum() >= count / 2  # the oldest may be gone
     assert sum(each.bytes for each in list_segments(folder)) <= 5 << 20
 
 
