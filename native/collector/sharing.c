@@ -128,11 +128,13 @@ static bool continues(const struct run *last, const struct run *run)
 	       last->processes == run->processes;
 }
 
-static int add_piece(struct split *split, struct run run, const struct vma_sharing *vma,
-		     bool shared)
+static int add_piece(struct split *split, struct run run, struct vma_sharing *vma, bool shared)
 {
 	struct runs *runs = &split->runs;
 	struct run *last = runs->count ? &runs->items[runs->count - 1] : NULL;
+
+	if (shared)
+		vma->pages_shared += run.end - run.start;
 
 	run.share = shared ? vma->share : 1;
 	run.processes = shared ? vma->processes : 1;
@@ -148,7 +150,7 @@ static int add_piece(struct split *split, struct run run, const struct vma_shari
 }
 
 /* A run in a mapping that has pages of both sorts. Pages that are gone meanwhile count as not shared. */
-static int split_pages(struct split *split, struct run run, const struct vma_sharing *vma)
+static int split_pages(struct split *split, struct run run, struct vma_sharing *vma)
 {
 	const uint64_t page = page_bytes();
 	int error = 0;
@@ -170,7 +172,7 @@ static int split_pages(struct split *split, struct run run, const struct vma_sha
 	return error;
 }
 
-static int split_run(struct split *split, struct run run, const struct vma_sharing *vma)
+static int split_run(struct split *split, struct run run, struct vma_sharing *vma)
 {
 	if (!(run.state & PAGES_RESIDENT) || !vma->shared)
 		return add_piece(split, run, vma, false);
@@ -180,25 +182,24 @@ static int split_run(struct split *split, struct run run, const struct vma_shari
 }
 
 /* The mapping at `address`, and where it ends, or the next one begins. Mappings that smaps does not show
- * were unmapped meanwhile, or are new. *at only moves up. */
-static const struct vma_sharing *find_vma(const struct sharing *sharing, uint64_t address,
-					  size_t *at, uint64_t *end)
+ * were unmapped meanwhile, or are new: `unknown`. *at only moves up. */
+static struct vma_sharing *find_vma(struct sharing *sharing, struct vma_sharing *unknown,
+				    uint64_t address, size_t *at, uint64_t *end)
 {
-	static const struct vma_sharing unknown = {.share = 1};
-
 	while (*at < sharing->count && sharing->items[*at].end <= address)
 		(*at)++;
 	if (*at == sharing->count)
-		return &unknown;
-	const struct vma_sharing *vma = &sharing->items[*at];
+		return unknown;
+	struct vma_sharing *vma = &sharing->items[*at];
 	uint64_t until = vma->start > address ? vma->start : vma->end;
 	if (until < *end)
 		*end = until;
-	return vma->start > address ? &unknown : vma;
+	return vma->start > address ? unknown : vma;
 }
 
-static int split_all(struct split *split, const struct sharing *sharing, const struct runs *runs)
+static int split_all(struct split *split, struct sharing *sharing, const struct runs *runs)
 {
+	struct vma_sharing unknown = {.share = 1};
 	size_t at = 0;
 	int error = 0;
 
@@ -206,8 +207,8 @@ static int split_all(struct split *split, const struct sharing *sharing, const s
 		struct run rest = runs->items[i];
 		while (!error && rest.start < rest.end) {
 			struct run piece = rest;
-			const struct vma_sharing *vma =
-				find_vma(sharing, rest.start, &at, &piece.end);
+			struct vma_sharing *vma =
+				find_vma(sharing, &unknown, rest.start, &at, &piece.end);
 			error = split_run(split, piece, vma);
 			rest.start = piece.end;
 		}
@@ -215,7 +216,7 @@ static int split_all(struct split *split, const struct sharing *sharing, const s
 	return error;
 }
 
-int sharing_split(int proc, const struct sharing *sharing, struct runs *runs)
+int sharing_split(int proc, struct sharing *sharing, struct runs *runs)
 {
 	CLEANUP_CLOSE int pagemap = openat(proc, "pagemap", O_RDONLY | O_CLOEXEC);
 	CLEANUP_FREE struct split *split = malloc(sizeof *split);
@@ -234,14 +235,23 @@ int sharing_split(int proc, const struct sharing *sharing, struct runs *runs)
 	return 0;
 }
 
+/* A library's page is shared or not from one read to the next, as other processes come and go. The sums take the
+ * pages as the parts take them, so PSS less its parts is RSS less its parts. */
+static uint64_t with_pages(const struct vma_sharing *vma, float share)
+{
+	double others = (double)vma->pages_shared * (1 - (double)share);
+
+	return others < (double)vma->rss ? vma->rss - (uint64_t)(others + 0.5) : 0;
+}
+
 void sharing_sum(const struct sharing *sharing, struct mematlas_account *account)
 {
 	account->rss_bytes = account->pss_bytes = account->uss_bytes = account->huge_bytes = 0;
 	for (size_t i = 0; i < sharing->count; i++) {
 		const struct vma_sharing *vma = &sharing->items[i];
 		account->rss_bytes += vma->rss;
-		account->pss_bytes += vma->pss;
-		account->uss_bytes += vma->rss > vma->shared ? vma->rss - vma->shared : 0;
+		account->pss_bytes += with_pages(vma, vma->share);
+		account->uss_bytes += with_pages(vma, 0);
 		account->huge_bytes += vma->huge;
 	}
 }

@@ -9,6 +9,7 @@
 struct vma_sharing {
 	uint64_t start, end;
 	uint64_t rss, pss, shared, huge;
+	uint64_t pages_shared; /* bytes of the pages that sharing_split() found shared */
 	uint32_t processes; /* that share the pages; 0: PSS does not tell one number */
 	float share;
 };
@@ -21,9 +22,9 @@ struct sharing {
 
 int sharing_read(int proc, struct sharing *ret);
 void sharing_free(struct sharing *sharing);
-/* RSS, PSS, USS and huge pages of all mappings. */
+/* RSS, PSS, USS and huge pages of all mappings, after sharing_split(). */
 void sharing_sum(const struct sharing *sharing, struct mematlas_account *account);
 /* Marks the pages of the runs that are shared. Unchanged on failure. */
-int sharing_split(int proc, const struct sharing *sharing, struct runs *runs);
+int sharing_split(int proc, struct sharing *sharing, struct runs *runs);
 
 #endif
