@@ -110,19 +110,15 @@ def _native_tier(function: str, file: str, module: str) -> int:
     return LIBRARY if library else OWN
 
 
-def best(frames: tuple[Frame, ...], ranks: dict[int, int]) -> tuple[int, Frame | None]:
-    """Return the lowest rank and the innermost frame that has it.
+def known_rank(frame: Frame, ranks: dict[int, int]) -> int:
+    """Return the owner rank of a frame.
 
     `ranks` caches ranks by id() of frames between calls; the frames must stay alive meanwhile.
     """
-    least, chosen = 1 << 30, None
-    for frame in frames:
-        mine = ranks.get(id(frame))
-        if mine is None:
-            mine = ranks[id(frame)] = rank(frame)
-        if mine < least:
-            least, chosen = mine, frame
-    return least, chosen
+    found = ranks.get(id(frame))
+    if found is None:
+        found = ranks[id(frame)] = rank(frame)
+    return found
 
 
 def owner(frames: tuple[Frame, ...]) -> int | None:

@@ -37,6 +37,8 @@ def excess(rows: Rows, parts: Iterable[Part], sharing: Rows | None = None) -> Ex
     parts = list(parts)
     whole = {kind: _resident(parts, kind) for kind in (PartKind.LIVE, PartKind.COW)}
     rows = sums.unpacked(rows)
+    if not sums.column(rows, "live_variance").any():  # all are exact
+        return {}
     alone, both = whole[PartKind.LIVE], whole[PartKind.COW]
     if alone is None or not len(rows) or (both is not None and sharing is None):
         return {}

@@ -43,15 +43,19 @@ class CodeStacks(Stacks):
         """Fold the stacks; `stacks` are those that have figures."""
         super().__init__(None, {})
         self.family, self.inherits, self.renamed = whole.family, whole.inherits, whole.renamed
-        code = [any(map(_is_code, frames)) for frames in whole.frames_of_words]
-        stays = np.array([*code, False], bool)[whole.word_of]
+        words = whole.word_frames
+        is_code = words.mark(_is_code)
+        has_code = words.any(is_code)
+        stays = np.append(has_code, False)[whole.word_of]
         stays[[0, *whole.renamed]] = True
         leads_nowhere = (_nearest(stays, whole.parents)[stacks] == 0) & (stacks != 0)
         stays[stacks[leads_nowhere]] = True
         self.node_of = _nearest(stays, whole.parents)
         parents = np.ascontiguousarray(self.node_of[whole.parents], np.uint32)
         # Without the frames of runtimes that are inlined into code.
-        frames = [tuple(filter(_is_code, each)) or each for each in whole.frames_of_words]
+        frames = list(whole.frames_of_words)
+        for word in np.flatnonzero(has_code & words.any(~is_code)).tolist():
+            frames[word] = tuple(filter(_is_code, frames[word]))
         self._put(parents, (whole.words, whole.word_of), frames)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.analyse.stacks import Stacks
     from mematlas.report.analyse.table import StackTable
+    from mematlas.report.analyse.word_frames import WordFrames
 
     Numbers = NDArray[np.int64]
 
@@ -51,7 +52,7 @@ def find_imports(table: StackTable, by: str = "resident") -> tuple[Import, ...]:
 
 def _of_process(table: StackTable, process: int, by: str) -> Iterator[tuple[str, list[int]]]:
     paths = table.paths[process]
-    kinds = np.array([*map(_kind, paths.frames_of_words), _OTHER], np.uint8)
+    kinds = np.append(_kinds(paths.word_frames), _OTHER).astype(np.uint8)
     imports = list(_imports(paths, kinds))
     if not imports:
         return
@@ -87,7 +88,7 @@ def _inclusive(
 def _imports(paths: Stacks, kinds: NDArray[np.uint8]) -> Iterator[tuple[str, int]]:
     """Yield the file of each import and its node: that of the import system, if it imported one module."""
     words, parents = paths.word_of, paths.parents
-    modules = np.flatnonzero(np.isin(words, np.flatnonzero(kinds == _MODULE)))
+    modules = np.flatnonzero((kinds == _MODULE)[words])
     tops = _tops(parents, words, kinds, modules)
     imported = np.flatnonzero(tops)
     runs: dict[int, list[tuple[str, int]]] = {}
@@ -119,13 +120,20 @@ def _tops(
     return tops
 
 
-def _kind(frames: Sequence[Frame]) -> int:
-    if frames and all(map(is_import_system, frames)):
-        return _SYSTEM
-    if frames and all(frame.kind != "python" and tier(frame) == RUNTIME for frame in frames):
-        return _RUNTIME
-    is_module = len(frames) == 1 and frames[0].kind == "python" and frames[0].function == "<module>"
-    return _MODULE if is_module else _OTHER
+def _kinds(words: WordFrames) -> Numbers:
+    """Return of which kind the code of each word is."""
+    system = words.all(words.mark(is_import_system))
+    runtime = words.all(words.mark(_is_runtime))
+    module = words.all(words.mark(_is_module)) & (words.lengths == 1)
+    return np.select([system, runtime, module], [_SYSTEM, _RUNTIME, _MODULE], _OTHER)
+
+
+def _is_runtime(frame: Frame) -> bool:
+    return frame.kind != "python" and tier(frame) == RUNTIME
+
+
+def _is_module(frame: Frame) -> bool:
+    return frame.function == "<module>" and frame.kind == "python"
 
 
 def module_name(file: str) -> str:

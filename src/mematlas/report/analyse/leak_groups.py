@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.report.analyse.stacks import Stacks
+    from mematlas.report.analyse.word_frames import WordFrames
 
     Numbers = NDArray[np.int64]
     Floats = NDArray[np.float64]
@@ -49,12 +51,19 @@ def _equal(things: Iterable[Hashable]) -> Numbers:
     return np.array([numbers.setdefault(each, len(numbers)) for each in things], np.int64)
 
 
+def _equal_words(words: WordFrames) -> Numbers:
+    """Return the number of each word's frames; words of equal frames have one number."""
+    frames = _equal(words.frames)[words.numbers].tobytes()
+    bounds = (8 * words.starts).tolist()
+    return _equal(frames[start:end] for start, end in pairwise(bounds))
+
+
 def _with_callers(
     stacks: Stacks, stack: Numbers, owner: Numbers, ranks: dict[int, int]
 ) -> NDArray[Any]:
     """Return a hash of the owner and the frames that called it."""
     parents, word_of = stacks.parents, stacks.word_of
-    lines = np.append(_equal(stacks.frames_of_words), 0)
+    lines = np.append(_equal_words(stacks.word_frames), 0)
     node = stacks.owning_nodes(stack, ranks)
     found = owner.astype(np.uint64)
     for _ in range(_CALLERS):

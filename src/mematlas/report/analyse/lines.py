@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,11 @@ from mematlas._core.columns.sums import group_rows
 from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, rank, tier
 from mematlas.report.analyse.spread import additive
-from mematlas.report.analyse.table import StackSelection, StackTable
+from mematlas.report.analyse.table import Columns, StackSelection, StackTable
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -39,20 +40,65 @@ __all__ = [
 ]
 
 
+class LineSums:
+    """Sums of the columns of a table by line, each computed at its first use: no view needs them all."""
+
+    __slots__ = ("_columns", "_count", "_known", "_which")
+
+    def __init__(self, columns: Columns, which: Numbers, count: int) -> None:
+        """Store the columns and the line of each row, below `count`."""
+        self._columns, self._which, self._count = columns, which, count
+        self._known: dict[str, Numbers] = {}
+
+    def __getitem__(self, name: str) -> Numbers:
+        """Return the sums of a column."""
+        if name not in self._known:
+            self._known[name] = self._columns.narrow(name).add_up(self._which, self._count)
+        return self._known[name]
+
+
+class LineBytes(Mapping[str, int]):
+    """Bytes of one line by metric."""
+
+    __slots__ = ("_number", "_sums")
+
+    def __init__(self, sums: LineSums, number: int) -> None:
+        """Select a line by number."""
+        self._sums, self._number = sums, number
+
+    def __getitem__(self, metric: str) -> int:
+        """Return the bytes of a metric."""
+        if metric not in METRICS:
+            raise KeyError(metric)
+        return int(self._sums[f"{metric}_bytes"][self._number])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(METRICS)
+
+    def __len__(self) -> int:
+        return len(METRICS)
+
+
 @dataclass(slots=True)
 class LineStats:
     """Stats of one line of code: sums over the stacks it owns. `frame` is None for unknown stacks."""
 
     frame: Frame | None
     stacks: StackSelection
-    bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METRICS, 0))
+    sums: LineSums = field(repr=False)
+    number: int = field(repr=False)  # of the line in `sums`
+    bytes: Mapping[str, int]
     live_count: int = 0
     allocations: int = 0
-    lifetimes: tuple[int, ...] = ()  # freed blocks, as in LIFETIMES
     variance: float = 0.0  # of live bytes, in bytes squared
     mapped: dict[str, int] = field(default_factory=dict)  # resident bytes by kind in MAPPED
     touched_variance: float = 0.0  # of the bytes of kind "touched"; part of `variance`
     threads: int = 0  # whose start routine the line is
+
+    @property
+    def lifetimes(self) -> tuple[int, ...]:
+        """Counts of freed blocks, as in LIFETIMES."""
+        return tuple(int(self.sums[name][self.number]) for name in LIFETIMES)
 
     @property
     def error_bytes(self) -> int:
@@ -100,10 +146,8 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
         return []
     which, frames = table.owners()
     count = len(frames)
-    sums = {name: table.narrow(name).add_up(which, count) for name in METRICS}
-    blocks = table.columns.narrow("live_count").add_up(which, count)
-    allocations = table.columns.narrow("allocations").add_up(which, count)
-    lifetimes = np.stack([table.columns.narrow(name).add_up(which, count) for name in LIFETIMES], 1)
+    sums = LineSums(table.columns, which, count)
+    blocks, allocations = sums["live_count"], sums["allocations"]
     rows, errors = table.columns.narrow("error_bytes").nonzero()
     squared = additive(table, errors.astype(np.float64) ** 2, rows)
     variances = np.bincount(which[rows], squared, count)
@@ -116,10 +160,11 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
         LineStats(
             frame=frames[number],
             stacks=StackSelection(table, order[starts[number] : starts[number + 1]]),
-            bytes={name: int(column[number]) for name, column in sums.items()},
+            sums=sums,
+            number=number,
+            bytes=LineBytes(sums, number),
             live_count=int(blocks[number]) - int(threads[number]),
             allocations=int(allocations[number]),
-            lifetimes=tuple(lifetimes[number].tolist()),
             variance=float(variances[number]),
             mapped={kind: int(size[number]) for kind, size in mapped.items() if size[number]},
             touched_variance=float(touched_variances[number]),

@@ -16,6 +16,7 @@ import numpy as np
 from mematlas._core.columns.trie import number_words, trie_depths, trie_least, trie_own
 from mematlas.recording import ownership
 from mematlas.recording.model import NODE_DTYPE, Frame
+from mematlas.report.analyse.word_frames import WordFrames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,14 +88,23 @@ class _Named:
     @cached_property
     def frames_of_words(self) -> list[tuple[Frame, ...]]:
         """Frames of each distinct word, leaf (inlined) first."""
-        return [self._of(word) for word in self.trie.numbered[0].tolist()]
+        words = self.trie.numbered[0].tolist()
+        found = [*map(self._resolved.get, words)]
+        return [
+            _unresolved(word) if each is None else each
+            for word, each in zip(words, found, strict=True)
+        ]
+
+    @cached_property
+    def word_frames(self) -> WordFrames:
+        """The same frames in columns."""
+        return WordFrames(self.frames_of_words)
 
     def owners(self, ranks: dict[int, int]) -> tuple[Numbers, list[Frame | None]]:
         """Return the index of each node's owning frame, and the frames; the root's is None."""
         if self._owners is None:
-            best = [ownership.best(each, ranks) for each in self.frames_of_words]
-            least = self.least(np.array([rank for rank, _ in best], np.int32))
-            self._owners = least, [*(frame for _, frame in best), None]
+            of_words, frames = _owners_of(self.word_frames, ranks)
+            self._owners = self.least(of_words), [*frames, None]
         return self._owners
 
     def least(self, ranks: NDArray[np.int32]) -> Numbers:
@@ -102,9 +112,27 @@ class _Named:
         parents, (_, word_of) = self.trie.parents, self.trie.numbered
         return trie_least(parents, word_of, np.append(ranks, np.int32(_UNRANKED)))
 
-    def _of(self, word: int) -> tuple[Frame, ...]:
-        found = self._resolved.get(word)
-        return (Frame(f"{word:#x}", None, None, None, "native"),) if found is None else found
+
+def _owners_of(
+    words: WordFrames, ranks: dict[int, int]
+) -> tuple[NDArray[np.int32], list[Frame | None]]:
+    """Return the lowest rank of the frames of each word, and the innermost frame that has it."""
+    of_frames = np.array([ownership.known_rank(each, ranks) for each in words.frames], np.int64)
+    count = len(words.numbers)
+    first = words.least(of_frames[words.numbers] * count + np.arange(count), _UNRANKED * count)
+    lowest = (first // count if count else first).astype(np.int32)
+    lowest[words.lengths == 0] = _UNRANKED
+    owning: list[Frame | None] = [None] * len(lowest)
+    some = np.flatnonzero(words.lengths)
+    for word, number in zip(
+        some.tolist(), words.numbers[first[some] % count].tolist(), strict=True
+    ):
+        owning[word] = words.frames[number]
+    return lowest, owning
+
+
+def _unresolved(word: int) -> tuple[Frame, ...]:
+    return (Frame(f"{word:#x}", None, None, None, "native"),)
 
 
 class Stacks:
@@ -165,6 +193,11 @@ class Stacks:
         """Frames of each distinct word, leaf (inlined) first."""
         return self._named.frames_of_words
 
+    @property
+    def word_frames(self) -> WordFrames:
+        """The frames of each distinct word in columns."""
+        return self._named.word_frames
+
     def owners(self, ranks: dict[int, int]) -> tuple[Numbers, list[Frame | None]]:
         """Return the index of each node's owning frame, and the frames; the root's is None.
 
@@ -207,7 +240,8 @@ class Stacks:
 
     def holding(self, test: Callable[[Frame], bool]) -> NDArray[np.bool_]:
         """Return for each node whether a frame on its path passes a test."""
-        passing = np.array([*(any(map(test, each)) for each in self.frames_of_words), False], bool)
+        frames = self.word_frames
+        passing = np.append(frames.any(frames.mark(test)), False)
         found: NDArray[np.bool_] = passing[
             self._named.least(np.where(passing[:-1], 0, 1).astype(np.int32))
         ]

@@ -21,9 +21,10 @@ from mematlas.recording.wrapper_names import is_wrapper
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable
+from mematlas.report.analyse.word_frames import WordFrames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -100,7 +101,7 @@ def share_marks(*recordings: RecordingData) -> None:
 
 
 def _marked(
-    frames: Mapping[int, tuple[Frame, ...]], marks: Callable[[Frame], bool]
+    frames: dict[int, tuple[Frame, ...]], marks: Callable[[Frame], bool]
 ) -> dict[int, tuple[Frame, ...]]:
     def marked(frame: Frame) -> Frame:
         new = not (frame.wrapper or frame.kept) and marks(frame)
@@ -114,17 +115,19 @@ def _kept(frame: Frame, asked: Patterns) -> Frame:
 
 
 def _changed(
-    frames: Mapping[int, tuple[Frame, ...]], change: Callable[[Frame], Frame]
+    frames: dict[int, tuple[Frame, ...]], change: Callable[[Frame], Frame]
 ) -> dict[int, tuple[Frame, ...]]:
-    """Return the stacks with each frame changed, once."""
-    known: dict[int, Frame] = {}  # by id(): a frame occurs in many words
-
-    def changed(frame: Frame) -> Frame:
-        if id(frame) not in known:
-            known[id(frame)] = change(frame)
-        return known[id(frame)]
-
-    return {word: tuple(map(changed, stack)) for word, stack in frames.items()}
+    """Return the stacks with each frame changed, once; the same stacks if no frame changes."""
+    words = WordFrames([*frames.values()])
+    new = [*map(change, words.frames)]
+    differ = np.array([a is not b for a, b in zip(words.frames, new, strict=True)], bool)
+    if not differ.any():
+        return frames
+    changed, keys = dict(frames), [*frames]
+    starts, numbers = words.starts.tolist(), words.numbers.tolist()
+    for at in np.flatnonzero(words.any(differ)).tolist():
+        changed[keys[at]] = tuple(new[each] for each in numbers[starts[at] : starts[at + 1]])
+    return changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,34 +156,16 @@ class _Calls:
         self.functions: dict[Function, int] = {}
         self.lengths: dict[int, int] = {}  # by number, of functions without a name
         self.kept: set[int] = set()  # numbers of those that the user wants as owners
-        words = self.paths.frames_of_words
-        frames = [frame for each in words for frame in each]
-        known: dict[int, tuple[int, bool, bool]] = {}  # by id(): a frame occurs in many words
-        for frame in frames:
-            if id(frame) not in known:
-                python = frame.kind == "python"
-                known[id(frame)] = (
-                    self._number(frame),
-                    not python and bool(frame.module),
-                    not python and tier(frame) == RUNTIME,
-                )
-        each_frame = [known[id(frame)] for frame in frames]
-        self._function = np.array([each[0] for each in each_frame], np.int64)
-        self._native = np.array([each[1] for each in each_frame], bool)
-        self._runtime = np.array([each[2] for each in each_frame], bool)
-        self._python = np.array([frame.kind == "python" for frame in frames], bool)
-        self._lengths_of_words = np.array([len(each) for each in words], np.int64)
-        starts = np.cumsum(self._lengths_of_words) - self._lengths_of_words
+        words = self._words = self.paths.word_frames
+        numbers = np.fromiter(map(self._number, words.frames), np.int64, len(words.frames))
+        python = words.mark(lambda frame: frame.kind == "python")
+        self._function, self._python = numbers[words.numbers], python[words.numbers]
+        self._native = ~self._python & words.mark(lambda frame: bool(frame.module))[words.numbers]
+        runtime = words.mark(lambda frame: frame.kind != "python" and tier(frame) == RUNTIME)
+        self._runtime = runtime[words.numbers]
         # Below an unnamed function, a wrapper with a name tells what the function is.
-        self._unnamed = np.array([*(bool(each) and is_unnamed(each[0]) for each in words), False])
-        named = {number: is_wrapper(name) for (name, _), number in self.functions.items()}
-        self._named = np.array(
-            [
-                *(bool(each) and named[known[id(each[0])][0]] for each in words),
-                False,
-            ]
-        )
-        self._starts = starts[self._lengths_of_words > 0]
+        self._unnamed = np.append(words.first(words.mark(is_unnamed), none=False), False)
+        self._innermost = np.append(words.first(numbers, none=-1), -1)
 
     def _number(self, frame: Frame) -> int:
         number = self.functions.setdefault(_key(frame), len(self.functions))
@@ -200,30 +185,27 @@ class _Calls:
         skipped_functions[[self.functions[each] for each in skip]] = True
         skipped = ~self._python & (self._runtime | skipped_functions[self._function])
         place = np.where(skipped, count, np.arange(count))
-        first = self._least(place, count)
+        first = self._words.least(place, count)
         shown = first[first < count]
         native = np.append(self._native, False)[first]
         place[shown] = count
-        second = self._least(place, count)
+        second = self._words.least(place, count)
         function = np.append(self._function, -1)
         inner = np.where(native, function[first], -1)
         outer = np.where(native, function[second], -1)
-        through = (first == count) & (self._lengths_of_words > 0)
+        through = (first == count) & (self._words.lengths > 0)
         return np.append(inner, -1), np.append(outer, -1), np.append(through, False)
-
-    def _least(self, place: Numbers, none: int) -> Numbers:
-        """Return the least place of the frames of each word; `none` for words without frames."""
-        least = np.full(len(self._lengths_of_words), none, np.int64)
-        if len(self._starts):
-            least[self._lengths_of_words > 0] = np.minimum.reduceat(place, self._starts)
-        return least
 
     def is_wrapped(self, nodes: Indices) -> NDArray[np.bool_]:
         """Return for each node whether it has no name and was called by a wrapper that has one."""
         word_of = self.paths.word_of
-        found: NDArray[np.bool_] = (
-            self._unnamed[word_of[nodes]] & self._named[word_of[self.paths.parents[nodes]]]
-        )
+        found: NDArray[np.bool_] = self._unnamed[word_of[nodes]]
+        callers = self._innermost[word_of[self.paths.parents[nodes[found]]]]
+        names = [*self.functions]
+        named = [
+            each for each in distinct(callers).tolist() if each >= 0 and is_wrapper(names[each][0])
+        ]
+        found[found] = np.isin(callers, named)
         return found
 
     def climb(self, nodes: Indices, skipped: NDArray[np.bool_]) -> Indices:

@@ -97,12 +97,16 @@ class TrieBuilder:
         root = source.roots.get(process)
         parent = 0 if root is None else self._tree.child(0, self._number(root))
         words, frames = paths.word_of[kept], paths.frames_of_words
-        numbers = [
-            [self._number(self._same(side, frame)) for frame in reversed(frames[word])]
-            if some
-            else []
-            for word, some in enumerate(np.bincount(words, minlength=len(frames)).tolist())
-        ]
+        known: dict[int, int] = {}  # by id(): a frame is in many words
+
+        def number_of(frame: Frame) -> int:
+            if id(frame) not in known:
+                known[id(frame)] = self._number(self._same(side, frame))
+            return known[id(frame)]
+
+        numbers: list[list[int]] = [[]] * len(frames)
+        for word in np.flatnonzero(np.bincount(words, minlength=len(frames))).tolist():
+            numbers[word] = [*map(number_of, reversed(frames[word]))]
         above = np.searchsorted(kept, paths.parents[kept]).astype(np.uint32)
         nodes = self._tree.merge(parent, above, words, numbers)
         self._values.append((nodes, own))
