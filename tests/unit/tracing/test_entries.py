@@ -80,7 +80,7 @@ def test_processes_that_have_ended_are_forgotten(ended: set[int]) -> None:
 @pytest.mark.usefixtures("ended")
 def test_a_process_that_is_traced_is_not_entered_again_when_it_leaves_and_returns() -> None:
     """As one that is moved to another cgroup and back."""
-    entered = []
+    entered: list[int] = []
     some = Some([7])
     found = Entries(some, entered.append)
     found.enter_all()
