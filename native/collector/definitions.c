@@ -154,7 +154,8 @@ static uint32_t find_node(struct process *process, struct ring *ring, const uint
 	for (; at < count; at++) {
 		uint64_t word = merged[count - 1 - at];
 		uint32_t next = stack_trie_add_hashed(&process->state, node, word, hashes[at]);
-		if (next == node) { /* no room for it: the stack counts at the deepest caller that is known */
+		if (next ==
+		    node) { /* no room for it: the stack counts at the deepest caller that is known */
 			process->state.cut_stacks++;
 			break;
 		}

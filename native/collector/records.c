@@ -110,7 +110,8 @@ static void apply_bad_free(struct process *process, struct ring *ring, uint32_t 
 
 	if (kind == 0 || kind >= RECORD_KINDS)
 		return;
-	uint32_t index = stats_of(&process->state, ring, (uint32_t)stack, kind); /* items may move */
+	uint32_t index =
+		stats_of(&process->state, ring, (uint32_t)stack, kind); /* items may move */
 	struct stack_stats *stats = &process->state.stats.items[index];
 	stats->bad_frees += 1;
 	struct freed_by before = {ring_word(ring, mask, 3), (uint32_t)(stack >> 32)};
