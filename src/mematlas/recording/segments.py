@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.recording import format as atlas
-
 if TYPE_CHECKING:
     from os import PathLike
 
@@ -79,15 +77,6 @@ def pending_path(path: Path) -> Path:
 def pending_files(folder: str | PathLike[str]) -> list[Path]:
     """Return the files that a process had not yet put in the place of others, as it was killed."""
     return [path for path in Path(folder).iterdir() if _PENDING.fullmatch(path.name)]
-
-
-def has_end(path: Path) -> bool:
-    """Return whether the last chunk of a file is its end. OSError as of reading it."""
-    end = atlas.pack_chunk(atlas.END, {})
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - len(end)))
-        return file.read() == end
 
 
 def newest_file(path: str | PathLike[str]) -> Path:

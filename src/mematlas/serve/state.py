@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mematlas.api.growing import GrowingRecording
 from mematlas.errors import MematlasError
-from mematlas.recording.segments import has_end, newest_file
+from mematlas.recording.reader import has_end
+from mematlas.recording.segments import newest_file
 from mematlas.report.analyse.report import make_report
 from mematlas.report.model.report import END
 

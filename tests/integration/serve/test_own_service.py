@@ -28,7 +28,7 @@ pytest.importorskip("prometheus_client", reason="prometheus-client is not instal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLOCK, BLOCKS = 1 << 20, 48
+BLOCK, BLOCKS = 4 << 20, 12  # so large that a sample has nearly all of them
 PROGRAM = f"""
 import json, os, sys, mematlas
 arguments = json.loads(sys.argv[1])
