@@ -1,9 +1,10 @@
 """Pool and arena of mematlas against glibc, mimalloc, jemalloc and tcmalloc, in alternation.
 
 python benchmarks/memory/allocators.py [--rounds 15] [--clock wall] [--realtime] [--only tight,larson]
+                                       [--peer snmalloc=/path/to/library.so]
 
 Peers are Debian's packages libmimalloc2.0, libjemalloc2 and libtcmalloc-minimal4, as far as they are
-installed. One that fails is named with the reason, and runs no more in that case. Of each allocator: the least and the median of all rounds, in ns for one operation of the
+installed, and libraries that are named with --peer, such as a build of snmalloc's src/snmalloc/override. One that fails is named with the reason, and runs no more in that case. Of each allocator: the least and the median of all rounds, in ns for one operation of the
 slowest thread, and the highest RSS and the RSS at the end in MiB. On a machine with other work, CPU
 time (the default) with many rounds is the figure to trust; --clock wall also counts the waiting of
 threads for each other. --realtime keeps other processes off the CPUs (needs root).
@@ -71,7 +72,7 @@ CASES = (
 )
 
 
-def build(folder: Path) -> dict[str, tuple[Path, dict[str, str]]]:
+def build(folder: Path, peers: dict[str, Path]) -> dict[str, tuple[Path, dict[str, str]]]:
     """Compile a program for pool, arena and malloc; return them with their environment."""
     programs = {}
     for name in ("pool", "arena", "malloc"):
@@ -81,9 +82,9 @@ def build(folder: Path) -> dict[str, tuple[Path, dict[str, str]]]:
         subprocess.run(command, check=True)
     ways: dict[str, tuple[Path, dict[str, str]]] = {"pool": (programs["pool"], {})}
     ways |= {"arena": (programs["arena"], {}), "glibc": (programs["malloc"], {})}
-    for name, library in PEERS.items():
-        if (LIBRARIES / library).exists():
-            ways[name] = (programs["malloc"], {"LD_PRELOAD": str(LIBRARIES / library)})
+    for name, library in peers.items():
+        if library.exists():
+            ways[name] = (programs["malloc"], {"LD_PRELOAD": str(library)})
     return ways
 
 
@@ -165,11 +166,16 @@ def main() -> int:
     parser.add_argument("--clock", choices=("cpu", "wall"), default="cpu")
     parser.add_argument("--realtime", action="store_true")
     parser.add_argument("--only", default="")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=LIBRARY")
     arguments = parser.parse_args()
+    peers = {name: LIBRARIES / library for name, library in PEERS.items()}
+    peers |= {
+        name: Path(path) for name, _, path in (each.partition("=") for each in arguments.peer)
+    }
     if arguments.realtime:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))
     with tempfile.TemporaryDirectory() as folder:
-        ways = build(Path(folder))
+        ways = build(Path(folder), peers)
         print(f"{arguments.clock} ns, MiB".ljust(22) + "".join(f"{name:>18}" for name in ways))
         for case in CASES:
             if arguments.only and case.pattern not in arguments.only.split(","):

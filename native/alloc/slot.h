@@ -13,7 +13,10 @@
  *   in flight  owner % 2^16 == id of a thread cache && remote_freed == owner
  *
  * The generation is the number of allocs of the owner's magazine, not of the slot: an alloc then
- * stores to the slot without a load.
+ * stores to the slot without a load. It repeats after 2^16 allocs, and a second message may wait that
+ * long in a batch that is not full. So an alloc clears `remote_freed`, and a message counts only if
+ * some thread has set that word since. What remains is a thread that loses the CPU between its check
+ * and its store to `remote_freed`, while the owner makes exactly 2^16 allocs, or a multiple.
  */
 #ifndef MEMATLAS_ALLOC_SLOT_H
 #define MEMATLAS_ALLOC_SLOT_H
@@ -32,11 +35,19 @@
 #define BUMP(word) SET(word, GET(word) + 1)
 
 struct slot {
-	_Atomic uint32_t owner; /* generation << 16 | id of a thread cache; 0: free */
-	_Atomic uint32_t remote_freed; /* the owner word for which another thread freed the slot */
+	union {
+		struct {
+			_Atomic uint32_t
+				owner; /* generation << 16 | id of a thread cache; 0: free */
+			/* The owner word for which another thread freed the slot; of a free slot any word. */
+			_Atomic uint32_t remote_freed;
+		};
+		_Atomic uint64_t both;
+	};
 };
 
 _Static_assert(sizeof(struct slot) == 8, "layout of shared pools");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the owner is the lower half of both");
 
 static inline bool slot_in_use(struct slot *slot)
 {
@@ -45,10 +56,10 @@ static inline bool slot_in_use(struct slot *slot)
 	return owner && GET(slot->remote_freed) != owner;
 }
 
-/* The slot is free. */
+/* The slot is free. Clears `remote_freed`. */
 static inline void slot_alloc(struct slot *slot, uint32_t owner)
 {
-	SET(slot->owner, owner);
+	SET(slot->both, (uint64_t)owner);
 }
 
 static inline bool slot_is_owned(struct slot *slot, uint32_t id)
@@ -74,11 +85,10 @@ static inline bool slot_free(struct slot *slot, uint32_t id)
 /* Free a slot that arrived in a batch with `owner`. False if the message is stale. */
 static inline bool slot_reclaim(struct slot *slot, uint32_t owner)
 {
-	if (GET(slot->owner) != owner) {
-		if (GET(slot->remote_freed) == owner)
-			SET(slot->remote_freed, 0);
+	/* 0: the message is of an earlier alloc with this word. Another word than `owner`, of a thread that was
+	 * late, may have taken the place of the right one. */
+	if (GET(slot->owner) != owner || !GET(slot->remote_freed))
 		return false;
-	}
 	SET(slot->owner, 0);
 	/* Orders the free state before the word that a later remote free compares. */
 	atomic_store_explicit(&slot->remote_freed, 0, memory_order_release);

@@ -85,6 +85,7 @@ static bool set_up(struct mematlas_collector *collector, struct process *process
 		process->next_peak = clock_monotonic_s() + FORK_SETTLES_S;
 	if (!process->inherited && !state_init(&process->state, mean))
 		return false;
+	process->state.trie.most = collector->settings.most_nodes;
 	process->state.finds_owners = collector->settings.fault_period != 0;
 	return true;
 }

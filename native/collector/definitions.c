@@ -153,11 +153,17 @@ static uint32_t find_node(struct process *process, struct ring *ring, const uint
 	}
 	for (; at < count; at++) {
 		uint64_t word = merged[count - 1 - at];
-		node = stack_trie_add_hashed(&process->state, node, word, hashes[at]);
+		uint32_t next = stack_trie_add_hashed(&process->state, node, word, hashes[at]);
+		if (next ==
+		    node) { /* no room for it: the stack counts at the deepest caller that is known */
+			process->state.cut_stacks++;
+			break;
+		}
+		node = next;
 		if (kept)
 			ring->path[at] = (struct step){word, node, hashes[at]};
 	}
-	ring->path_count = kept ? count : 0;
+	ring->path_count = kept ? at : 0;
 	return node;
 }
 

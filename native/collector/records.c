@@ -110,8 +110,9 @@ static void apply_bad_free(struct process *process, struct ring *ring, uint32_t 
 
 	if (kind == 0 || kind >= RECORD_KINDS)
 		return;
-	struct stack_stats *stats =
-		&process->state.stats.items[stats_of(&process->state, ring, (uint32_t)stack, kind)];
+	uint32_t index =
+		stats_of(&process->state, ring, (uint32_t)stack, kind); /* items may move */
+	struct stack_stats *stats = &process->state.stats.items[index];
 	stats->bad_frees += 1;
 	struct freed_by before = {ring_word(ring, mask, 3), (uint32_t)(stack >> 32)};
 	bad_free_add(process, ring, TRACE_ADDRESS(target), stats->node, before);

@@ -76,6 +76,8 @@ uint32_t stack_trie_add_hashed(struct state *state, uint32_t parent, uint64_t wo
 	for (uint32_t at = hash & trie->mask; trie->slots[at].number; at = (at + 1) & trie->mask)
 		if (trie->slots[at].word == word && trie->slots[at].parent == parent)
 			return trie->slots[at].number;
+	if (trie->most && trie->count >= trie->most)
+		return parent;
 	if (!trie_reserve(trie)) {
 		state->out_of_memory = true;
 		return parent;

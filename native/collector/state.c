@@ -78,6 +78,7 @@ void state_clear_history(struct state *state)
 		stats->temporary = 0;
 	}
 	age_matrix_clear(&state->age_matrix);
+	state->cut_stacks = 0;
 	state->peak = state->live;
 	state->epoch++;
 }

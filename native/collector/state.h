@@ -96,6 +96,7 @@ struct trie_slot {
  * once. The hash of a node does not depend on the number of its parent, so that all lookups of a stack
  * can begin at once.
  *
+ * count <= most, if most is not 0
  * nodes[n].hash == stack_trie_hash(nodes[nodes[n].parent].hash, nodes[n].word) for n > 0
  * slots == mask + 1, a power of two; count - 1 of them have a number; 4 * (count - 1) <= 3 * slots */
 struct trie {
@@ -103,6 +104,7 @@ struct trie {
 	uint32_t count, capacity;
 	struct trie_slot *slots;
 	uint32_t mask;
+	uint32_t most;
 };
 
 struct stats_slot {
@@ -183,6 +185,7 @@ struct state {
 	double peak;
 	uint64_t epoch; /* number of times `peak` rose */
 	uint64_t peak_time; /* clock */
+	uint64_t cut_stacks; /* that end at a caller, since the trie was full */
 	bool finds_owners; /* `large` is kept */
 	bool out_of_memory;
 };

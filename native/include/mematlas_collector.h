@@ -12,7 +12,7 @@ struct mematlas_trace_settings {
 	double interval_s; /* between residency joins; 0: only at the peak and the end */
 	double budget;     /* share of one CPU that joins may take, e.g. 0.02 */
 	uint32_t fault_period; /* one minor fault of so many is sampled; 0: none */
-	uint32_t unused;
+	uint32_t most_nodes;   /* of the stacks of a process; 0: no limit */
 };
 
 enum mematlas_event_type {
@@ -58,6 +58,7 @@ struct mematlas_traced {
 		events, unknown_frees, broken_rings, lost_events, exits_missed;
 	uint64_t nodes, codes, modules, totals, timeline; /* numbers of rows */
 	uint64_t fault_sites, fault_parts;
+	uint64_t cut_stacks; /* counted at a caller, since there were most_nodes */
 	uint64_t marks_lost; /* too many at once */
 	uint64_t fault_samples, faults_lost;
 	uint32_t faults; /* enum trace_faults of trace_format.h */

@@ -15,14 +15,18 @@
 /* Parses the whole lines in the buffer and moves the rest to its start. */
 static int parse_lines(struct mematlas_maps *maps, char *buffer, size_t *held)
 {
-	const char *line = buffer, *end = buffer + *held, *newline;
+	const char *line = buffer, *end = buffer + *held, *next;
 
-	while ((newline = memchr(line, '\n', (size_t)(end - line)))) {
-		int error = maps_parse_line(maps, line, newline);
-
+	for (;;) {
+		while ((next = maps_parse_field(maps, line, end)))
+			line = next;
+		next = memchr(line, '\n', (size_t)(end - line));
+		if (!next)
+			break;
+		int error = maps_parse_line(maps, line, next);
 		if (error)
 			return error;
-		line = newline + 1;
+		line = next + 1;
 	}
 	*held = (size_t)(end - line);
 	memmove(buffer, line, *held);

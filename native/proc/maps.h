@@ -7,12 +7,14 @@
 #define MAPS_KEYS 64
 #define MAPS_FLAGS 64
 #define MAPS_KEY_LENGTH 31
+#define MAPS_COLUMN 16 /* characters of "Key:" and its spaces in smaps */
 
 /* A field the kernel printed. Keys are collected from the text, so that new kernels need no change
  * here. */
 struct maps_key {
 	char name[MAPS_KEY_LENGTH + 1];
 	uint32_t length;
+	char column[MAPS_COLUMN]; /* as smaps prints the key; 0: a key that is longer */
 	uint64_t *values;
 };
 
@@ -30,6 +32,7 @@ struct mematlas_maps {
 	struct maps_key keys[MAPS_KEYS];
 	uint32_t flag_count;
 	char flags[MAPS_FLAGS][3];
+	uint8_t flag_at[1024]; /* by five bits of each letter: the likely index */
 	char *names;
 	uint64_t names_size;
 	uint64_t names_capacity;
@@ -37,6 +40,12 @@ struct mematlas_maps {
 
 /* Parses one line without its newline. 0 or -ENOMEM. */
 int maps_parse_line(struct mematlas_maps *maps, const char *line, const char *end);
+
+/* Sets the column of a key whose name is known. */
+void maps_key_set_column(struct maps_key *key);
+/* Parses a line that begins at `line`, if it is the field that follows the last one, printed as the kernel
+ * does. Returns what follows its newline; NULL: it is another line, or not whole, and nothing is changed. */
+const char *maps_parse_field(struct mematlas_maps *maps, const char *line, const char *end);
 
 /* Reads /proc/PID/maps as it is now. 0 or -errno. */
 int maps_of_process(int pid, struct mematlas_maps **ret);

@@ -207,6 +207,7 @@ static int find_key(struct mematlas_maps *maps, const char *line, uint32_t lengt
 		return -ENOMEM;
 	memcpy(key->name, line, length);
 	key->length = length;
+	maps_key_set_column(key);
 	for (uint64_t row = 0; row < maps->count; row++)
 		key->values[row] = MEMATLAS_MAPS_ABSENT;
 	return (int)maps->key_count++;
@@ -215,12 +216,17 @@ static int find_key(struct mematlas_maps *maps, const char *line, uint32_t lengt
 /* -ENOSPC: more flags than bits; such a flag is left out. */
 static int find_flag(struct mematlas_maps *maps, const char *flag)
 {
+	uint8_t *likely = &maps->flag_at[(flag[0] & 31) << 5 | (flag[1] & 31)];
+
+	if (*likely < maps->flag_count && memcmp(maps->flags[*likely], flag, 2) == 0)
+		return *likely;
 	for (uint32_t index = 0; index < maps->flag_count; index++)
-		if (maps->flags[index][0] == flag[0] && maps->flags[index][1] == flag[1])
-			return (int)index;
+		if (memcmp(maps->flags[index], flag, 2) == 0)
+			return (int)(*likely = (uint8_t)index);
 	if (maps->flag_count == MAPS_FLAGS)
 		return -ENOSPC;
 	memcpy(maps->flags[maps->flag_count], flag, 2);
+	*likely = (uint8_t)maps->flag_count;
 	return (int)maps->flag_count++;
 }
 

@@ -25,16 +25,22 @@ struct producer {
 	uint64_t image;
 };
 
-static struct mematlas_collector *session_start(double mean)
+static struct mematlas_collector *session_start_limited(double mean, uint32_t most_nodes)
 {
 	struct mematlas_trace_settings settings = {.exact = mean == 0,
 						   .ring_bytes = RING_BYTES,
 						   .sample_bytes = (uint64_t)mean,
-						   .budget = 0.02};
+						   .budget = 0.02,
+						   .most_nodes = most_nodes};
 	struct mematlas_collector *collector;
 
 	CHECK(mematlas_collector_create(&settings, NULL, &collector) == 0);
 	return collector;
+}
+
+__attribute__((unused)) static struct mematlas_collector *session_start(double mean)
+{
+	return session_start_limited(mean, 0);
 }
 
 static void session_end(struct mematlas_collector *collector)

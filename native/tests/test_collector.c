@@ -129,6 +129,25 @@ static void test_searches_for_bad_frees_are_counted(void)
 	session_end(collector);
 }
 
+/* The table of statistics moves while they are counted. */
+static void test_bad_frees_of_new_stacks(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+	double counted = 0;
+
+	announce(&p);
+	for (uint64_t i = 1; i <= 1000; i++) {
+		put_stack(&p, 0, i, i << 8);
+		PUT(&p, 0, TRACE_BAD_FREE | i << 8, 0x123 | (uint64_t)M << 48, i, 0);
+		poll_all(collector);
+	}
+	for (uint64_t i = 1; i <= 1000; i++)
+		counted += total_at(collector, 0, i << 8, M).bad_frees;
+	CHECK(counted == 1000);
+	session_end(collector);
+}
+
 static void test_bad_frees_are_described(void)
 {
 	struct mematlas_collector *collector = session_start(0);
@@ -517,6 +536,7 @@ int main(void)
 	test_ring_wraps();
 	test_mappings_are_cut();
 	test_failed_realloc_is_undone();
+	test_bad_frees_of_new_stacks();
 	test_bad_frees_are_described();
 	test_searches_for_bad_frees_are_counted();
 	test_fork_clones();

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "mematlas.h"
+#include "../alloc/slot.h"
 #include "check.h"
 
 #define THREADS 2u
@@ -94,10 +95,35 @@ static void run(void)
 	       pool ? "pool" : "arena", twice, ROUNDS);
 }
 
+/* Two threads free a slot, and the second message waits in a batch until the slot is allocated with the same
+ * word again, 2^16 allocs later. That alloc is not freed by the message, nor refuses its own free. */
+static void check_repeated_word(void)
+{
+	const uint32_t word = 7 * GENERATION_STEP + 1;
+	struct slot slot = {0};
+
+	for (unsigned late = 0; late < 2; late++) {
+		slot_alloc(&slot, word);
+		SET(slot.remote_freed, word);
+		CHECK(slot_reclaim(&slot, word)); /* the first message */
+		if (late)
+			SET(slot.remote_freed, word); /* the second thread's store */
+		slot_alloc(&slot, word);
+		CHECK(slot_in_use(&slot) && !slot_reclaim(&slot, word) && slot_in_use(&slot));
+		CHECK(slot_free(&slot, 1) && !slot_in_use(&slot));
+	}
+	/* A thread that was late with an earlier word does not void the message of this alloc. */
+	slot_alloc(&slot, word);
+	SET(slot.remote_freed, word);
+	SET(slot.remote_freed, word - GENERATION_STEP);
+	CHECK(!slot_reclaim(&slot, word - GENERATION_STEP) && slot_reclaim(&slot, word));
+}
+
 int main(void)
 {
 	struct mematlas_pool_stats stats;
 
+	check_repeated_word();
 	CHECK(mematlas_pool_create(100, COUNT, 16, -1, &pool) == 0);
 	run();
 	mematlas_pool_read_stats(pool, &stats);

@@ -51,6 +51,38 @@ static void test_memory_is_bounded(void)
 	session_end(collector);
 }
 
+/* Stacks without end that all stay live: their bytes are whole, and count at a caller that is known. */
+static void test_live_stacks_are_bounded(void)
+{
+	struct mematlas_collector *collector = session_start_limited(0, 1000);
+	struct producer p = produce(collector, getpid(), 1);
+
+	announce(&p);
+	for (unsigned i = 0; i < 30000; i++) {
+		PUT(&p, 0, TRACE_STACK | 5 << 8, i + 1, 2, FIRST_STACK + 16 * i, 0x10);
+		put_alloc(&p, 0, i + 10, TRACE_MALLOC, 0x100000 + 64ull * i, 10, i + 1, 0);
+		if (i % 256 == 0)
+			poll_all(collector);
+	}
+	poll_all(collector);
+	CHECK(state_of(collector)->trie.count == 1000 && state_of(collector)->stats.count <= 1000);
+	CHECK(state_of(collector)->live == 300000);
+	CHECK(traced_of(collector, 0).cut_stacks == 30000 - 998);
+	struct mematlas_total total = total_at(collector, 0, 0x10, TRACE_MALLOC);
+	CHECK(total.live_count == 30000 - 998);
+	for (unsigned i = 0; i < 30000; i++) {
+		put_free(&p, 0, 40000 + i, TRACE_MALLOC, 0x100000 + 64ull * i);
+		if (i % 256 == 0)
+			poll_all(collector);
+	}
+	poll_all(collector);
+	CHECK(mematlas_collector_begin_segment(collector, 0) == 0);
+	CHECK_STATE(state_of(collector));
+	CHECK(state_of(collector)->live == 0 && state_of(collector)->stats.count <= 2);
+	CHECK(!collector->processes[0]->broken_rings);
+	session_end(collector);
+}
+
 static void test_a_segment_counts_from_its_begin(void)
 {
 	struct mematlas_collector *collector = session_start(0);
@@ -192,6 +224,7 @@ static void test_ages_go_on(void)
 int main(void)
 {
 	test_memory_is_bounded();
+	test_live_stacks_are_bounded();
 	test_a_segment_counts_from_its_begin();
 	test_a_free_is_undone_in_the_next_segment();
 	test_code_is_forgotten();

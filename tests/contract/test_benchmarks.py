@@ -181,7 +181,7 @@ def test_an_allocator_that_fails_leaves_the_others(
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     ways: dict[str, tuple[Path, dict[str, str]]] = {name: (tmp_path / name, {}) for name in scripts}
-    monkeypatch.setattr(allocators, "build", lambda _: ways)
+    monkeypatch.setattr(allocators, "build", lambda *_: ways)
     monkeypatch.setattr(sys, "argv", ["allocators.py", "--rounds", "2", "--only", "cache-scratch"])
     monkeypatch.setenv("BENCHMARK_RECORDS", str(tmp_path / "records"))
     assert allocators.main() == 0

@@ -1,5 +1,5 @@
-/* stack_churn RATE SECONDS SIZE: so many distinct stacks a second. Each allocates a block, which is freed after
- * 1024 more. Prints how many there were. */
+/* stack_churn RATE SECONDS SIZE [HELD]: so many distinct stacks a second. Each allocates a block, which is freed after
+ * HELD more (1024). Prints how many there were. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,10 +7,9 @@
 #include <unistd.h>
 
 #define DEPTH 26
-#define HELD 1024
 
-static void *held[HELD];
-static unsigned next;
+static void **held;
+static unsigned next, most = 1024;
 static size_t size;
 
 int left(uint32_t way, int depth);
@@ -21,8 +20,8 @@ __attribute__((noinline)) static int leaf(void)
 	void *block = malloc(size);
 
 	*(volatile char *)block = 1;
-	free(held[next % HELD]);
-	held[next++ % HELD] = block;
+	free(held[next % most]);
+	held[next++ % most] = block;
 	return next & 1;
 }
 
@@ -48,8 +47,11 @@ __attribute__((noinline)) int left(uint32_t way, int depth) WALK(1)
 
 int main(int count, char **words)
 {
-	if (count != 4)
+	if (count < 4)
 		return 2;
+	if (count > 4)
+		most = (unsigned)atoi(words[4]);
+	held = calloc(most, sizeof *held);
 	double rate = atof(words[1]), seconds = atof(words[2]), start = now();
 	uint64_t done = 0;
 

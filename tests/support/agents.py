@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nested_cgroups import memory_cgroup
+from traced_runs import run_text
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -87,10 +88,7 @@ class RunningAgent:
 
     def report(self, name: str) -> dict[str, Any]:
         """Return what `mematlas oom NAME --json` prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "mematlas", "oom", name, "--json", "--state", self.state],
-            capture_output=True, text=True, check=False, timeout=WAIT_S,
-        )  # fmt: skip
+        done = run_text(["oom", name, "--json", "--state", self.state])
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)["data"]
         return found

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from traced_runs import MEMATLAS, Outcome, Traced
+from traced_runs import Outcome, Traced, fork_server, run_text
 from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fork_server import ForkedRun
 
 
 class Obedient:
@@ -56,26 +59,26 @@ class Obedient:
 
 
 @contextmanager
-def attached(pid: int, file: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def attaching(*words: str) -> Iterator[tuple[ForkedRun, IO[str]]]:
+    """Run `mematlas attach WORDS`, and return the run and what it writes to its standard error."""
+    with (
+        fork_server().start_run(["attach", *words], None, os.environ) as attach,
+        attach.open_errors() as errors,
+    ):
+        yield attach, errors
+
+
+@contextmanager
+def attached(pid: int, file: Path, *options: str) -> Iterator[ForkedRun]:
     """Run `mematlas attach`; enter the block once it is attached, and detach at the end."""
-    attach = subprocess.Popen(
-        [*MEMATLAS, "attach", str(pid), "-o", str(file), *options],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert attach.stderr is not None
-    try:
-        first = attach.stderr.readline()
-        assert "attached to" in first, first + attach.stderr.read()
+    with attaching(str(pid), "-o", str(file), *options) as (attach, errors):
+        first = errors.readline()
+        assert "attached to" in first, first + errors.read()
         yield attach
         if attach.poll() is None:
-            subprocess.run([*MEMATLAS, "detach", str(pid)], check=False, capture_output=True)
-        said = attach.stderr.read()
+            mematlas("detach", str(pid))
+        said = errors.read()
         assert attach.wait(60) == 0, said
-    finally:
-        attach.kill()
-        attach.wait()
-        attach.stderr.close()
 
 
 def recorded(file: Path) -> Traced:
@@ -93,7 +96,7 @@ def wait_until_recorded(file: Path, allocations: int) -> None:
 
 def mematlas(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of mematlas."""
-    return subprocess.run([*MEMATLAS, *arguments], capture_output=True, text=True, check=False)
+    return run_text(arguments)
 
 
 def compiled(code: str, folder: Path) -> Path:

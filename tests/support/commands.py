@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from traced_runs import run_text
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -26,7 +28,7 @@ def run_python(
 
 def run_mematlas(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command of mematlas."""
-    return run_python(folder, "-m", "mematlas", *words)
+    return run_text(words, folder)
 
 
 def run_tests(

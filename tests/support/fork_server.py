@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -20,15 +21,16 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from mematlas.cli.blas_threads import limit_blas_threads
 from mematlas.cli.main import main
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_")
 _PATIENCE_S = 300.0  # for a run that has closed its output, longer than it may have it open
@@ -63,7 +65,6 @@ class ForkServer:
     def start(cls) -> ForkServer:
         """Start the process; it ends with this one."""
         ours, theirs = socket.socketpair()
-        ours.settimeout(_PATIENCE_S)
         with theirs:
             command = [sys.executable, __file__, str(theirs.fileno())]
             process = subprocess.Popen(
@@ -87,6 +88,19 @@ class ForkServer:
             and _inherited() == self.inherited
         )
 
+    def start_run(
+        self, words: Sequence[str], cwd: Path | None, environment: Mapping[str, str]
+    ) -> ForkedRun:
+        """Start `mematlas WORDS`, beside others of this process."""
+        ours, theirs = _pipes()
+        answer, answered = os.pipe()
+        request = json.dumps([list(words), str(cwd or Path.cwd()), dict(environment)]).encode()
+        self.channel.sendall(len(request).to_bytes(4, "little") + request)
+        socket.send_fds(self.channel, [b"x"], [*theirs, answered])
+        for each in (*theirs, answered):
+            os.close(each)
+        return ForkedRun(_number(answer), ours, answer)
+
     def run(
         self,
         words: Sequence[str],
@@ -96,24 +110,61 @@ class ForkServer:
         timeout_s: float,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `mematlas WORDS` to its end; raise TimeoutExpired, and end it, if that takes too long."""
-        ours, theirs = _pipes()
-        request = json.dumps([list(words), str(cwd or Path.cwd()), dict(environment)]).encode()
-        self.channel.sendall(len(request).to_bytes(4, "little") + request)
-        socket.send_fds(self.channel, [b"x"], theirs)
-        for each in theirs:
-            os.close(each)
-        pid = _number(self.channel)
-        try:
-            stdout, stderr = _exchange(ours, stdin, time.monotonic() + timeout_s)
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            _number(self.channel)
-            raise subprocess.TimeoutExpired(list(words), timeout_s) from None
-        finally:
-            for each in ours:
-                with suppress(OSError):
-                    os.close(each)
-        return subprocess.CompletedProcess(list(words), _number(self.channel), stdout, stderr)
+        with self.start_run(words, cwd, environment) as run:
+            try:
+                stdout, stderr = _exchange(run.pipes, stdin, time.monotonic() + timeout_s)
+            except TimeoutError:
+                raise subprocess.TimeoutExpired(list(words), timeout_s) from None
+            return subprocess.CompletedProcess(list(words), run.wait(), stdout, stderr)
+
+
+class ForkedRun:
+    """A run of the fork server; the methods are those of `subprocess.Popen`."""
+
+    def __init__(self, pid: int, pipes: list[int], answer: int) -> None:
+        self.pid = pid
+        self.pipes = pipes  # our ends of standard input, output and errors
+        self._answer = answer
+        self.returncode: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.poll() is None:
+            self.kill()
+            self.wait()
+        for each in (*self.pipes, self._answer):
+            with suppress(OSError):
+                os.close(each)
+
+    def open_errors(self) -> IO[str]:
+        """Return what the run writes to its standard error, as a file to be closed."""
+        return os.fdopen(self.pipes.pop(), encoding="utf-8")
+
+    def poll(self) -> int | None:
+        """Return the status if the run has ended."""
+        if self.returncode is None and select.select([self._answer], [], [], 0)[0]:
+            self.returncode = _number(self._answer)
+        return self.returncode
+
+    def wait(self, timeout: float = _PATIENCE_S) -> int:
+        """Return the status at the end of the run. Raises TimeoutExpired."""
+        select.select([self._answer], [], [], timeout)
+        status = self.poll()
+        if status is None:
+            raise subprocess.TimeoutExpired(f"run {self.pid}", timeout)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the run, unless it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the run, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
 
 
 def _pipes() -> tuple[list[int], list[int]]:
@@ -158,16 +209,16 @@ def _fed(feed: int, stdin: bytes) -> bytes:
         return b""
 
 
-def _bytes(channel: socket.socket, count: int) -> bytes:
-    """Receive so many bytes; fewer at the end of the other side."""
+def _bytes(read: Callable[[int], bytes], count: int) -> bytes:
+    """Read so many bytes; fewer at the end of the other side."""
     found = b""
-    while len(found) < count and (piece := channel.recv(count - len(found))):
+    while len(found) < count and (piece := read(count - len(found))):
         found += piece
     return found
 
 
-def _number(channel: socket.socket) -> int:
-    found = _bytes(channel, 4)
+def _number(answer: int) -> int:
+    found = _bytes(partial(os.read, answer), 4)
     if len(found) < 4:
         raise ConnectionError("the fork server has ended")
     return int.from_bytes(found, "little", signed=True)
@@ -175,19 +226,32 @@ def _number(channel: socket.socket) -> int:
 
 def serve(channel: socket.socket) -> int:
     """Fork for each request until the other side ends; return the status of the run, in the fork."""
-    while size := _bytes(channel, 4):
-        request = json.loads(_bytes(channel, int.from_bytes(size, "little")))
-        _, descriptors, _, _ = socket.recv_fds(channel, 1, 3)
-        pid = os.fork()
-        if not pid:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    while size := _bytes(channel.recv, 4):
+        request = json.loads(_bytes(channel.recv, int.from_bytes(size, "little")))
+        _, descriptors, _, _ = socket.recv_fds(channel, 1, 4)
+        if not os.fork():
             channel.close()
-            return _run(descriptors, *request)
+            return _supervise(descriptors[:3], descriptors[3], request)
         for each in descriptors:
             os.close(each)
-        channel.sendall(pid.to_bytes(4, "little"))
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        channel.sendall(status.to_bytes(4, "little", signed=True))
     return 0
+
+
+def _supervise(descriptors: list[int], answer: int, request: list[Any]) -> int:
+    """Fork the run, and write its PID and its status; return the status of the run, in the fork."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if not pid:
+        os.close(answer)
+        return _run(descriptors, *request)
+    for each in descriptors:
+        os.close(each)
+    with suppress(BrokenPipeError):
+        os.write(answer, pid.to_bytes(4, "little"))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.write(answer, status.to_bytes(4, "little", signed=True))
+    os._exit(0)
 
 
 def _run(descriptors: list[int], words: list[str], cwd: str, environment: dict[str, str]) -> int:
@@ -206,10 +270,12 @@ def load_modules() -> None:
     limit_blas_threads()
     for name in (
         "mematlas.api.recording",
+        "mematlas.cli.attach",
         "mematlas.cli.run",
         "mematlas.report.analyse.leaks",
         "mematlas.report.analyse.report",
         "mematlas.report.text.summary",
+        "mematlas.tracing.attach",
         "mematlas.tracing.loop",
         "rich.console",
     ):

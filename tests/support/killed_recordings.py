@@ -60,11 +60,13 @@ def kill_round(folder: Path, what: str, after_s: float) -> list[tuple[float, int
     recorder = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
+    family: list[int] = []
     try:
         wait_until(lambda: told.exists() and told.stat().st_size >= 10 * _ENTRY.size, "ten blocks")
         wait_until(lambda: _has_blocks(folder / "rolling"), "some are recorded", 0.2)
         time.sleep(after_s)
         target = _program_of(recorder.pid, program)
+        family = tree(recorder.pid)
         killed_s = time.monotonic()
         for pid in {"recorder": [recorder.pid], "program": [target]}.get(what, tree(recorder.pid)):
             _kill(pid)
@@ -73,8 +75,9 @@ def kill_round(folder: Path, what: str, after_s: float) -> list[tuple[float, int
         for pid in reversed(tree(recorder.pid)):
             _kill(pid)
         recorder.wait(WAIT_S)
-        if what == "recorder":  # the program runs on without it
-            _kill(target)
+        # The program runs on without its recorder, and what thins the folder goes on for a while.
+        for pid in (each for root in family for each in reversed(tree(root))):
+            _kill(pid)
     return [
         entry for entry in _ENTRY.iter_unpack(_whole(told.read_bytes())) if entry[0] <= killed_s
     ]

@@ -12,7 +12,7 @@ HEADER = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)",
     re.DOTALL,
 )
-FIELD = re.compile(rb"([A-Z][\w-]*): +(\d+)( kB)?")
+FIELD = re.compile(rb"([A-Z][\w-]*): *(\d+)( kB)?")
 
 
 def parse(text: bytes) -> list[dict[str, Any]]:

@@ -174,6 +174,16 @@ def run_mematlas(
     )
 
 
+def run_text(
+    words: Sequence[str | Path], cwd: Path | None = None, *, check: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run `mematlas WORDS`, and return its status and what it printed. Check that the status is 0."""
+    done = run_mematlas([*map(str, words)], b"", cwd, os.environ)
+    texts = (each.decode("utf-8", "replace") for each in (done.stdout, done.stderr))
+    assert not check or done.returncode == 0, done.stderr.decode("utf-8", "replace")
+    return subprocess.CompletedProcess(done.args, done.returncode, *texts)
+
+
 def stopped_child(parent: int) -> int | None:
     """Return the PID of the program below `parent` that has stopped itself; None if there is none."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()

@@ -43,6 +43,7 @@ class SessionSettings:
     interval_s: float
     budget: float
     fault_period: int
+    most_nodes: int = 0
 
 
 class Event(IntEnum):
@@ -121,6 +122,7 @@ class Traced:
     left: tuple[int, ...]  # programs it started that run untraced, by LeftKind
     events: int
     unknown_frees: int
+    cut_stacks: int  # counted at a caller, since there were most_nodes
     broken_rings: int
     marks_lost: int  # too many at once
     lost_events: int  # not recorded, since their ring stayed full or had no memory
@@ -336,6 +338,7 @@ class Collector:
             left=tuple(info.left),
             events=info.events,
             unknown_frees=info.unknown_frees,
+            cut_stacks=info.cut_stacks,
             broken_rings=info.broken_rings,
             marks_lost=info.marks_lost,
             lost_events=info.lost_events,

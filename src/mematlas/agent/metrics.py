@@ -272,15 +272,14 @@ def _own(view: View, settings: AgentSettings) -> Iterator[Metric]:
     ):
         cpu.add_metric((name,), seconds)
         rss.add_metric((name,), size)
-    limit = GaugeMetricFamily("mematlas_agent_limit", "Limits of the agent", labels=("of",))
-    for name, value in (
-        ("cpu_ratio", settings.cpu),
-        ("resident_bytes", settings.memory_bytes),
-        ("disk_bytes", settings.disk_bytes),
-        ("profiled_processes", settings.processes),
+    yield from (cpu, rss)
+    for name, text, limit in (
+        ("cpu_limit_ratio", "CPU time, as a share of one core", settings.cpu),
+        ("resident_limit_bytes", "RSS of the agent with its recorder", settings.memory_bytes),
+        ("disk_limit_bytes", "Disk used by reports and recordings", settings.disk_bytes),
+        ("profiled_processes_limit", "Processes profiled at once", settings.processes),
     ):
-        limit.add_metric((name,), value)
-    yield from (cpu, rss, limit)
+        yield gauge(f"agent_{name}", f"Limit: {text}", limit)
     yield gauge(
         "agent_cpu_ratio",
         "Share of one core: agent in the last minute, recorder in five",

@@ -38,7 +38,9 @@ class Rule:
 
     def matches(self, name: str, command: str, cgroup: str, uid: int) -> bool:
         """Return whether the rule chooses a process."""
-        commands = (name, command, os.path.basename(command.partition(" ")[0]))  # noqa: PTH119
+        program, blank, rest = command.partition(" ")
+        base = os.path.basename(program)  # noqa: PTH119
+        commands = (name, command, base, base + blank + rest)
         return (
             (not self.command or any(fnmatch.fnmatchcase(x, self.command) for x in commands))
             and (not self.cgroup or fnmatch.fnmatchcase(cgroup, self.cgroup))

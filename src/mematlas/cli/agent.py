@@ -6,6 +6,7 @@ The agent injects nothing, but into processes that a rule of its settings choose
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder = resources.files("mematlas.agent").joinpath("files")
         sys.stdout.write(folder.joinpath(_FILES[arguments.print]).read_text("utf-8"))
         return 0
-    from mematlas.agent.settings import load_settings
+    from mematlas.agent.settings import DEFAULT_FILE, load_settings
 
     settings = load_settings(arguments.config)
     if arguments.check:
@@ -53,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         address = parse_address(settings.listen)
         protect(address, settings.token_file, settings.tls_cert, settings.tls_key)
-        print(f"the settings are valid: {format_count(len(settings.rules), 'rule')}")
+        file = arguments.config or DEFAULT_FILE
+        found = f"{file} is valid" if os.path.exists(file) else f"there is no {file}: the defaults"  # noqa: PTH110
+        print(f"{found}; {format_count(len(settings.rules), 'rule')} for profiles")
         return 0
     from mematlas.agent.daemon import Agent
 

@@ -74,7 +74,7 @@ class ProcessGroup:
     unknown: int  # processes without known pss, uss and swap
 
 
-_FIELD = re.compile(rb"^(\w+): +(\d+) kB$", re.MULTILINE)
+_FIELD = re.compile(rb"^(\w+): *(\d+) kB$", re.MULTILINE)
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD
 DENIED = "denied: needs CAP_SYS_PTRACE or the same user"
 EXITED = "exited while it was read"
@@ -271,7 +271,15 @@ def read_sizes(path: str, stat: Stat) -> tuple[dict[bytes, int], str]:
         text = _read(f"{path}/smaps_rollup")
     except OSError as error:
         return {}, EXITED if error.errno in ENDED_ERRORS else DENIED
-    return {match[1]: int(match[2]) * 1024 for match in _FIELD.finditer(text)}, ""
+    return parse_sizes(text), ""
+
+
+def parse_sizes(text: bytes) -> dict[bytes, int]:
+    """Parse smaps_rollup into bytes by field."""
+    words = text[text.find(b"\n") + 1 :].replace(b":", b" ").split()
+    if words[2::3].count(b"kB") * 3 == len(words):  # "Rss", "4", "kB": all that kernels print
+        return dict(zip(words[::3], [int(word) << 10 for word in words[1::3]], strict=True))
+    return {match[1]: int(match[2]) * 1024 for match in _FIELD.finditer(text)}
 
 
 def _sum(sizes: dict[bytes, int], *names: bytes) -> int | None:

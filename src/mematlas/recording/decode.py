@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import astuple, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,12 +62,17 @@ def _segment_of(metadata: Metadata) -> model.Segment | None:
     found = metadata.get("segment")
     if found is None:
         return None
+    past = found.get("past", {})
     segment = model.Segment(
         number=amount_of(found["number"]),
         last=amount_of(found["last"]),
         start_s=number_of(found["start_s"]),
         detail_s=number_of(found["detail_s"]),
+        past=model.Past(*(float(past.get(each.name, 0.0)) for each in fields(model.Past))),
     )
+    if not all(0 <= value < math.inf for value in astuple(segment.past)):
+        message = "sums before the segment out of range"
+        raise ValueError(message)
     if not 0 < segment.number <= segment.last:
         message = "segment out of range"
         raise ValueError(message)

@@ -85,6 +85,7 @@ def _segment(segments: Sequence[RecordingData]) -> model.Segment | None:
         last=known[-1].last,
         start_s=known[0].start_s,
         detail_s=max(each.detail_s for each in known),
+        past=known[0].past,
     )
 
 

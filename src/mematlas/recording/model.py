@@ -501,6 +501,16 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """Sums over all processes from the begin of a run to that of a segment, so that sums go on where old segments go."""
+
+    allocated_bytes: float = 0.0
+    allocations: float = 0.0
+    minor_faults: float = 0.0  # of processes that have ended; those of others are in their timeline
+    major_faults: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """Which part of a rolling recording a file is; number <= last. Files that were joined have several."""
 
@@ -508,6 +518,7 @@ class Segment:
     last: int
     start_s: float  # since the run began
     detail_s: float = 0.0  # at least so many seconds lie between two snapshots; 0: as recorded
+    past: Past = field(default_factory=Past)
 
 
 PYTHON = 1 << 63

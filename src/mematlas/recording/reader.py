@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from dataclasses import replace
 from functools import partial
@@ -64,6 +65,15 @@ def is_recording(path: str | PathLike[str]) -> bool:
             return file.read(len(atlas.MAGIC)) == atlas.MAGIC
     except OSError:
         return False
+
+
+def has_end(path: Path) -> bool:
+    """Return whether the last chunk of a file is its end. OSError as of reading it."""
+    end = atlas.pack_chunk(atlas.END, {})
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(end)))
+        return file.read() == end
 
 
 def read(path: str | PathLike[str], *, until_s: float = math.inf) -> model.RecordingData:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import RecordingData, Rows, Snapshot
 
-_MOST_JOINED = 24  # files at once
+_MOST_JOINED = 24  # files at once,
+_MOST_AT_ONCE = 1 << 18  # stacks in them: about 250 MB
 _MOST_RECENT = 100_000  # stacks of a process in a file that was joined,
 _MOST_STACKS = 20_000  # and in one with less detail
 _FILES = 12  # at least, in a folder that is full
@@ -145,10 +146,45 @@ def _add_names(data: RecordingData, resolver: Resolver) -> None:
 
 
 def _join_files(folder: Path, group: _Group, resolver: Resolver) -> None:
-    files, detail_s = group.files, group.stretch.detail_s
-    read = _read_files(files)
-    if not read:
-        return
+    for files, read in _portions(group.files):
+        _join_portion(folder, files, read, group.stretch.detail_s, resolver)
+
+
+def _portions(
+    files: Sequence[SegmentFile],
+) -> Iterator[tuple[list[SegmentFile], list[RecordingData]]]:
+    """Yield files with what they hold: as many together as memory is meant for.
+
+    What is joined has fewer stacks, so that the next pass joins the portions. A file that cannot be read stays, such as one
+    of a later version. One of a mematlas that was killed at its begin holds nothing, and another may be gone meanwhile.
+    """
+    taken: list[SegmentFile] = []
+    read: list[RecordingData] = []
+    stacks = 0
+    for each in files:
+        try:
+            data = reader.read(each.path)
+        except (AccessError, UnsupportedError, OSError):
+            break
+        except MematlasError:
+            taken.append(each)
+            continue
+        more = sum(len(each.rows) for each in data.totals.values())
+        if read and stacks + more > _MOST_AT_ONCE:
+            yield taken, read
+            taken, read, stacks = [], [], 0
+        taken, read, stacks = [*taken, each], [*read, data], stacks + more
+    if read:
+        yield taken, read
+
+
+def _join_portion(
+    folder: Path,
+    files: Sequence[SegmentFile],
+    read: Sequence[RecordingData],
+    detail_s: float,
+    resolver: Resolver,
+) -> None:
     segment = read[0].segment
     if len(files) == 1 and segment and segment.detail_s >= detail_s:
         with suppress(MematlasError):
@@ -158,7 +194,8 @@ def _join_files(folder: Path, group: _Group, resolver: Resolver) -> None:
         _add_names(part, resolver)
     data = join(read)
     first, last = files[0].first, files[-1].last
-    data.segment = Segment(first, last, segment.start_s if segment else 0.0, detail_s)
+    begun = segment or Segment(first, last, 0.0)
+    data.segment = replace(begun, number=first, last=last, detail_s=detail_s)
     if detail_s:
         thin(data, detail_s)
     prune(data, _MOST_STACKS if detail_s else _MOST_RECENT)
@@ -167,22 +204,6 @@ def _join_files(folder: Path, group: _Group, resolver: Resolver) -> None:
     for each in files:
         if each.path != path:
             each.path.unlink(missing_ok=True)
-
-
-def _read_files(files: Sequence[SegmentFile]) -> list[RecordingData]:
-    """Read segments; [] if one cannot be read, such as one of a later version, which must stay.
-
-    One of a mematlas that was killed at its begin holds nothing, and another may be gone meanwhile.
-    """
-    found = []
-    for each in files:
-        try:
-            found.append(reader.read(each.path))
-        except (AccessError, UnsupportedError, OSError):
-            return []
-        except MematlasError:
-            continue
-    return found
 
 
 def _replace(path: Path, data: RecordingData, dated: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -77,6 +78,7 @@ class Writer:
             metadata["runs"] = known
         if segment:
             metadata["segment"] = _fields(segment, "number", "last", "start_s", "detail_s")
+            metadata["segment"]["past"] = asdict(segment.past)
         self._chunk(atlas.HEADER, metadata)
 
     def process(self, process: Process) -> None:

@@ -19,7 +19,7 @@ from mematlas.serve.publication import TOKEN, Publication
 from mematlas.tracing.child import inherited_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mematlas.serve.publisher import Publisher
 
@@ -65,6 +65,11 @@ class ServingProcess:
         if first != _BEGUN:
             self.end()
             raise MematlasError(first)
+
+    @property
+    def pid(self) -> int:
+        """Its PID."""
+        return self._process.pid
 
     def end(self) -> None:
         """End the process, and wait for its last push."""
@@ -116,7 +121,9 @@ def main(parent: str, said: str, request: str) -> int:
             _tell(int(said), [" ".join(str(error).split())])
             return error.exit_code
         with publisher:
-            threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+            threading.Thread(
+                target=_end_with, args=(int(parent), publisher.await_end), daemon=True
+            ).start()
             _tell(int(said), [_BEGUN, *publisher.describe()])
             wait()
     return 0
@@ -142,8 +149,8 @@ def _tell(descriptor: int, lines: Sequence[str]) -> None:
         file.writelines(f"{line}\n" for line in [*lines, ""])
 
 
-def _end_with(parent: int) -> None:
-    """End this process with its parent."""
+def _end_with(parent: int, await_end: Callable[[], object]) -> None:
+    """End this process after its parent, when the recording has its end, or after some seconds."""
     try:
         descriptor = os.pidfd_open(parent)
     except OSError:  # it is gone, or the kernel is older than 5.3
@@ -152,4 +159,5 @@ def _end_with(parent: int) -> None:
         select.select([descriptor], [], [])
     while os.getppid() == parent:
         time.sleep(1)
+    await_end()
     os.kill(os.getpid(), signal.SIGTERM)

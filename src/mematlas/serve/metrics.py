@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
 from mematlas._version import __version__
+from mematlas.recording.model import Past
 from mematlas.report import frame_names, run_facts
 from mematlas.report.analyse.lines import lines
 from mematlas.serve.series import OTHER, TopNames, answer_format, encode, gauge, label, own_rss
@@ -126,8 +127,9 @@ def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
         highest = report.account.highest_rss_bytes
         if highest:
             yield gauge("resident_peak_bytes", "Highest RSS so far", highest)
-    yield from _allocated(report, live)
-    yield from _faults(report)
+    past = state.data.segment.past if state.data.segment else Past()
+    yield from _allocated(report, live, past)
+    yield from _faults(report, past)
     yield gauge(
         "sampling_bytes",
         "Mean bytes between two samples; 0: every allocation is recorded",
@@ -140,7 +142,7 @@ def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
     yield gauge("serve_resident_bytes", "RSS of this server", own_rss())
 
 
-def _allocated(report: Report, live: list[LineStats]) -> Iterator[Metric]:
+def _allocated(report: Report, live: list[LineStats], past: Past) -> Iterator[Metric]:
     from mematlas.report.analyse.table import StackTable
 
     table = StackTable.of(report.stacks)
@@ -149,23 +151,25 @@ def _allocated(report: Report, live: list[LineStats]) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "mematlas_allocated_bytes",
         "Bytes allocated so far",
-        value=table.columns.sum("allocated_bytes"),
+        value=past.allocated_bytes + table.columns.sum("allocated_bytes"),
     )
     yield CounterMetricFamily(
-        "mematlas_allocations", "Allocations so far", value=table.columns.sum("allocations")
+        "mematlas_allocations",
+        "Allocations so far",
+        value=past.allocations + table.columns.sum("allocations"),
     )
     if report.sampling.mode != "exact":
         error = sum(each.error_bytes**2 for each in live) ** 0.5
         yield gauge("live_error_bytes", "Standard error of the live bytes", error)
 
 
-def _faults(report: Report) -> Iterator[Metric]:
+def _faults(report: Report, past: Past) -> Iterator[Metric]:
     ends = [each for each in report.series if each.minor_faults]
-    if not ends:
+    if not ends and not past.minor_faults:
         return
     faults = CounterMetricFamily("mematlas_page_faults", "Page faults so far", labels=("kind",))
-    faults.add_metric(("minor",), sum(each.minor_faults[-1] for each in ends))
-    faults.add_metric(("major",), sum(each.major_faults[-1] for each in ends))
+    faults.add_metric(("minor",), past.minor_faults + sum(each.minor_faults[-1] for each in ends))
+    faults.add_metric(("major",), past.major_faults + sum(each.major_faults[-1] for each in ends))
     yield faults
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from mematlas.serve.pusher import Sender
 
 
+_RECORDER_S = 10.0  # after the end of a program, that the last push waits for its recorder
+_POLL_S = 0.2
+
+
 class Publisher:
     """A server and pushers of one recording, in threads. A context manager: begins, and ends with a last push."""
 
@@ -33,7 +37,7 @@ class Publisher:
             UsageError: the address cannot be bound, or a protection is missing.
             UnsupportedError: a package is missing.
         """
-        recording = ServedRecording(publication.path)
+        recording = self._recording = ServedRecording(publication.path)
         self.path = publication.path
         self.pushers = [
             Pusher(
@@ -71,6 +75,12 @@ class Publisher:
         for each in self.pushers:
             each.start()
         return self
+
+    def await_end(self) -> None:
+        """Wait until the recording that is pushed has its end: its recorder writes that after the program's."""
+        end = time.monotonic() + _RECORDER_S
+        while self.pushers and not self._recording.has_end() and time.monotonic() < end:
+            time.sleep(_POLL_S)
 
     def __exit__(self, *_: object) -> None:
         if self.server:

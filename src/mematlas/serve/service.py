@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from mematlas.api.in_process import Trace
@@ -49,8 +50,10 @@ class Service:
         """Start the server, then the tracing."""
         self.path = publication.path
         self._owner: int | None = os.getpid()
-        self._trace = Trace(publication.path, settings)
         self._server = ServingProcess(publication, inherited_environment())
+        if publication.push:
+            settings = replace(settings, reader=self._server.pid)
+        self._trace = Trace(publication.path, settings)
         self.url = self._server.said[0].rpartition(" on ")[2] if publication.listen else ""
         try:
             self._trace.start()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mematlas.api.growing import GrowingRecording
 from mematlas.errors import MematlasError
+from mematlas.recording.reader import has_end
 from mematlas.recording.segments import newest_file
 from mematlas.report.analyse.report import make_report
 from mematlas.report.model.report import END
@@ -86,6 +87,13 @@ class ServedRecording:
             if state.time_s > than.time_s:
                 return state
         return None
+
+    def has_end(self) -> bool:
+        """Return whether the recorder has ended the recording, of a folder its newest segment."""
+        try:
+            return has_end(newest_file(self.path))
+        except OSError:
+            return False
 
     def _read_signature(self) -> tuple[int, int] | None:
         """Return size and time of the file, of a folder those of its newest, which change when it grows; of none those of the last reading."""

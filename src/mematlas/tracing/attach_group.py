@@ -114,7 +114,7 @@ def _record(
         return stop.received or now >= end or now >= last + alone_s
 
     with ExitStack() as announced:
-        for pid in entries.entered.values():
+        for pid in entries.entered:
             announced.enter_context(Attachment(pid))
         with entries:
             follower.follow(is_over, lambda: None)

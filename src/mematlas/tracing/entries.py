@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 POLL_S = 0.2
 _FLAGS, _KERNEL_THREAD = 6, 0x00200000  # of /proc/PID/stat; PF_KTHREAD
 _TRIES = 3  # of a process that a busy thread kept from being entered
+_MOST_TOLD = 100  # refused processes that have ended, in the notes
 
 # PID, start time, addresses of the stack and of the program's code: a new one after exec. No name: the file of a
 # running program may be renamed or deleted.
 _Key = tuple[int, int, int, int, int]
+_STARTED = 1
 
 
 @dataclass
@@ -44,18 +46,21 @@ class Entries:
     """The processes of a set that were entered, and those that were not.
 
     `enter` raises MematlasError if it cannot enter a process. `traced` are the PIDs of those that joined, some
-    by themselves, as children do; the thread that follows the recording keeps the set up to date.
+    by themselves, as children do; the thread that follows the recording keeps the set up to date. `entered` and
+    `refusals` are of processes that run: what has ended is forgotten, or a set would grow for as long as it is recorded.
     """
 
     members: Members
     enter: Callable[[int], None]
     traced: frozenset[int] = frozenset()
-    entered: dict[_Key, int] = field(default_factory=dict)
+    entered: dict[int, _Key] = field(default_factory=dict)  # by PID
     refusals: dict[_Key, _Refusal] = field(default_factory=dict)
     empty: bool = False  # no process of the set is left
     poll_s: float = POLL_S  # between two looks for processes that come
     _stop: threading.Event = field(default_factory=threading.Event)
     _seen: set[_Key] = field(default_factory=set)
+    _ended: list[_Refusal] = field(default_factory=list)
+    _untold: int = 0  # refused processes that have ended, beyond those
     _thread: threading.Thread | None = None
 
     def enter_all(self) -> None:
@@ -77,13 +82,13 @@ class Entries:
     def describe(self) -> list[str]:
         """Return a note per process that was not entered, with the memory it had."""
         notes = []
-        for key, each in self.refusals.items():
-            if key in self.entered:
-                continue
+        for each in (*self._ended, *self.refusals.values()):
             memory = (
                 f", {format_bytes(each.resident_bytes)} resident" if each.resident_bytes else ""
             )
             notes.append(f"not traced: PID {each.pid} ({clean(each.name)}{memory}): {each.reason}")
+        if self._untold:
+            notes.append(f"not traced: {self._untold:,} more processes, which have ended")
         return notes
 
     def _watch(self) -> None:
@@ -97,17 +102,30 @@ class Entries:
         self.empty = all(has_ended(pid) for pid in pids)  # zombies wait for their parent
         for pid in pids:
             key = _key(pid)
-            if key is None or key in self.entered:
+            before = self.entered.get(pid)
+            if key is None or key == before:
                 continue
             seen.add(key)
             # One that was entered before this program began still counts as traced.
-            joined = pid in self.traced and pid not in self.entered.values()
+            joined = pid in self.traced and not (before and before[_STARTED] == key[_STARTED])
             if joined or not (at_once or key in self._seen):
                 continue
-            before = self.refusals.get(key)
-            if before is None or before.tries < _TRIES:
+            refused = self.refusals.get(key)
+            if refused is None or refused.tries < _TRIES:
                 self._enter(key)
         self._seen = seen
+        self._forget(self.traced.union(pids))
+
+    def _forget(self, running: frozenset[int]) -> None:
+        """Forget the processes that have ended, but for the notes on those that were refused."""
+        for pid in self.entered.keys() - running:
+            del self.entered[pid]
+        for key in [key for key in self.refusals if key[0] not in running]:
+            refused = self.refusals.pop(key)
+            if len(self._ended) < _MOST_TOLD:
+                self._ended.append(refused)
+            else:
+                self._untold += 1
 
     def _enter(self, key: _Key) -> None:
         pid = key[0]
@@ -123,7 +141,8 @@ class Entries:
                     pid, _program(pid), reason.strip(), _resident(pid), tries
                 )
         else:
-            self.entered[key] = pid
+            self.entered[pid] = key
+            self.refusals.pop(key, None)
 
 
 def _own_line() -> set[int]:

@@ -36,6 +36,8 @@ _TOGETHER_FREE_S = 0.2  # CPU seconds that they may take in any run
 _TOGETHER_MOST_S = 1.0  # in which a process may wait for those of its companions
 _TOGETHER_BYTES = 8 << 20  # of smaller processes little can be shared
 _NAMED_PIDS = 5  # of processes that share a reason
+# Of the stacks of a process that is recorded for ever: 50 MB, and the sums of these stacks.
+_MOST_NODES = 1 << 20
 _TRIGGERS = {
     Event.INTERVAL: "interval",
     Event.PEAK: "peak",
@@ -55,6 +57,7 @@ def open_collector(settings: TraceSettings) -> Collector:
             interval_s=settings.interval_s,
             budget=settings.budget,
             fault_period=settings.fault_period,
+            most_nodes=_MOST_NODES if settings.rolls else 0,
         ),
         library(),
     )

@@ -110,6 +110,7 @@ class ProcessRecorder:
         self._nodes = self._codes = self._modules = 0
         self._fault_parts: list[tuple[PartKind, str]] = []
         self._bad_frees = 0
+        self._faults: tuple[float, ...] = (0.0, 0.0)  # minor and major, until the last flush
         self._next_totals = 0.0
         self._summed_events, self._summed_s = -1, 0.0  # events that all sums last written have
         self.has_exited = False  # its last snapshot was taken, and it does not wait any more
@@ -160,6 +161,7 @@ class ProcessRecorder:
         self._write_jit_names(JitFiles(self.pid))
         self._write_totals()
         self.flush_timeline()
+        self._add_past()
 
     def write_changes(self) -> None:
         """Write the sums that changed since the last time, for a rolling recording."""
@@ -263,6 +265,13 @@ class ProcessRecorder:
         rows = self._collector.timeline(self._index, _MAX_TIMELINE_ROWS)
         if rows:
             self._writer.timeline(self._index, rows)
+            faults = struct.unpack_from("<2d", rows, len(rows) - 16)
+            self._faults = tuple(max(pair) for pair in zip(self._faults, faults, strict=True))
+
+    def _add_past(self, faults: tuple[float, ...] = (0.0, 0.0)) -> None:
+        """Add what the process has in this segment to the sums that the next one begins with."""
+        if isinstance(self._writer, RollingWriter):
+            self._writer.add_past(self._collector.totals(self._index), faults)
 
     def end(self, oom: OomWatch) -> None:
         """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
@@ -280,6 +289,7 @@ class ProcessRecorder:
         if info.events != self._summed_events or info.end_s > self._summed_s + _TOTALS_GAP_S:
             self._write_totals()
         self.flush_timeline()
+        self._add_past(self._faults)
         ending = "exec" if info.execed else "ended"
         if info.status is not None and not info.execed:  # the status is of the last program
             ending = child.format_wait_status(info.status)

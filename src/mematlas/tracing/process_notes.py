@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mematlas._core import Traced
 
 MOST_MARKS = 4096  # of a process
+STACKS_CUT = "end at one of their callers, since it holds memory of too many stacks"
 
 
 def clean_utf8(text: str) -> str:
@@ -77,6 +78,7 @@ def note_of(info: Traced, unread: str, marks_set: int) -> str:
                 "created after it entered a seccomp filter"
             ),
         ),
+        (info.cut_stacks, f"{info.cut_stacks:,} of its stacks {STACKS_CUT}"),
         (
             info.looks_missed,
             (

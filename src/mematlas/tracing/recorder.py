@@ -25,6 +25,8 @@ from mematlas.tracing.settings import TraceSettings
 if TYPE_CHECKING:
     from mematlas.recording import Writer
 
+_READER_S = 30.0
+
 
 def main(request: str) -> int:
     """Record the requested process until it sends `finish`, closes the pipe, or ends."""
@@ -48,18 +50,31 @@ def main(request: str) -> int:
         collector.stop()
         collector.close()
     if settings.temporary:
-        _remove(writer, path)
+        _remove(writer, path, settings.reader)
     else:
         write_names(writer, path)
     _reply("finished")
     return 0
 
 
-def _remove(writer: Writer, path: str) -> None:
-    """Remove a rolling recording that nobody wants to keep."""
+def _remove(writer: Writer, path: str, reader: int) -> None:
+    """Remove a rolling recording that nobody wants to keep, once the process that pushes it has read the end."""
+    writer.end()
+    if reader:
+        _wait_for(reader)
     if isinstance(writer, RollingWriter):
         writer.discard()
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _wait_for(pid: int) -> None:
+    """Wait for the end of a process, for half a minute at most."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:  # it has ended
+        return
+    select.select([process], [], [], _READER_S)
+    os.close(process)
 
 
 def command_of(pid: int) -> list[str]:

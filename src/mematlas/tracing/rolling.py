@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mematlas.errors import UsageError
 from mematlas.recording import Writer
-from mematlas.recording.model import Segment
+from mematlas.recording.model import NUMBER_OF_KIND, Kind, Past, Segment
 from mematlas.recording.segments import (
     LOOK,
     SegmentFile,
@@ -26,7 +27,7 @@ from mematlas.recording.segments import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _MOST_SEGMENT_S = 600.0
 _LEAST_SEGMENT_S = 5.0
@@ -34,7 +35,12 @@ _SEGMENTS = 48  # of the time that is kept
 _PARTS = 16  # of the disk that a segment may take
 _LEAST_BYTES, _MOST_BYTES = 256 << 10, 64 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNOWNED = {
+    NUMBER_OF_KIND[Kind.ARENA],
+    NUMBER_OF_KIND[Kind.TOUCHED],
+}  # kinds that no stack is said to own
 _MOST_LOOKS = 20
+_MOST_MESSAGES = 100
 _LOOKS_PART = 4  # of the disk that looks may take
 # It ends when this process does. "$0" to "$6": the command, the folder and what it may hold.
 _LOOP = 'trap "" INT HUP PIPE; while read -r run number; do "$0" "$@" "$run" "$number"; echo; done'
@@ -68,6 +74,7 @@ class RollingWriter(Writer):
         self.segment_s = min(max(keep_s / _SEGMENTS, _LEAST_SEGMENT_S), _MOST_SEGMENT_S)
         self._segment_bytes = min(max(disk_bytes // _PARTS, _LEAST_BYTES), _MOST_BYTES)
         self.lacks_space = False
+        self.past = Past()  # as the next segment begins with
         self.messages: list[str] = []  # for the user, each once in a run
         self.losses: list[str] = []  # notes for the recording
         self._make_folder()
@@ -106,7 +113,7 @@ class RollingWriter(Writer):
         return lock
 
     def _open(self, start_s: float) -> None:
-        segment = Segment(self._number, self._number, start_s)
+        segment = Segment(self._number, self._number, start_s, past=self.past)
         self.start_s, self._trimmed_at = start_s, 0
         super().__init__(self.path, **self._header, segment=segment)
 
@@ -121,6 +128,24 @@ class RollingWriter(Writer):
             self.lacks_space
             or now_s >= self.start_s + self.segment_s
             or self.size >= self._segment_bytes
+        )
+
+    def add_past(self, rows: bytes, faults: Sequence[float]) -> None:
+        """Add a process to the sums that the next segment begins with: what it has in this one (TOTALS_DTYPE).
+
+        `faults`: minor and major ones, of a process that has ended.
+        """
+        view = memoryview(rows)
+        owned = [
+            kind not in _UNOWNED for kind in view.cast("I")[1::24]
+        ]  # as in the sums of a report
+        values = view.cast("d")
+        past = self.past
+        self.past = Past(
+            past.allocated_bytes + sum(compress(values[1::12], owned)),
+            past.allocations + sum(compress(values[2::12], owned)),
+            past.minor_faults + faults[0],
+            past.major_faults + faults[1],
         )
 
     def begin_segment(self, start_s: float) -> Path:
@@ -226,9 +251,7 @@ class RollingWriter(Writer):
             self.cut()
             if each.path == self.path:
                 break
-            self._tell(
-                f"the disk of {self.folder} is full; the recording keeps less time", self.messages
-            )
+            self.tell(f"the disk of {self.folder} is full; the recording keeps less time")
             each.path.unlink(missing_ok=True)
             with suppress(OSError):
                 super()._write(data)
@@ -238,16 +261,17 @@ class RollingWriter(Writer):
 
     def _lack_space(self) -> None:
         self.lacks_space = True
-        self._tell(
-            f"the disk of {self.folder} is full; nothing is recorded until there is space, the program goes on",
-            self.messages,
+        self.tell(
+            f"the disk of {self.folder} is full; nothing is recorded until there is space, the program goes on"
         )
-        self._tell("the disk was full at times: what happened then is missing", self.losses)
+        loss = "the disk was full at times: what happened then is missing"
+        if loss not in self.losses:
+            self.losses.append(loss)
 
-    @staticmethod
-    def _tell(text: str, told: list[str]) -> None:
-        if text not in told:
-            told.append(text)
+    def tell(self, text: str) -> None:
+        """Add a message, unless the user was told so before."""
+        if text not in self.messages and len(self.messages) < _MOST_MESSAGES:
+            self.messages.append(text)
 
 
 class _Thinner:

@@ -7,6 +7,8 @@ import shlex
 from collections import deque
 from typing import TYPE_CHECKING
 
+from mematlas.tracing.process_notes import STACKS_CUT
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -51,6 +53,8 @@ class Rotation:
         self._keep = keep
         self._told = 0  # messages of the writer
         self._began: dict[int, tuple[int, int]] = {}  # nodes and stacks at the begin of the segment
+        self._cut: dict[int, int] = {}  # stacks that were cut until the begin of the segment
+        self._noted: set[int] = set()  # processes whose cut stacks the segment has a note on
         self.losses: list[str] = []
         self.modules: set[tuple[str, str]] = (
             set()
@@ -60,6 +64,7 @@ class Rotation:
         """Write what has changed, and begin a segment if it is time."""
         for recorder in self._running():
             recorder.write_changes()
+        self._tell_cut_stacks()
         self._forget_ended(self._collector.now_s() - _STATUS_S)
         self._remove()
         if self._writer.is_due(self._collector.now_s()) or self._have_many_come():
@@ -86,12 +91,14 @@ class Rotation:
             recorder.end_segment()
         self._forget_ended(self._collector.now_s())
         ended = self._writer.begin_segment(self._collector.now_s())
+        self._noted.clear()
         for index, recorder in self._recorders.items():
             if recorder.ended:
                 continue
             self._collector.begin_segment(index)
             info = self._collector.process(index)
             self._began[index] = (info.nodes, info.totals)
+            self._cut[index] = info.cut_stacks
             recorder.begin_segment()
         self._writer.meanwhile = meanwhile
         return ended
@@ -101,6 +108,17 @@ class Rotation:
         stamp = dt.datetime.now().astimezone().strftime("%Y%m%dT%H%M%S")
         return self._writer.keep_look(self.begin_segment(), stamp)
 
+    def _tell_cut_stacks(self) -> None:
+        """Note, once in a segment, that there are more stacks than memory for them."""
+        for index, recorder in self._recorders.items():
+            if recorder.ended or index in self._noted:
+                continue
+            if self._collector.process(index).cut_stacks > self._cut.get(index, 0):
+                self._noted.add(index)
+                text = f"process {recorder.pid}: new stacks {STACKS_CUT}"
+                self._writer.notes([text])
+                self._writer.tell(text)
+
     def _running(self) -> list[ProcessRecorder]:
         return [each for each in self._recorders.values() if not each.ended]
 
@@ -109,7 +127,10 @@ class Rotation:
             if recorder.ended:
                 continue
             info, (nodes, stacks) = self._collector.process(index), self._began.get(index, (0, 0))
-            if info.nodes - nodes > _MOST_NODES or info.totals - stacks > _MOST_STACKS:
+            most = _MOST_NODES
+            if info.cut_stacks > self._cut.get(index, 0):  # what is gone makes room for them
+                most //= 2
+            if info.nodes - nodes > most or info.totals - stacks > _MOST_STACKS:
                 return True
         return False
 
@@ -127,6 +148,7 @@ class Rotation:
                     self.modules |= recorder.build_ids.items()
                 del self._recorders[index]
                 self._began.pop(index, None)
+                self._cut.pop(index, None)
 
     def _remove(self) -> None:
         """Remove from the collector what has been forgotten for long enough, and the oldest of too many."""

@@ -51,7 +51,8 @@ class TraceSettings:
         keep_s: a rolling recording keeps so many seconds; 0: all, in one file.
         disk_bytes: a rolling recording takes no more of the disk.
         when: conditions for looks that are kept, as Conditions reads them; "": none.
-        temporary: the recording is removed at its end.
+        temporary: the recording is removed at its end,
+        reader: when the process of this PID, which reads it, has ended too; 0: there is none.
         graphs: moments at which the heap graph is taken, "peak" and "exit"; of an exact recording only.
     """
 
@@ -67,6 +68,7 @@ class TraceSettings:
     disk_bytes: int = DISK_BYTES
     when: str = ""
     temporary: bool = False
+    reader: int = 0
     graphs: tuple[GraphMoment, ...] = ()
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from agents import (
 )
 from json_schemas import schema
 from nested_cgroups import CgroupProgram, memory_cgroup
+from traced_runs import run_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,10 +46,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
 
 def oom(agent: RunningAgent, *words: str) -> str:
     """Return what `mematlas oom` prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mematlas", "oom", *words, "--state", agent.state],
-        capture_output=True, text=True, check=False, timeout=WAIT_S,
-    )  # fmt: skip
+    done = run_text(["oom", *words, "--state", agent.state])
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mematlas
+from collectors import http_collector
 from exports import decode_pprof
 from waiting import WAIT_S, wait_until
 
@@ -27,7 +28,7 @@ pytest.importorskip("prometheus_client", reason="prometheus-client is not instal
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLOCK, BLOCKS = 1 << 20, 48
+BLOCK, BLOCKS = 4 << 20, 12  # so large that a sample has nearly all of them
 PROGRAM = f"""
 import json, os, sys, mematlas
 arguments = json.loads(sys.argv[1])
@@ -54,6 +55,18 @@ for line in sys.stdin:
         with mematlas.trace(arguments.get("output", "") + "after.atlas", exact=True) as traced:
             kept.append(bytearray({BLOCK}))
         tell(live=traced.leaks().live_bytes)
+"""
+
+
+LAST = f"""
+import sys, mematlas
+service = mematlas.serve("", push=sys.argv[1:], push_interval_s=3600, sample_bytes=1)
+kept = []
+def load_last():
+    for _ in range({BLOCKS}):
+        kept.append(bytearray({BLOCK}))
+load_last()
+print(service.path)
 """
 
 
@@ -226,3 +239,25 @@ def test_a_taken_port_traces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with mematlas.trace(tmp_path / "after.atlas") as traced:
         pass
     assert traced.recording.complete
+
+
+def test_the_last_push_has_all_of_a_program_that_ends_without_stop(tmp_path: Path) -> None:
+    """Its recorder writes the end after the program's, and removes nothing before it is pushed."""
+    (tmp_path / "app.py").write_text(LAST)
+    with http_collector() as collector:
+        done = subprocess.run(
+            [sys.executable, "app.py", f"pyroscope+http://127.0.0.1:{collector.port}"],
+            cwd=tmp_path, capture_output=True, text=True, check=True, timeout=2 * WAIT_S,
+        )  # fmt: skip
+        wait_until(lambda: collector.taken, "the last push")
+        wait_until(lambda: not Path(done.stdout.strip()).exists(), "the folder is removed")
+    (tmp_path / "last.pb.gz").write_bytes(collector.taken[-1].body)
+    profile = decode_pprof(tmp_path / "last.pb.gz")
+    names = {each.id: profile.string_table[each.name] for each in profile.function}
+    lines = {each.id: {names[line.function_id] for line in each.line} for each in profile.location}
+    allocated = sum(
+        each.value[1]
+        for each in profile.sample
+        if any("load_last" in lines[at] for at in each.location_id)
+    )
+    assert allocated >= BLOCKS * BLOCK

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from attachments import attached, compiled, mematlas, recorded, tree, wait_until_recorded
+from attachments import attached, attaching, compiled, mematlas, recorded, tree, wait_until_recorded
 from waiting import wait_until
 
 if TYPE_CHECKING:
@@ -223,10 +223,8 @@ def test_a_tree(tmp_path: Path) -> None:
     try:
         wait_until(lambda: len(tree(program.pid)) == 2, "its child")
         child = tree(program.pid)[1]
-        command = [*mematlas_command(), "attach", "--tree", str(program.pid), "-o", str(file)]
-        with subprocess.Popen([*command, "--exact"], stderr=subprocess.PIPE, text=True) as attach:
-            assert attach.stderr is not None
-            assert "attached to 2 processes" in attach.stderr.readline()
+        with attaching("--tree", str(program.pid), "-o", str(file), "--exact") as (attach, said):
+            assert "attached to 2 processes" in said.readline()
             begin.touch()
             wait_until(lambda: file.exists() and _has(file, "allocate"), "the lines")
             attach.send_signal(2)
@@ -243,11 +241,6 @@ def test_a_tree(tmp_path: Path) -> None:
 
 def _has(file: Path, function: str) -> bool:
     return recorded(file).sum("allocations", function) > 0
-
-
-def mematlas_command() -> list[str]:
-    """Return the words that run mematlas."""
-    return [sys.executable, "-m", "mematlas"]
 
 
 def test_what_is_not_entered_is_named(server: Path, tmp_path: Path) -> None:
@@ -308,10 +301,8 @@ def test_a_cgroup(server: Path, tmp_path: Path) -> None:
     programs = [subprocess.Popen([server])]
     try:
         (group / "cgroup.procs").write_text(str(programs[0].pid))
-        command = [*mematlas_command(), "attach", "--cgroup", str(group), "-o", str(file)]
-        with subprocess.Popen([*command, "--exact"], stderr=subprocess.PIPE, text=True) as attach:
-            assert attach.stderr is not None
-            assert "attached to 1 process of cgroup" in attach.stderr.readline()
+        with attaching("--cgroup", str(group), "-o", str(file), "--exact") as (attach, said):
+            assert "attached to 1 process of cgroup" in said.readline()
             programs.append(subprocess.Popen([server]))
             (group / "cgroup.procs").write_text(str(programs[1].pid))
             wait_until(lambda: len(recorded(file).report["processes"]) == 2, "the second process")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from traced_runs import MEMATLAS, PROGRAMS, TIMEOUT_S, Outcome, bare, trace
+from traced_runs import MEMATLAS, PROGRAMS, TIMEOUT_S, Outcome, bare, run_mematlas, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,6 +62,11 @@ def both_streams(command: Sequence[str | Path], cwd: Path) -> tuple[int, bytes, 
     done = subprocess.run(
         [*map(str, command)], cwd=cwd, capture_output=True, timeout=TIMEOUT_S, check=False
     )
+    return own_streams(done)
+
+
+def own_streams(done: subprocess.CompletedProcess[bytes]) -> tuple[int, bytes, list[str]]:
+    """Return the status, output, and lines on standard error without mematlas' own."""
     lines = done.stderr.decode("utf-8", "replace").splitlines()
     summary = next((at for at, line in enumerate(lines) if line.startswith("mematlas: ")), None)
     return done.returncode, done.stdout, lines[:summary]
@@ -71,8 +76,8 @@ def both_streams(command: Sequence[str | Path], cwd: Path) -> tuple[int, bytes, 
 def test_as_the_first_program(holder: Callable[[str], Path], tmp_path: Path, way: str) -> None:
     """Status, output and standard error are those of the bare program."""
     command = [str(holder(way)), *HOLDS]
-    run = [*MEMATLAS, "run", "-o", "r.atlas", "--", *command]
-    assert both_streams(run, tmp_path) == both_streams(command, tmp_path)
+    done = run_mematlas(["run", "-o", "r.atlas", "--", *command], b"", tmp_path, os.environ)
+    assert own_streams(done) == both_streams(command, tmp_path)
 
 
 @both_modes
@@ -83,8 +88,10 @@ def test_as_a_child_of_make(
     """A test of `make check` is not broken by tracing make."""
     (tmp_path / "Makefile").write_text(f"check:\n\t@{holder(way)} 20 0; test $$? -ge 17\n")
     command = ["make", "-s", "check"]
-    run = [*MEMATLAS, "run", *options, "-o", "r.atlas", "--", *command]
-    assert both_streams(run, tmp_path) == both_streams(command, tmp_path)
+    words = ["run", *options, "-o", "r.atlas", "--", *command]
+    assert own_streams(run_mematlas(words, b"", tmp_path, os.environ)) == both_streams(
+        command, tmp_path
+    )
 
 
 @pytest.mark.parametrize("way", ["static", "static-pie", "musl-static"])

@@ -15,7 +15,7 @@ from json_schemas import schema
 from mematlas.recording import read
 from mematlas.report.analyse.spans import make_spans
 from mematlas.report.analyse.window import make_window
-from traced_runs import MEMATLAS, PROGRAMS, Traced, ask, named
+from traced_runs import PROGRAMS, Traced, ask, named, run_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,11 +39,8 @@ def of(window: dict[str, Any], function: str, figure: str = "bytes") -> int:
 
 def window(run: Traced, *arguments: str) -> dict[str, Any]:
     """Return the data of `mematlas report --since --until --json`."""
-    done = subprocess.run(
-        [*MEMATLAS, "report", str(run.file), *arguments, "--json", "--top", "100000"],
-        capture_output=True,
-        check=True,
-    )
+    words: list[str | Path] = ["report", run.file, *arguments, "--json", "--top", "100000"]
+    done = run_text(words, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     jsonschema.validate(answer, schema("window"))
     data: dict[str, Any] = answer["data"]
@@ -175,8 +172,7 @@ def test_the_page_of_a_run_with_other_programs_tells_of_leaks(
     assert len(run.report["processes"]) < len(read(run.file).processes)
     page = tmp_path / "page.html"
     for pid, expected in (([], True), (["--pid", str(run.report["processes"][0]["pid"])], False)):
-        command = [*MEMATLAS, "report", str(run.file), "-o", str(page), *pid]
-        subprocess.run(command, capture_output=True, check=True)
+        run_text(["report", run.file, "-o", page, *pid], check=True)
         assert ('id="leaks"' in page.read_text()) == expected
 
 
@@ -199,12 +195,7 @@ def test_bad_windows_are_refused(build: Build, traced: Run) -> None:
         (("--since", "120%"), "is not a percentage"),
         (("--since", "1s", "--by", "peak"), "take no"),
     ):
-        done = subprocess.run(
-            [*MEMATLAS, "report", str(run.file), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_text(["report", run.file, *arguments])
         assert done.returncode == 2
         assert reason in done.stderr
     assert ask("report", str(run.file), "--json", "--by", "temporary")["by"] == "temporary"

@@ -13,7 +13,7 @@ import pytest
 
 from interpreters import interpreters
 from json_schemas import schema
-from traced_runs import MEMATLAS, PROGRAMS, Traced, ask, trace
+from traced_runs import PROGRAMS, Traced, ask, run_text, trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,13 +67,11 @@ def test_merged_and_shown(tmp_path: Path) -> None:
     for file in files:
         trace(file, (sys.executable, "-S", PROGRAM), "--exact")
     merged = tmp_path / "m.atlas"
-    subprocess.run([*MEMATLAS, "merge", *map(str, files), "-o", str(merged)], check=True)
-    shown = subprocess.check_output([*MEMATLAS, "report", str(merged)], text=True)
+    run_text(["merge", *files, "-o", merged], check=True)
+    shown = run_text(["report", merged], check=True).stdout
     assert re.search(r"12,000\s+Slots\s+100\.0 %\s+from\s+make", shown)
-    answer = json.loads(
-        subprocess.check_output([*MEMATLAS, "report", str(merged), "--json", "--top", "1"])
-    )
+    answer = json.loads(run_text(["report", merged, "--json", "--top", "1"], check=True).stdout)
     jsonschema.validate(answer, schema("report"))
     page = tmp_path / "m.html"
-    subprocess.run([*MEMATLAS, "report", str(merged), "-o", str(page)], check=True)
+    run_text(["report", merged, "-o", page], check=True)
     assert "Python objects" in page.read_text()

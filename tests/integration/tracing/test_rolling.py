@@ -215,7 +215,8 @@ def test_full_churn_leaves_little(build: Build, tmp_path: Path) -> None:
     assert recording.segment.last > 1
     rows = np.asarray(recording.totals[0].rows)
     assert rows["live_count"].sum() >= 1024
-    assert rows["allocations"].sum() >= count / 2  # the oldest may be gone
+    known = recording.segment.past.allocations + rows["allocations"].sum()
+    assert count <= known < count + 1000  # the oldest segments are gone, and their sums are not
     assert sum(each.bytes for each in list_segments(folder)) <= 5 << 20
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mematlas.units import parse_bytes
+from traced_runs import run_text
 
 from .catalogue import CASES
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from .catalogue import Case, Claim
 
-MEMATLAS = (sys.executable, "-m", "mematlas")
 HEADERS = CASES.parents[1] / "native/include"
 TIMEOUT_S = 300
 _ROUNDING = 0.006  # of a size printed with three digits
@@ -58,10 +58,9 @@ def run(case: Case, command: list[str], folder: Path) -> list[Judgement]:
         return _judge_beside(case, command, names, folder)
     if case.shell:
         shell = _fill(case.shell, names | {"python": sys.executable, "program": " ".join(command)})
-        argv = ["bash", "-c", shell]
+        done = _run(["bash", "-c", shell], folder)
     else:
-        argv = [*MEMATLAS, "run", *case.options, "-o", names["file"], "--", *command]
-    done = _run(argv, folder)
+        done = run_text(["run", *case.options, "-o", names["file"], "--", *command], folder)
     if done.returncode != case.status:
         reason = f"the program's status is {done.returncode}, not {case.status}"
         return [Judgement(claim.kind, False, reason, done.stderr) for claim in case.claims]
@@ -100,7 +99,7 @@ def _judge(
     """Check one claim by what `run` printed, or by what its command prints."""
     text, reason = stderr, ""
     if claim.command:
-        done = _run([*MEMATLAS, *(_fill(word, names) for word in claim.command)], folder)
+        done = run_text([_fill(word, names) for word in claim.command], folder)
         text = done.stdout + done.stderr
         if done.returncode != claim.status:
             reason = f"exit status {done.returncode}, not {claim.status}"

@@ -63,6 +63,7 @@ def test_what_a_rule_matches() -> None:
     assert rule.matches("python3", "gunicorn app:app", "/", 0)
     assert rule.matches("python3", "/usr/bin/gunicorn app:app", "/", 0)
     assert not rule.matches("python3", "python3 gunicorn", "/", 0)
+    assert Rule("a", command="python3 *app.py").matches("p", "/opt/bin/python3 /srv/app.py", "/", 0)
     assert Rule("a", cgroup="*kubepods*").matches("x", "", "/kubepods/pod1", 0)
     assert not Rule("a", cgroup="/a", command="x").matches("x", "", "/b", 0)
     assert Rule("a", user="root").matches("x", "", "/", 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from mematlas.recording import Writer, read
+from mematlas.recording import Writer, read, thinning
 from mematlas.recording.join import join
 from mematlas.recording.model import (
     AGE_MATRIX_DTYPE,
@@ -19,6 +19,7 @@ from mematlas.recording.model import (
     TOTALS_DTYPE,
     CodeObject,
     Module,
+    Past,
     Process,
     Sampling,
     Segment,
@@ -47,7 +48,13 @@ def totals(*rows: tuple[int, int, int, int, int]) -> bytes:
     return found.tobytes()
 
 
-def begin(path: Path, number: int, words: list[tuple[int, int]], names: str = "") -> Writer:
+def begin(
+    path: Path,
+    number: int,
+    words: list[tuple[int, int]],
+    names: str = "",
+    past: Past | None = None,
+) -> Writer:
     """Begin a segment whose trie has these (parent, word), with code objects of these names."""
     writer = Writer(
         path,
@@ -55,7 +62,7 @@ def begin(path: Path, number: int, words: list[tuple[int, int]], names: str = ""
         started="2026-11-30T10:00:00.000+00:00",
         machine={},
         sampling=Sampling("exact", 0, 1.0),
-        segment=Segment(number, number, 10.0 * (number - 1)),
+        segment=Segment(number, number, 10.0 * (number - 1), past=past or Past()),
     )
     writer.process(Process(0, 7, 1, None, "/x", ("x",), 0.0, None))
     writer.modules(0, [Module("/x", "", 0, 0x1000, 0x9000)])
@@ -149,6 +156,41 @@ def test_segments_are_joined(tmp_path: Path) -> None:
     }
     assert ages == {(1, 3): 2, (1, 15): 4, (12, ALIVE): 2, (1, ALIVE): 2}
     assert recording.segment == Segment(1, 2, 0.0)
+
+
+def test_sums_go_on_where_the_oldest_segment_goes(tmp_path: Path) -> None:
+    """Counters never fall: a segment has the sums of those before, also when it is joined to others."""
+    past = Past(100.0, 10.0, 3.0, 1.0)
+    for number, sums in ((1, Past()), (2, past), (3, Past(170.0, 17.0, 3.0, 1.0))):
+        path = segment_path(tmp_path, 1, number)
+        with begin(path, number, [(0, 0x1010)], past=sums) as writer:
+            change(writer, number, 1, 10, totals((1, 7, 0, 1, 1)))
+            writer.end()
+    segment_path(tmp_path, 1, 1).unlink()
+    for _ in range(2):
+        found = read(tmp_path)
+        assert found.segment
+        assert found.segment.past == past
+        assert counts(found, "allocations") == {0x1010: 14}
+        thin_folder(tmp_path, 1, 4, Limits(3600.0, 1 << 30))
+    assert [each.path.name for each in list_segments(tmp_path)] == ["0001-000002-000003.atlas"]
+
+
+def test_very_many_stacks_are_joined_in_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of who thins is bounded; sums are whole, and no file is joined twice with another."""
+    monkeypatch.setattr(thinning, "_MOST_AT_ONCE", 2)
+    for number in range(1, 6):
+        path = segment_path(tmp_path, 1, number)
+        with begin(path, number, [(0, 0x1010)]) as writer:
+            change(writer, number, 1, 10, totals((1, number, 0, 1, 1)))
+            writer.end()
+    thin_folder(tmp_path, 1, 6, Limits(3600.0, 1 << 30))
+    assert [(each.first, each.last) for each in list_segments(tmp_path)] == [(1, 2), (3, 4), (5, 5)]
+    assert counts(read(tmp_path), "allocations") == {0x1010: 15}
+    thin_folder(tmp_path, 1, 6, Limits(3600.0, 1 << 30))
+    assert [(each.first, each.last) for each in list_segments(tmp_path)] == [(1, 4), (5, 5)]
 
 
 def test_thinning_keeps_the_highest(tmp_path: Path) -> None:

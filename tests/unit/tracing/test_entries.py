@@ -39,7 +39,7 @@ def test_zombies_do_not_keep_a_recording_open(ended: set[int]) -> None:
     """They wait for their parent, perhaps for ever."""
     found = Entries(Some(), lambda _pid: None)
     found.enter_all()
-    assert (set(found.entered.values()), found.empty) == ({7, 8}, False)
+    assert (set(found.entered), found.empty) == ({7, 8}, False)
     ended |= {7, 8}
     found.enter_all()
     assert found.empty
@@ -55,3 +55,37 @@ def test_an_error_of_the_system_reads_as_text() -> None:
     found = Entries(Some([7]), refuse)
     found.enter_all()
     assert found.describe() == ["not traced: PID 7 (p7): Permission denied"]
+
+
+def test_processes_that_have_ended_are_forgotten(ended: set[int]) -> None:
+    """A set that is recorded for weeks starts processes without end; the notes name some of the refused ones."""
+
+    def refuse_odd(pid: int) -> None:
+        if pid % 2:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    some = Some([])
+    found = Entries(some, refuse_odd)
+    for pid in range(10, 410):
+        some.pids = [pid]
+        found.enter_all()
+    assert (set(found.entered), [each.pid for each in found.refusals.values()]) == (set(), [409])
+    notes = found.describe()
+    assert notes[0] == "not traced: PID 11 (p11): Permission denied"
+    assert notes[-1] == "not traced: 99 more processes, which have ended"
+    assert len(notes) == 102
+    assert not ended
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_process_that_is_traced_is_not_entered_again_when_it_leaves_and_returns() -> None:
+    """As one that is moved to another cgroup and back."""
+    entered: list[int] = []
+    some = Some([7])
+    found = Entries(some, entered.append)
+    found.enter_all()
+    found.traced = frozenset({7})
+    for pids in ([], [7]):
+        some.pids = pids
+        found.enter_all()
+    assert entered == [7]

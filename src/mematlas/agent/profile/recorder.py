@@ -105,12 +105,8 @@ def _tell(entries: Entries, request: Request, stop: StopSignals) -> None:
     """Write which processes are recorded, and end the recording where no agent has run for a while."""
     written, agent_at = "", time.monotonic()
     while True:
-        refused = {
-            str(each.pid): each.reason
-            for key, each in list(entries.refusals.items())
-            if key not in entries.entered
-        }
-        entered = sorted({*entries.entered.values(), *entries.traced})
+        refused = {str(each.pid): each.reason for each in list(entries.refusals.values())}
+        entered = sorted({*entries.entered, *entries.traced})
         text = json.dumps({"entered": entered, "refused": refused})
         if text != written:
             with contextlib.suppress(OSError):
