@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from mematlas._core import HeapHandle
 from mematlas.heap.analyse.summary import summarise
@@ -34,7 +35,7 @@ def watch(seconds: dict[str, float], peaks: dict[str, tuple[int, int]]) -> None:
     for name in PARTS:
         method = getattr(HeapHandle, name)
 
-        def timed(self: HeapHandle, *given: object, name: str = name, method=method) -> object:  # type: ignore[no-untyped-def]
+        def timed(self: HeapHandle, *given: object, name: str = name, method: Any = method) -> object:
             Path("/proc/self/clear_refs").write_text("5")
             before, start = rss("VmRSS"), time.process_time()
             result = method(self, *given)

@@ -166,7 +166,8 @@ static void check_retained(const struct mematlas_heap *heap, const uint8_t *rank
 }
 
 /* Without the words of a group, paths lead to all that others reach, and none begins there. */
-static void check_other_paths(const struct mematlas_heap *heap, const uint8_t *ranks, uint32_t group)
+static void check_other_paths(const struct mematlas_heap *heap, const uint8_t *ranks,
+			      uint32_t group)
 {
 	static uint8_t seen[MOST + 100], phases[MOST + 100];
 	static uint32_t path[MOST + 100], top[MOST + 100];

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 _MOST_FRAMES = 256
 # The order of the columns of call frame information, and the program counter.
-_REGISTERS = ("rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp")
-_REGISTERS += ("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rip")
+_REGISTERS = (
+    *("rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp"),
+    *(f"r{number}" for number in range(8, 16)),
+    *("rip", "rip"),
+)
 
 
 @dataclass(frozen=True, slots=True)
