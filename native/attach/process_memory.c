@@ -34,6 +34,8 @@ bool process_memory_read(struct process_memory *memory, uint64_t address, void *
 {
 	char *to = ret;
 
+	if (memory->read)
+		return memory->read(memory->context, address, ret, size);
 	while (size) {
 		uint64_t page = address & ~(uint64_t)(MEMORY_PAGE - 1);
 		size_t offset = (size_t)(address - page);

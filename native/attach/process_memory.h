@@ -13,6 +13,9 @@
 /* tags[i] == page address + 1, and the page's index modulo MEMORY_PAGES is i; 0: empty */
 struct process_memory {
 	int pid;
+	/* Reads from elsewhere, such as a copy, without the cache; NULL: from the process. */
+	bool (*read)(const void *context, uint64_t address, void *ret, size_t size);
+	const void *context;
 	uint64_t tags[MEMORY_PAGES];
 	char pages[MEMORY_PAGES][MEMORY_PAGE];
 };

@@ -201,6 +201,7 @@ enum mematlas_heap_rank {
 	MEMATLAS_HEAP_STRONG,
 	MEMATLAS_HEAP_FRAMES, /* running functions of an interpreter, whose modules are strong */
 	MEMATLAS_HEAP_PROGRAM, /* the other roots of a program with an interpreter */
+	MEMATLAS_HEAP_STACKS, /* stacks and registers: what a variable reaches is the variable's, also in use */
 	MEMATLAS_HEAP_WEAK,
 	MEMATLAS_HEAP_RANKS
 };
@@ -234,6 +235,27 @@ enum mematlas_heap_node_column {
 int mematlas_heap_dominate(struct mematlas_heap *heap);
 /* heap/paths.c: shortest paths from node 0 to all nodes, but not through the lost. */
 int mematlas_heap_find_paths(struct mematlas_heap *heap);
+/* The same without the paths that begin at the words of one group, into arrays with an entry for each node.
+ * -EINVAL: no such node */
+int mematlas_heap_find_paths_without(const struct mematlas_heap *heap, uint32_t group, uint32_t *path,
+				     uint32_t *top);
+/* heap/stack.c: the frames of a thread by .eh_frame. registers: of struct cfi_row, then the program counter. */
+#define MEMATLAS_HEAP_UNWOUND 18
+struct mematlas_heap_module {
+	uint64_t start; /* executable memory */
+	uint64_t end;
+	uint64_t header; /* where the first byte of its file is */
+};
+struct mematlas_heap_frame {
+	uint64_t code; /* an address in the instruction that runs */
+	uint64_t end; /* the stack pointer of the caller */
+};
+/* `modules` ascend and are disjoint. Returns the number of frames, the innermost first; fewer than there are
+ * where no rule leads on. -ENOSYS: not on this processor */
+int64_t mematlas_heap_unwind(const struct mematlas_heap *heap,
+			     const struct mematlas_heap_module *modules, uint64_t module_count,
+			     const uint64_t *registers, struct mematlas_heap_frame *frames,
+			     uint64_t most);
 const void *mematlas_heap_node_column(const struct mematlas_heap *heap, int column);
 struct mematlas_heap_graph {
 	uint64_t nodes, edges, blocks, groups, strong;

@@ -165,6 +165,29 @@ static void check_retained(const struct mematlas_heap *heap, const uint8_t *rank
 	CHECK(retained[0] == graph.blocks * sizeof *blocks);
 }
 
+/* Without the words of a group, paths lead to all that others reach, and none begins there. */
+static void check_other_paths(const struct mematlas_heap *heap, const uint8_t *ranks,
+			      uint32_t group)
+{
+	static uint8_t seen[MOST + 100], phases[MOST + 100];
+	static uint32_t path[MOST + 100], top[MOST + 100];
+	struct mematlas_heap_graph graph;
+
+	mematlas_heap_graph(heap, &graph);
+	find_phases(&graph, ranks, phases);
+	reach(&graph, ranks, phases, group, seen);
+	CHECK(mematlas_heap_find_paths_without(heap, group, path, top) == 0);
+	for (uint32_t i = 0; i < graph.blocks; i++) {
+		uint32_t node = graph.strong + 1 + i;
+
+		CHECK(!seen[node] || phases[node] == LOST || path[node] != HEAP_NONE);
+		while (path[node] != HEAP_NONE && node - graph.strong - 1 < graph.blocks)
+			node = path[node];
+		CHECK(node != group);
+	}
+	CHECK(mematlas_heap_find_paths_without(heap, (uint32_t)graph.nodes, path, top) == -EINVAL);
+}
+
 static void test_random(void)
 {
 	static const uint32_t parents[] = {0, 1, 0, 0};
@@ -189,6 +212,9 @@ static void test_random(void)
 			roots[i] = rnd(3) ? BASE + rnd(count * sizeof *blocks) : 0;
 		heap = create(count, rows, 4, parents, ranks, 4);
 		check_retained(heap, ranks);
+		check_other_paths(heap, ranks, 1);
+		check_other_paths(heap, ranks, 2);
+		check_other_paths(heap, ranks, 2 + count + 1);
 		mematlas_heap_destroy(heap);
 	}
 }

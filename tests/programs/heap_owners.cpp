@@ -53,6 +53,8 @@ shop::Customer *g_customer;
 static Item *g_list;
 static Base *g_hidden[1000];
 thread_local char *t_buffer;
+thread_local int t_other = 1;
+char *g_first, *g_second; // one block
 
 __attribute__((noinline)) static void fill()
 {
@@ -95,15 +97,26 @@ __attribute__((noinline)) static void clear_stack()
 		each = 0;
 }
 
+__attribute__((noinline)) static void serve_requests()
+{
+	char *volatile request = static_cast<char *>(calloc(1, 90000));
+
+	for (;;)
+		pause();
+	(void)request;
+}
+
 static void wait_in_thread()
 {
 	t_buffer = static_cast<char *>(calloc(1, 70000));
-	for (;;)
-		pause();
+	serve_requests();
 }
 
 int main()
 {
+	char *volatile used = static_cast<char *>(calloc(1, 110000)); // and so by a variable, too
+
+	g_first = g_second = used;
 	std::thread(wait_in_thread).detach();
 	fill();
 	lose();

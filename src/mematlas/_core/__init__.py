@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         FindingKind,
         GlibcSums,
         HeapHandle,
+        HeapModule,
         Origin,
         Rank,
         RawFinding,
@@ -150,6 +151,7 @@ __all__ = [
     "FindingKind",
     "GlibcSums",
     "HeapHandle",
+    "HeapModule",
     "HeapWalk",
     "LeftKind",
     "MapsColumns",
@@ -251,7 +253,7 @@ _MODULES = {
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
         "EXACT_ROOT NO_BLOCK ROOT_FORMAT AllocatorSums AreaKind BlockState FindingKind GlibcSums "
-        "HeapHandle Origin Rank RawFinding RawRange TypeKind sum_groups"
+        "HeapHandle HeapModule Origin Rank RawFinding RawRange TypeKind sum_groups"
     ),
     "proc.chunks": "HeapWalk walk_heap",
     "proc.maps": "ABSENT MAPS_COLUMNS MapsColumns read_maps",

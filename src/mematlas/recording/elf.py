@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-    Data: TypeAlias = "bytes | _File"
+    Data: TypeAlias = "bytes | FileBytes"
 
 HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
 SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -28,10 +28,10 @@ _EH_FRAME_TABLE = bytes((1, 0x1B, 0x03, 0x3B))  # version and encodings, as all 
 _SYMBOL = struct.Struct("<IBBHQQ")
 _NAME_BYTES = 256
 _MOST_BYTES = 64 << 20  # of a section that is read whole: sizes are whatever the file says
-SHT_SYMTAB, SHT_DYNSYM, STT_OBJECT, _STT_FUNC = 2, 11, 1, 2
+SHT_SYMTAB, SHT_DYNSYM, STT_OBJECT, STT_FUNC, STT_TLS = 2, 11, 1, 2, 6
 
 
-class _File:
+class FileBytes:
     """The bytes of a file, by position.
 
     The bytes are read and not mapped: a writer that truncates the file would end this process by SIGBUS.
@@ -62,7 +62,7 @@ def read(path: str | PathLike[str]) -> Elf | None:
     """Read a 64-bit little-endian ELF file; None for any other file. Raises OSError if unreadable."""
     with open_regular(path) as file:
         try:
-            return parse(_File(file.fileno()))
+            return parse(FileBytes(file.fileno()))
         except (ValueError, OverflowError, struct.error, IndexError):  # empty or malformed
             return None
 
@@ -70,7 +70,7 @@ def read(path: str | PathLike[str]) -> Elf | None:
 def read_build_id(path: str | PathLike[str]) -> str:
     """Read the build ID of an ELF file alone, which takes a tenth of the time; "" if it has none. Raises OSError."""
     with open_regular(path) as file:
-        found = build_id_of_head(_File(file.fileno()))
+        found = build_id_of_head(FileBytes(file.fileno()))
     if found:
         return found
     headers = read(path)
@@ -128,7 +128,7 @@ def _noted_build_id(data: Data) -> str:
 
 def function_at(path: str | PathLike[str], address: int) -> str:
     """Return the name of the function at a symbol's address, or ""."""
-    return _symbol_at(path, lambda kind, value, _: kind == _STT_FUNC and value == address)[0]
+    return _symbol_at(path, lambda kind, value, _: kind == STT_FUNC and value == address)[0]
 
 
 def object_at(path: str | PathLike[str], address: int) -> tuple[str, int]:
@@ -143,7 +143,7 @@ def _symbol_at(path: str | PathLike[str], fits: Callable[[int, int, int], bool])
     """Return name and address of the first symbol whose kind, address and size fit."""
     try:
         with open_regular(path) as file:
-            data = _File(file.fileno())
+            data = FileBytes(file.fileno())
             header = _unpack(HEADER, data, 0)
             at, size, count = header[5], header[10], header[11]
             heads = [_unpack(SECTION, data, at + number * size) for number in range(count)]
@@ -167,7 +167,7 @@ def function_starts(path: str | PathLike[str]) -> array[int]:
     """
     try:
         with open_regular(path) as file:
-            return _function_starts(_File(file.fileno()))
+            return _function_starts(FileBytes(file.fileno()))
     except (OSError, ValueError, IndexError, OverflowError, struct.error):
         return array("Q")
 

@@ -122,7 +122,7 @@ def open_table(module: Module) -> Table:
             f"{headers.build_id[:12] or 'none'}); functions are shown as module+offset"
         )
         headers = None
-    debug = _debug_file(path, headers, module.build_id)
+    debug = find_debug_file(path, headers, module.build_id)
     sources = [debug] if debug else []
     if headers:
         table.load_address = headers.load_address
@@ -148,7 +148,7 @@ def _add_caches(table: Table, sources: list[Path], build_id: str) -> None:
             table.sources[id(cache)] = source
 
 
-def _debug_file(path: Path, headers: elf.Elf | None, build_id: str) -> Path | None:
+def find_debug_file(path: Path, headers: elf.Elf | None, build_id: str) -> Path | None:
     """Find the separate debug file of a build in the same places as gdb."""
     if build_id:
         found = DEBUG_ROOT / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"

@@ -105,12 +105,37 @@ def test_lost_blocks(heap: Look) -> None:
     assert set(direct) == {"text", "block of 408 bytes"}
 
 
-def test_thread_local_memory_is_held_by_its_thread(heap: Look) -> None:
-    """A block that only a thread-local variable holds is not lost."""
-    (block,) = [index for index, size in enumerate(heap.size.tolist()) if 70000 <= size < 70100]
+def _path(heap: Look, least: int) -> tuple[str, ...]:
+    """Return the shortest path to the block that has at least this size, and at most 100 bytes more."""
+    (block,) = [index for index, size in enumerate(heap.size.tolist()) if 0 <= size - least < 100]
     why = heap.why(f"{int(heap.address[block]):#x}")
     assert why.lost == 0
-    assert "heap_owners" in why.paths[0].names[0]
+    return why.paths[0].names
+
+
+def test_thread_local_memory_is_held_by_its_variable(heap: Look) -> None:
+    """A block that only a thread-local variable holds is not lost, and the variable has its name."""
+    names = _path(heap, 70000)
+    assert names[0].startswith("thread-local storage of heap_owners")
+    assert names[1] == "t_buffer"
+
+
+def test_the_frame_of_a_function_holds_what_its_local_points_to(heap: Look) -> None:
+    """A stack is told apart by the functions that run."""
+    names = _path(heap, 90000)
+    assert names[0].startswith("stack of heap_owners")
+    assert names[1] == "serve_requests()"
+
+
+def test_what_variables_and_a_stack_hold_is_the_variables(heap: Look, program: Path) -> None:
+    """A stack counts for what no variable holds; of several variables two are named."""
+    assert _path(heap, 110_000)[:2][0] == program.name
+    variables = _row(heap.dominators(top=30, least=0.0001), program.name)
+    (row,) = [each for each in variables.held if each.size - 110_000 in range(100)]
+    assert {row.nearest, row.also} == {
+        f"{program.name} \u203a g_first",
+        f"{program.name} \u203a g_second",
+    }
 
 
 def test_why_shows_the_paths(heap: Look, program: Path) -> None:

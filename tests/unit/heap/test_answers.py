@@ -8,6 +8,7 @@ from dataclasses import fields
 from rich.console import Console
 
 from mematlas.heap.analyse.difference import compare
+from mematlas.heap.analyse.paths import shorten
 from mematlas.heap.model.answers import Change, Holder, PathRow, Summary, Totals, Why
 from mematlas.heap.text.answers import render_difference, render_why
 
@@ -55,6 +56,15 @@ def test_sampled_paths_are_called_an_estimate() -> None:
         console=console,
     )
     assert "100,000 of 300,000" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_path_through_a_ring_is_short() -> None:
+    """Names that come again and again stand once; of many others the first and the last are listed."""
+    ring = ["slab …", "magazine"] * 40
+    assert shorten(["library", *ring, "text"]) == ("library", "slab …", "magazine …", "text")
+    assert shorten(["a", "b", "a", "b", "c"]) == ("a", "b", "a", "b", "c")
+    names = [f"type {number}" for number in range(40)]
+    assert shorten(names) == (*names[:6], "28 more", *names[-6:])
 
 
 def test_one_block_is_one_block() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mematlas._core.binding import check, ffi, lib
 
@@ -78,6 +78,15 @@ NODE_COLUMNS = {
 }
 """Columns of nodes in the order of enum mematlas_heap_node_column, with their NumPy formats."""
 
+
+class HeapModule(NamedTuple):
+    """Executable memory [start, end), and where the first byte of its file is: struct mematlas_heap_module."""
+
+    start: int
+    end: int
+    header: int
+
+
 ROOT_FORMAT = [("start", "u8"), ("end", "u8"), ("group", "u4"), ("flags", "u4")]
 """NumPy format of struct mematlas_heap_root."""
 EXACT_ROOT = 1
@@ -114,7 +123,8 @@ class Rank(IntEnum):
     STRONG = 0
     FRAMES = 1  # running functions of an interpreter: for what no module holds
     PROGRAM = 2  # other roots of a program with an interpreter
-    WEAK = 3  # for what nothing else holds
+    STACKS = 3  # stacks and registers: for what no variable holds
+    WEAK = 4  # for what nothing else holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +321,30 @@ class HeapHandle:
     def find_paths(self) -> None:
         """Compute the column `path`."""
         check(lib.mematlas_heap_find_paths(self.handle))
+
+    def find_paths_without(self, node: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return the columns `path` and `path_top` without the paths through one node."""
+        import numpy as np
+
+        graph = ffi.new("struct mematlas_heap_graph *")
+        lib.mematlas_heap_graph(self.handle, graph)
+        both = np.empty(graph.nodes, np.uint32), np.empty(graph.nodes, np.uint32)
+        pointers = [ffi.from_buffer("uint32_t[]", each) for each in both]
+        check(lib.mematlas_heap_find_paths_without(self.handle, node, *pointers))
+        return both
+
+    def unwind(
+        self, modules: Sequence[HeapModule], registers: Sequence[int], most: int
+    ) -> list[tuple[int, int]]:
+        """Return code address and end of each frame of a thread, the innermost first. See mematlas_heap_unwind()."""
+        if len(registers) != lib.MEMATLAS_HEAP_UNWOUND:
+            return []
+        frames = ffi.new("struct mematlas_heap_frame[]", most)
+        rows = ffi.new("struct mematlas_heap_module[]", [tuple(each) for each in modules])
+        count = lib.mematlas_heap_unwind(
+            self.handle, rows, len(rows), ffi.new("uint64_t[]", list(registers)), frames, most
+        )
+        return [(int(frames[i].code), int(frames[i].end)) for i in range(count)]
 
     def node_column(self, name: str) -> NDArray[Any]:
         """Return a column of the nodes without a copy."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mematlas._core import NO_BLOCK
@@ -19,8 +19,10 @@ _DEEPEST = 12
 _SHARED_DEPTH = _DEEPEST - 1  # two levels: what several hold must not hide what one holds
 _PARTS = 100  # a row below the first level retains at least this part of its parent
 _SAMPLE, _LONGEST = 1000, 100  # paths that are followed, and changes of type on one
+_MOST_WITHOUT = 4  # roots without which paths are searched again
 _SHARED = "held by several of these"
 
+_Paths: TypeAlias = "tuple[NDArray[np.uint32], NDArray[np.uint32]]"
 _Rows: TypeAlias = tuple[tuple[Holder, ...], int, int]
 """The largest rows, and the retained bytes and number of the others."""
 
@@ -37,6 +39,8 @@ class _Tree:
     size: NDArray[np.float64]
     least: int  # retained bytes of a row that is listed
     most: int  # rows below one row
+    parents: frozenset[int] = frozenset()  # nodes of groups that have groups below
+    without: dict[int, _Paths | None] = field(default_factory=dict)  # paths without a root's node
 
 
 def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Holder, ...]:
@@ -55,6 +59,10 @@ def find_holders(heap: Heap, *, top: int = 12, least: float = 0.01) -> tuple[Hol
         size=np.bincount(heap.top, weights=sizes, minlength=len(nodes)).astype(np.float64),
         least=int(heap.retained[0] * least),
         most=max(3, top // 3),
+        parents=frozenset(
+            each.parent if each.parent <= heap.strong else each.parent + len(heap)
+            for each in heap.groups
+        ),
     )
     tree.is_top[0] = False
     return _first_level(tree, top)
@@ -74,7 +82,7 @@ def _first_level(tree: _Tree, top: int) -> tuple[Holder, ...]:
     ]
     if len(blocks):
         # What no root holds alone.
-        below = _by_type(tree, blocks, _SHARED_DEPTH, is_shared=True)
+        below = _by_type(tree, blocks, _SHARED_DEPTH, shared_by=0)
         rows.append(_holder(heap, _SHARED, blocks, below, "shared"))
     return tuple(sorted(rows, key=lambda row: -row.retained))[:top]
 
@@ -100,7 +108,8 @@ def _group(tree: _Tree, node: int, depth: int) -> Holder:
     else:
         name, kind = group.name, "weak root" if group.weak else "root"
     members = np.array([node])
-    return _holder(heap, name, members, _below(tree, members, depth), kind)
+    below = _below(tree, members, depth, shared_by=node if node in tree.parents else None)
+    return _holder(heap, name, members, below, kind)
 
 
 def _holder(
@@ -123,16 +132,18 @@ def _holder(
     )
 
 
-def _below(tree: _Tree, members: NDArray[Any], depth: int) -> _Rows:
+def _below(
+    tree: _Tree, members: NDArray[Any], depth: int, *, shared_by: int | None = None
+) -> _Rows:
     if depth >= _DEEPEST:
         return (), 0, 0
-    return _by_type(tree, _children(tree, members), depth + 1)
+    return _by_type(tree, _children(tree, members), depth + 1, shared_by=shared_by)
 
 
 def _by_type(
-    tree: _Tree, children: NDArray[np.intp], depth: int, *, is_shared: bool = False
+    tree: _Tree, children: NDArray[np.intp], depth: int, *, shared_by: int | None = None
 ) -> _Rows:
-    """Return rows for the largest types among nodes. `is_shared`: several roots hold them."""
+    """Return rows for the largest types among nodes. `shared_by`: the node below which several roots hold them."""
     import numpy as np
 
     if not len(children):
@@ -147,39 +158,60 @@ def _by_type(
         for index in order[: tree.most].tolist()
         if sums[index] >= tree.least and sums[index] * _PARTS >= total
     ]
-    rows = tuple(_row(tree, children[row == index], depth, is_shared=is_shared) for index in listed)
+    rows = tuple(_row(tree, children[row == index], depth, shared_by=shared_by) for index in listed)
     return rows, total - sum(each.retained for each in rows), len(types) - len(rows)
 
 
-def _row(tree: _Tree, members: NDArray[np.intp], depth: int, *, is_shared: bool = False) -> Holder:
+def _row(
+    tree: _Tree, members: NDArray[np.intp], depth: int, *, shared_by: int | None = None
+) -> Holder:
     heap, node = tree.heap, int(members[0])
     block = heap.block_of(node)
     if block is None:
         return _group(tree, node, depth)
     count = int(tree.count[members].sum())
+    nearest, also = ("", "") if shared_by is None else _nearest_roots(tree, members, shared_by)
     return replace(
         _holder(heap, heap.type_name(block), members, _below(tree, members, depth)),
         count=count,
         size=int(tree.size[members].sum()),
         address=int(heap.address[block]) if count == 1 else None,
         items=heap.content.items(block) if count == 1 else None,
-        nearest=_nearest_root(heap, members) if is_shared else "",
+        nearest=nearest,
+        also=also,
     )
 
 
-def _nearest_root(heap: Heap, members: NDArray[np.intp]) -> str:
-    """Return the root from which most shortest paths lead to the nodes, by the bytes that these retain."""
+def _nearest_roots(tree: _Tree, members: NDArray[np.intp], above: int) -> tuple[str, str]:
+    """Return the root from which most shortest paths lead to the nodes, and the one without it.
+
+    Empty: not known, or it is `above`, the group that holds them.
+    """
+    heap = tree.heap
+    first = _find_root(heap, members, heap.content.find_paths())
+    if first not in tree.without and len(tree.without) < _MOST_WITHOUT:
+        tree.without[first] = heap.content.find_paths_without(first)
+    paths = tree.without.get(first)
+    second = 0 if paths is None or first == above else _find_root(heap, members, paths)
+    names = ["" if node in {0, above} else root_name(heap, node) for node in (first, second)]
+    return names[0], names[1]
+
+
+def _find_root(heap: Heap, members: NDArray[np.intp], paths: _Paths) -> int:
+    """Return the node of the root from which most shortest paths lead to the nodes, by the bytes that these retain."""
     import numpy as np
 
-    path, top = heap.content.find_paths()
+    path, top = paths
     sample = members[:: max(1, len(members) // _SAMPLE)]
     at = sample.astype(np.uint32)
     for _ in range(_LONGEST):
-        inside = heap.are_blocks(at)
+        inside = heap.are_blocks(at) & (path[at] != NO_BLOCK)
         if not inside.any():
             break
-        before = path[top[at]]
-        at = np.where(inside & (before != NO_BLOCK), before, at)
-    roots, which = np.unique(at, return_inverse=True)
-    weights = np.bincount(which, weights=heap.retained[sample].astype(float))
-    return root_name(heap, int(roots[int(np.argmax(weights))]))
+        at = np.where(inside, path[top[at]], at)
+    ended = ~heap.are_blocks(at)
+    if not ended.any():
+        return 0
+    roots, which = np.unique(at[ended], return_inverse=True)
+    weights = np.bincount(which, weights=heap.retained[sample[ended]].astype(float))
+    return int(roots[int(np.argmax(weights))])

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from mematlas.heap.model.heap import Heap
 
 _SAMPLE = 100_000  # blocks whose paths are followed
-_LONGEST = 100  # changes of type on a path
+_LONGEST = 400  # changes of type on a path
+_MOST_NAMES = 12  # of a path that is shown
+_LONGEST_CYCLE = 5
+_SEVERAL = " …"  # more than one block of the type in a row
 
 
 def find_blocks(heap: Heap, question: str) -> NDArray[np.intp]:
@@ -60,8 +63,13 @@ def find_why(heap: Heap, question: str, *, top: int = 10) -> Why:
     sample = held[::step]
     rows = _group(heap, sample) if len(sample) else []
     scale = len(held) / max(len(sample), 1)
+    sums: dict[tuple[str, ...], tuple[int, int]] = {}
+    for names, count, bytes_ in rows:
+        counted, summed = sums.get(names, (0, 0))
+        sums[names] = counted + count, summed + bytes_
     paths = [
-        PathRow(names, round(count * scale), round(bytes_ * scale)) for names, count, bytes_ in rows
+        PathRow(names, round(count * scale), round(bytes_ * scale))
+        for names, (count, bytes_) in sums.items()
     ]
     paths.sort(key=lambda row: (-row.size, row.names))
     return Why(question, len(blocks), size, tuple(paths[:top]), lost, len(sample))
@@ -76,12 +84,15 @@ def _group(heap: Heap, blocks: NDArray[np.intp]) -> list[tuple[tuple[str, ...], 
     at = (blocks + heap.first_block).astype(np.uint32)
     group = np.zeros(len(at), np.intp)  # paths that were the same so far
     steps: list[list[tuple[int, bool]]] = [[]]
+    kinds = 2 * (len(heap.type_names) + len(types))
     for _ in range(_LONGEST):
         first = top[at]
-        keys = np.stack((group, types[at].astype(np.intp), (first != at).astype(np.intp)), axis=1)
-        rows, group = np.unique(keys, axis=0, return_inverse=True)
-        group = group.reshape(-1)
-        steps = [[*steps[row[0]], (int(row[1]), bool(row[2]))] for row in rows]
+        keys = group.astype(np.uint64) * kinds + types[at] * np.uint64(2) + (first != at)
+        rows, group = np.unique(keys, return_inverse=True)
+        steps = [
+            [*steps[row // kinds], (row % kinds // 2, bool(row % 2))]
+            for row in map(int, rows.tolist())
+        ]
         before = path[first]
         at = np.where((first == 0) | (before == NO_BLOCK), first, before).astype(np.uint32)
         if not at.any():
@@ -104,5 +115,35 @@ def _names(heap: Heap, steps: list[tuple[int, bool]]) -> tuple[str, ...]:
             if group is not None:
                 names.append(group.name)
         else:
-            names.append(f"{heap.type_names[kind]} …" if several else heap.type_names[kind])
-    return tuple(names)
+            names.append(f"{heap.type_names[kind]}{_SEVERAL}" if several else heap.type_names[kind])
+    if steps and steps[-1][0] < kinds:
+        names.insert(0, "…")  # the path is longer
+    return shorten(names)
+
+
+def shorten(names: list[str]) -> tuple[str, ...]:
+    """Return the names on a path, those that come again and again once, and of many the first and the last."""
+    found: list[str] = []
+    at = 0
+    while at < len(names):
+        length = next(
+            (size for size in range(1, _LONGEST_CYCLE) if _comes_again(names, at, size)), 0
+        )
+        if not length:
+            found.append(names[at])
+            at += 1
+            continue
+        cycle = names[at : at + length]
+        found += [f"{name.removesuffix(_SEVERAL)}{_SEVERAL}" for name in cycle]
+        while names[at : at + length] == cycle:
+            at += length
+    if len(found) <= _MOST_NAMES:
+        return tuple(found)
+    half = _MOST_NAMES // 2
+    return (*found[:half], f"{len(found) - 2 * half} more", *found[-half:])
+
+
+def _comes_again(names: list[str], at: int, size: int) -> bool:
+    """Return whether names from one place on stand three times in a row."""
+    cycle = names[at : at + size]
+    return names[at : at + 3 * size] == cycle * 3

@@ -43,6 +43,7 @@ class Holder:
     nearest: str = (
         ""  # of blocks that several roots hold: the root from which the shortest paths come
     )
+    also: str = ""  # the root from which the shortest paths come without `nearest`
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ class Content(Protocol):
     def find_paths(self) -> tuple[Numbers, Numbers]:
         """Return for each node the one before on a shortest path from node 0, and the first of its type on that path."""
 
+    def find_paths_without(self, node: int) -> tuple[Numbers, Numbers] | None:
+        """Return the same without the paths through one node; None: the edges are not known."""
+
     def items(self, block: int) -> int | None:
         """Return the items of a Python container; None: the block is none, or their number is unknown."""
 

@@ -39,6 +39,10 @@ class CopiedContent:
         self.handle.find_paths()
         return self.handle.node_column("path"), self.handle.node_column("path_top")
 
+    def find_paths_without(self, node: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]] | None:
+        """Return the same without the paths through one node."""
+        return self.handle.find_paths_without(node)
+
     def items(self, block: int) -> int | None:
         """Return the items of a Python container; None: the block is none."""
         if self.python is None:

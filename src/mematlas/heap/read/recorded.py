@@ -47,6 +47,10 @@ class RecordedContent:
         """Return for each node the one before on a shortest path from node 0, and the first of its type on that path."""
         return self.path, self.path_top
 
+    def find_paths_without(self, node: int) -> tuple[Numbers, Numbers] | None:  # noqa: ARG002
+        """Return None: a recording has no edges beside those of the shortest paths."""
+        return None
+
     def items(self, block: int) -> int | None:
         """Return the items of a container; None: the block is none, or it retains little."""
         return self.items_of.get(block)

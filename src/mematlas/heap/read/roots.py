@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from mematlas._core import NO_BLOCK, AreaKind, Rank
 from mematlas.heap.model.image import REGISTERS_START, RangeKind
 from mematlas.heap.model.roots import RootKind
+from mematlas.heap.read.stack_frames import StackReader
+from mematlas.heap.read.thread_locals import find_blocks, list_modules, name_of
 from mematlas.heap.read.variables import read_variables
 from mematlas.recording.symbols import demangle
 
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
     from mematlas._core import HeapHandle
     from mematlas.heap.model.image import Image, Range
     from mematlas.heap.model.roots import RootTable
+    from mematlas.heap.read.stack_frames import StackFrame
     from mematlas.heap.read.variables import Variables
 
 _THREAD_LOCAL_SPARE = (
     1664 + 64
 )  # bytes that the loader keeps for libraries loaded later, and alignment
 _MOST_THREAD_LOCAL = 1 << 20
+_DESCRIPTOR = 0x900  # bytes of struct pthread
 _LOADER = (
     12 << 10
 )  # the main thread's descriptor, and behind it what the loader allocated at the start
@@ -37,7 +41,7 @@ def read_roots(image: Image, handle: HeapHandle, roots: RootTable) -> None:
     variables = read_variables(image)
     _add_variables(image, handle, roots, variables)
     before = _THREAD_LOCAL_SPARE + sum(each.thread_local for each in variables.values())
-    thread_local = _add_threads(image, roots, min(before, _MOST_THREAD_LOCAL))
+    thread_local = _add_threads(image, handle, roots, variables, min(before, _MOST_THREAD_LOCAL))
     areas = handle.areas()
     gaps = [(start, end) for kind, start, end in areas if kind is AreaKind.GAP]
     if gaps:
@@ -71,7 +75,7 @@ def _add_variables(
             continue
         key = (image.mappings.device[each.mapping], image.mappings.inode[each.mapping])
         file = key if key[1] else file  # .bss follows the data of its file
-        words = _root_words(each, handle)
+        words = _root_words(image, handle, each.start, each.end)
         if not len(words):
             continue
         if file not in files:
@@ -86,15 +90,18 @@ def _new_file(image: Image, found: Range, variables: Variables | None, roots: Ro
     return _File(roots.add_group(name, RootKind.FILE), variables, {})
 
 
-def _root_words(found: Range, handle: HeapHandle) -> NDArray[np.uint64]:
-    """Return the addresses of the words of a range that point into blocks."""
+def _root_words(image: Image, handle: HeapHandle, start: int, end: int) -> NDArray[np.uint64]:
+    """Return the addresses of the words in [start, end) that point into blocks."""
     import numpy as np
 
-    shift = -found.start % 8
-    size = (len(found.memory) - shift) // 8 * 8
-    words = np.frombuffer(found.memory[shift : shift + size], np.uint64)
+    found = image.find(start)
+    first = start + -start % 8
+    if found is None or first + 8 > min(end, found.end):
+        return np.empty(0, np.uint64)
+    size = (min(end, found.end) - first) // 8 * 8
+    words = np.frombuffer(found.memory[first - found.start : first - found.start + size], np.uint64)
     hits = np.flatnonzero(handle.find_all(np.ascontiguousarray(words)) != NO_BLOCK)
-    return hits.astype(np.uint64) * np.uint64(8) + np.uint64(found.start + shift)
+    return hits.astype(np.uint64) * np.uint64(8) + np.uint64(first)
 
 
 def _add_word(file: _File, address: int, roots: RootTable) -> None:
@@ -109,25 +116,63 @@ def _add_word(file: _File, address: int, roots: RootTable) -> None:
     roots.add_range(group, address, address + 8)
 
 
-def _add_threads(image: Image, roots: RootTable, before: int) -> list[tuple[int, int]]:
+def _add_threads(
+    image: Image,
+    handle: HeapHandle,
+    roots: RootTable,
+    files: dict[tuple[int, int], Variables],
+    before: int,
+) -> list[tuple[int, int]]:
     """Add stacks, registers and thread-local storage. Return the memory of the latter.
 
     `before`: bytes of thread-local variables before a thread's descriptor.
     """
     thread_local = []
+    reader, modules = StackReader(image, handle, files), list_modules(image, files)
     for number, thread in enumerate(image.threads):
         name = f"{thread.name or 'thread'} ({thread.tid})"
-        if thread.stack is not None:
-            group = roots.add_group(f"stack of {name}", RootKind.STACK)
-            roots.add_range(group, *thread.stack)
-        group = roots.add_group(f"registers of {name}", RootKind.REGISTERS)
+        base, stack = thread.registers.get("fs_base", 0), thread.stack
+        blocks = find_blocks(image, base, modules) if base else []
+        if base:
+            span = _thread_local_span(image, base, before, stack, blocks)
+            if span is not None:
+                _add_thread_local(image, handle, span, name, blocks, roots)
+                thread_local.append(span)
+                if stack is not None and stack[0] < span[0] < stack[1]:
+                    stack = (stack[0], span[0])
+        if stack is not None:
+            _add_stack(image, handle, stack, name, reader.frames(thread), roots)
+        group = roots.add_group(f"registers of {name}", RootKind.REGISTERS, rank=Rank.STACKS)
         start = REGISTERS_START + number * 4096
         roots.add_range(group, start, start + 4096)
-        base = thread.registers.get("fs_base", 0)
-        if base and not (thread.stack and thread.stack[0] <= base < thread.stack[1]):
-            thread_local += _add_thread_local(image, (base - before, base + _LOADER), name, roots)
     _add_unknown_stacks(image, roots)
     return thread_local
+
+
+def _add_stack(
+    image: Image,
+    handle: HeapHandle,
+    stack: tuple[int, int],
+    name: str,
+    frames: list[StackFrame],
+    roots: RootTable,
+) -> None:
+    """Add a stack, with a group for each function that holds a block in its frame."""
+    above = roots.add_group(f"stack of {name}", RootKind.STACK, rank=Rank.STACKS)
+    groups: dict[str, int] = {}
+    at = stack[0]
+    for each in frames:
+        end = min(each.end, stack[1])
+        if not len(_root_words(image, handle, at, end)):
+            continue
+        if each.function not in groups:
+            groups[each.function] = roots.add_group(
+                each.function, RootKind.STACK, parent=above, rank=Rank.STACKS
+            )
+        roots.add_range(above, at, each.start)
+        roots.add_range(groups[each.function], each.start, end)
+        at = end
+    roots.add_range(above, at, stack[1])
 
 
 def _add_unknown_stacks(image: Image, roots: RootTable) -> None:
@@ -135,21 +180,50 @@ def _add_unknown_stacks(image: Image, roots: RootTable) -> None:
     known = {each.stack[1] for each in image.threads if each.stack is not None}
     for each in image.ranges:
         if each.kind is RangeKind.STACK and each.end not in known:
-            group = roots.add_group(f"stack at {each.start:#x}", RootKind.STACK)
+            group = roots.add_group(f"stack at {each.start:#x}", RootKind.STACK, rank=Rank.STACKS)
             roots.add_range(group, each.start, each.end)
 
 
-def _add_thread_local(
-    image: Image, span: tuple[int, int], name: str, roots: RootTable
-) -> list[tuple[int, int]]:
-    """Add what one range has of a span, the descriptor included."""
-    found = image.find(span[1] - _LOADER)
+def _thread_local_span(
+    image: Image,
+    base: int,
+    before: int,
+    stack: tuple[int, int] | None,
+    blocks: list[tuple[int, Variables]],
+) -> tuple[int, int] | None:
+    """Return the thread-local storage of a thread with its descriptor; None: not told from its stack."""
+    on_stack = stack is not None and stack[0] <= base < stack[1]
+    found = image.find(base)
     if found is None:
-        return []
-    start, end = max(found.start, span[0]), min(found.end, span[1])
-    group = roots.add_group(f"thread-local storage of {name}", RootKind.THREAD_LOCAL)
-    roots.add_range(group, start, end)
-    return [(start, end)]
+        return None
+    starts = [start for start, _ in blocks if base - before <= start <= base]
+    if on_stack and not starts:
+        return None
+    start = min(starts, default=base) if on_stack else base - before
+    end = base + (_DESCRIPTOR if on_stack else _LOADER)
+    return max(found.start, start), min(found.end, end)
+
+
+def _add_thread_local(
+    image: Image,
+    handle: HeapHandle,
+    span: tuple[int, int],
+    name: str,
+    blocks: list[tuple[int, Variables]],
+    roots: RootTable,
+) -> None:
+    """Add a group for each thread-local variable that holds a block, and one for the thread."""
+    above = roots.add_group(f"thread-local storage of {name}", RootKind.THREAD_LOCAL)
+    groups: dict[str, int] = {}
+    for address in _root_words(image, handle, *span).tolist():
+        variable, group = name_of(address, blocks), above
+        if variable is not None:
+            if variable not in groups:
+                groups[variable] = roots.add_group(
+                    demangle(variable), RootKind.THREAD_LOCAL, parent=above
+                )
+            group = groups[variable]
+        roots.add_range(group, address, address + 8)
 
 
 def _add_others(image: Image, roots: RootTable, known: list[tuple[int, int]]) -> None:

@@ -110,8 +110,8 @@ def _totals(totals: Totals, console: Console) -> None:
         write(
             console,
             Text(
-                f"{totals.forgotten:,} lost Python objects count more references than were found: "
-                "a C extension may have forgotten a Py_DECREF()",
+                f"{format_count(totals.forgotten, 'lost Python object')} with a higher count than references were "
+                "found: a C extension may have forgotten a Py_DECREF()",
                 "red",
             ),
         )
@@ -148,7 +148,9 @@ def _label(holder: Holder, lead: str) -> Text:
         elif holder.address is not None:
             text.append(f" {holder.address:#x}", "dim")
         if holder.nearest:
-            text.append(f"  nearest root: {clean(holder.nearest)}", "dim")
+            also = f" and {clean(holder.also)}" if holder.also else ""
+            label = "held by" if also else "nearest root:"
+            text.append(f"  {label} {clean(holder.nearest)}{also}", "dim")
     elif holder.retained_count:
         text.append(f"  {format_count(holder.retained_count, 'block')}", "dim")
     return text

@@ -84,7 +84,9 @@ def _aside(holder: Holder) -> str:
         text = f"{TIMES} {holder.count:,}"
     else:
         text = "" if holder.items is None else f"{holder.items:,} items"
-    return f"{text}  nearest root: {holder.nearest}" if holder.nearest else text
+    also = f" and {holder.also}" if holder.also else ""
+    label = "held by" if also else "nearest root:"
+    return f"{text}  {label} {holder.nearest}{also}" if holder.nearest else text
 
 
 def _lines(lines: tuple[LineRow, ...], directory: str) -> str:
