@@ -61,7 +61,12 @@ def run(case: Case, command: list[str], folder: Path) -> list[Judgement]:
         argv = ["bash", "-c", shell]
     else:
         argv = [*MEMATLAS, "run", *case.options, "-o", names["file"], "--", *command]
-    done = _run(argv, folder)
+    try:
+        done = _run(argv, folder)
+    except subprocess.TimeoutExpired:
+        return [
+            Judgement(claim.kind, False, f"no end in {TIMEOUT_S} s", "") for claim in case.claims
+        ]
     if done.returncode != case.status:
         reason = f"the program's status is {done.returncode}, not {case.status}"
         return [Judgement(claim.kind, False, reason, done.stderr) for claim in case.claims]
