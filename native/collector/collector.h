@@ -144,6 +144,7 @@ struct process {
 	double sampled_live;
 	uint64_t rss, sampled_rss;
 	uint64_t page_tables; /* bytes, as last read (VmPTE) */
+	bool sums_differ; /* of smaps and the counters, each time in the same way */
 	uint64_t high_rss; /* highest that the kernel or a snapshot told (VmHWM) */
 	uint64_t looked_rss; /* highest of a snapshot; NO_LOOK: none is worth its cost */
 	uint64_t last_rss; /* of the last snapshot */

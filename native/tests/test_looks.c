@@ -1,13 +1,17 @@
 /* When the collector reads residency: growth, and processes that wait for it before their RSS falls. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include "producer.h"
 
 #define LARGE (64u << 20)
 #define ASK_MS 50
 #define LONG_MS 60000
+#define SPLIT 2000 /* mappings that take time to read */
+#define LOOKS 20
 
 static int next_event(struct mematlas_collector *collector, int timeout_ms)
 {
@@ -164,12 +168,63 @@ static void test_a_stolen_bell_does_not_hang_the_end(void)
 	session_end(collector);
 }
 
+static bool is_moving;
+
+/* Moves LARGE bytes between the two ends of a range, with SPLIT mappings between them. */
+static void *move_pages(void *argument)
+{
+	char *range = argument, *at = range;
+
+	while (__atomic_load_n(&is_moving, __ATOMIC_ACQUIRE)) {
+		char *to = at == range ? range + 2 * (size_t)LARGE : range;
+		/* The old place stays mapped: other threads must not get it. */
+		CHECK(mremap(at, LARGE, LARGE, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+			     to) == to);
+		at = to;
+	}
+	return NULL;
+}
+
+/* smaps is read piece by piece. What moves meanwhile counts neither twice nor not at all. */
+static void test_pages_that_move_count_once(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+	struct mematlas_account account;
+	struct rusage usage;
+	pthread_t thread;
+	char *range = mmap(NULL, 3 * (size_t)LARGE, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	CHECK(range != MAP_FAILED);
+	CHECK(mprotect(range, LARGE, PROT_READ | PROT_WRITE) == 0);
+	memset(range, 1, LARGE);
+	for (size_t i = 0; i < SPLIT; i++)
+		CHECK(mprotect(range + LARGE + 2 * i * 4096, 4096, PROT_READ) == 0);
+	announce(&p);
+	skip_events(collector);
+	is_moving = true;
+	CHECK(pthread_create(&thread, NULL, move_pages, range) == 0);
+	for (int i = 0; i < LOOKS; i++) {
+		int error = mematlas_collector_snapshot(collector, 0, &account);
+		CHECK(error == 0 || error == -EAGAIN);
+		CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+		uint64_t most = (uint64_t)usage.ru_maxrss * 1024;
+		CHECK(error || (account.rss_bytes > LARGE && account.rss_bytes < most + LARGE / 2));
+	}
+	__atomic_store_n(&is_moving, false, __ATOMIC_RELEASE);
+	CHECK(pthread_join(thread, NULL) == 0);
+	CHECK(munmap(range, 3 * (size_t)LARGE) == 0);
+	session_end(collector);
+}
+
 int main(void)
 {
 	test_growth_is_looked_at_when_asked();
 	test_without_growth_nobody_waits();
 	test_the_highest_rss_outlives_its_memory();
 	test_a_look_ends_the_wish_for_one();
+	test_pages_that_move_count_once();
 	test_a_stolen_bell_does_not_hang_the_end();
 	return 0;
 }

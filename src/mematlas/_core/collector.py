@@ -453,10 +453,10 @@ class Collector:
         return _bytes(rows, got)
 
     def snapshot(self, process: int) -> ResidencySnapshot | None:
-        """Join the residency of a process now; None if it has ended."""
+        """Join the residency of a process now; None if it has ended, or moved its pages each time they were read."""
         found = ffi.new("struct mematlas_account *")
         result = lib.mematlas_collector_snapshot(self._handle, process, found)
-        if result in {-errno.ESRCH, -errno.ENOENT}:
+        if result in {-errno.ESRCH, -errno.ENOENT, -errno.EAGAIN}:
             return None
         check(result)
         rows = ffi.new("struct mematlas_part[]", found.parts + 1)

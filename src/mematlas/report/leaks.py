@@ -74,7 +74,7 @@ def growth_evidence(growth: RssGrowth) -> str:
 
 def _live_sentence(leaks: Leaks, of_bytes: int, directory: str, width: int) -> str:
     for verdict, did in (
-        (LeakVerdict.GROWING, "grew to the end and may be leaked"),
+        (LeakVerdict.GROWING, "grew to the end (a leak, or data being built)"),
         (LeakVerdict.UNFREED, "was never freed; whether it grows cannot be told from this run"),
     ):
         found = leaks.sum_of(verdict)
@@ -91,18 +91,17 @@ def _live_sentence(leaks: Leaks, of_bytes: int, directory: str, width: int) -> s
 def is_told(leak: Leak) -> bool:
     """Return whether a leak is worth a warning.
 
-    Short runs free little of what they hold, so what was never freed in a run too short to see growth is not.
+    Short runs build what they use until they end, and free little of it, so nothing in a run that is too short for a
+    rate is.
     """
-    return leak.verdict is LeakVerdict.GROWING or (
-        leak.verdict is LeakVerdict.UNFREED and leak.bytes_per_s is not None
-    )
+    return leak.verdict in LIKELY and leak.bytes_per_s is not None
 
 
 def told_bytes(leaks: Leaks) -> int:
     """Sum the leaks, and the growth of RSS, that are worth a warning."""
-    size = leaks.grown_bytes + leaks.sum_of(LeakVerdict.GROWING).live_bytes
-    main = largest(leaks, LeakVerdict.UNFREED)
-    return size + (leaks.sum_of(LeakVerdict.UNFREED).live_bytes if main and is_told(main) else 0)
+    mains = {verdict: largest(leaks, verdict) for verdict in LIKELY}
+    told = [verdict for verdict, main in mains.items() if main and is_told(main)]
+    return leaks.grown_bytes + sum(leaks.sum_of(verdict).live_bytes for verdict in told)
 
 
 def largest(leaks: Leaks, verdict: LeakVerdict) -> Leak | None:

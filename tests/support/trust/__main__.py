@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,27 +40,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     counts: Counts = Counter()
     loads = ("idle", "busy") if options.load == "both" else (options.load,)
-    for load in loads:
-        with busy_cpus(2 * (os.cpu_count() or 1) if load == "busy" else 0):
-            for case in cases:
-                _repeat(case, load, options.rounds, options.folder.resolve(), counts)
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = [build(case, folder) for case in cases]
+    with suppress(KeyboardInterrupt):  # the table is of the rounds so far
+        for load in loads:
+            with busy_cpus(2 * (os.cpu_count() or 1) if load == "busy" else 0):
+                for number in range(options.rounds):
+                    for case, command in zip(cases, commands, strict=True):
+                        _count(case, command, load, number, folder, counts)
     print(_format(cases, loads, counts))
     return 1 if _too_often_wrong(loads, counts) else 0
 
 
-def _repeat(case: Case, load: str, rounds: int, folder: Path, counts: Counts) -> None:
+def _count(
+    case: Case, command: list[str], load: str, number: int, folder: Path, counts: Counts
+) -> None:
     """Run one case and count; print each claim that was wrong with the text."""
-    folder.mkdir(parents=True, exist_ok=True)
-    command = build(case, folder)
-    for number in range(rounds):
-        for judgement in run(case, command, folder / f"{case.name}.run"):
-            counts[case.name, load, judgement.kind, judgement.right] += 1
-            if not judgement.right:
-                print(
-                    f"{case.name}, {load}, run {number + 1}: {judgement.kind}: {judgement.reason}\n"
-                    f"    {judgement.text[:600]}",
-                    flush=True,
-                )
+    for judgement in run(case, command, folder / f"{case.name}.run"):
+        counts[case.name, load, judgement.kind, judgement.right] += 1
+        if not judgement.right:
+            print(
+                f"{case.name}, {load}, run {number + 1}: {judgement.kind}: {judgement.reason}\n"
+                f"    {judgement.text[:600]}",
+                flush=True,
+            )
 
 
 def _format(cases: Sequence[Case], loads: Sequence[str], counts: Counts) -> str:

@@ -56,11 +56,11 @@ def run(case: Case, command: list[str], folder: Path) -> list[Judgement]:
     names = {"file": str(folder / "run.atlas"), "tmp": str(folder)}
     if case.beside:
         return _judge_beside(case, command, names, folder)
-    if case.shell:
-        shell = _fill(case.shell, names | {"python": sys.executable, "program": " ".join(command)})
-        done = _run(["bash", "-c", shell], folder)
-    else:
-        done = run_text(["run", *case.options, "-o", names["file"], "--", *command], folder)
+    try:
+        done = _traced(case, command, names, folder)
+    except subprocess.TimeoutExpired as error:
+        reason = f"no end in {error.timeout:.0f} s"
+        return [Judgement(claim.kind, False, reason, "") for claim in case.claims]
     if done.returncode != case.status:
         reason = f"the program's status is {done.returncode}, not {case.status}"
         return [Judgement(claim.kind, False, reason, done.stderr) for claim in case.claims]
@@ -70,6 +70,15 @@ def run(case: Case, command: list[str], folder: Path) -> list[Judgement]:
         if len(words) == 3 and words[0] == "truth"
     }
     return [_judge(claim, done.stderr, names, truths, folder) for claim in case.claims]
+
+
+def _traced(
+    case: Case, command: list[str], names: dict[str, str], folder: Path
+) -> subprocess.CompletedProcess[str]:
+    if case.shell:
+        shell = _fill(case.shell, names | {"python": sys.executable, "program": " ".join(command)})
+        return _run(["bash", "-c", shell], folder)
+    return run_text(["run", *case.options, "-o", names["file"], "--", *command], folder)
 
 
 def _judge_beside(
@@ -99,7 +108,10 @@ def _judge(
     """Check one claim by what `run` printed, or by what its command prints."""
     text, reason = stderr, ""
     if claim.command:
-        done = run_text([_fill(word, names) for word in claim.command], folder)
+        try:
+            done = run_text([_fill(word, names) for word in claim.command], folder)
+        except subprocess.TimeoutExpired as error:
+            return Judgement(claim.kind, False, f"no end in {error.timeout:.0f} s", text)
         text = done.stdout + done.stderr
         if done.returncode != claim.status:
             reason = f"exit status {done.returncode}, not {claim.status}"

@@ -20,7 +20,9 @@ from rich.console import Console
 import bench_results
 from mematlas import bench
 from mematlas.bench.compare import ChangeVerdict, compare, mann_whitney, shift
+from mematlas.bench.difference import Difference
 from mematlas.bench.explain.explanations import explain_section
+from mematlas.bench.explain.terms import times
 from mematlas.bench.model import (
     Better,
     Figure,
@@ -249,7 +251,7 @@ def test_findings_say_what_to_do() -> None:
 def test_advice_names_what_is_there() -> None:
     """Every name of the package in advice and docs can be imported."""
     root = Path(__file__).parents[3]
-    sources = [*root.glob("src/mematlas/bench/explain/*.py"), *root.glob("docs/measure/*.md")]
+    sources = [*root.glob("src/mematlas/bench/explain/*.py"), *root.glob("docs/bench/*.md")]
     named = {
         name
         for path in sources
@@ -267,3 +269,12 @@ def test_no_difference_is_not_sold_as_one() -> None:
     found = explain_section(same)
     assert "no page size measured is faster than 4 KiB, within 10 %" in found[0].text
     assert found[0].advice == "leave page sizes alone for this"
+
+
+def test_a_factor_that_is_not_half_proven_is_not_printed() -> None:
+    """Of 30x that may be 1.3x, the bound alone is printed; of 3x that is at least 2x, both."""
+    assert times(Difference(30.0, 1.33, 900.0)) == "at least 1.3x"
+    assert times(Difference(28.0, 1.003, 900.0)) == "more than 1x"
+    assert times(Difference(3.0, 2.0, 4.0)) == "3.0x (at least 2.0x)"
+    assert times(Difference(1.2, 1.001, 1.4)) == "1.2x (more than 1x)"
+    assert times(Difference(3.0, 2.95, 3.1)) == "3.0x"

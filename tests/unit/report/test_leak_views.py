@@ -108,6 +108,16 @@ def test_what_is_unclear_is_not_called_nothing() -> None:
     assert text[1:] == ["nothing grew to the end or was never freed"]
 
 
+def test_growth_is_called_a_leak_or_data_and_not_in_a_short_run() -> None:
+    """What grew to the end is not called leaked; a run too short for a rate of growth says nothing of it."""
+    leaks = reports.leaky()
+    assert words.told_bytes(leaks) >= leaks.sum_of(LeakVerdict.GROWING).live_bytes > 0
+    assert " grew to the end (a leak, or data being built): " in words.sentence(leaks, 0, "")
+    short = replace(leaks, leaks=[replace(each, bytes_per_s=None) for each in leaks.leaks])
+    assert words.sentence(replace(short, growth=()), 0, "") == ""
+    assert words.told_bytes(short) == short.grown_bytes
+
+
 def test_totals_say_what_a_fork_inherited(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

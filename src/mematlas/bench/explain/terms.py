@@ -57,12 +57,16 @@ def _bound(value: float) -> str:
 
 
 def times(found: Difference) -> str:
-    """Format a factor that is proven to exceed 1: "2.7x", and its lower bound if that is much less."""
+    """Format a factor that is proven to exceed 1: "2.7x", with its lower bound if that is less.
+
+    Of a factor that may be less than half as large, the bound alone.
+    """
     factor = _factor(found.factor, round)
     if found.low >= 0.95 * found.factor:
         return factor
     least = _factor(found.low, math.floor)  # a bound that is rounded up is not proven
-    return f"{factor} (at least {least})" if least != "1.00x" else f"{factor} (at least a little)"
+    proven = f"at least {least}" if least != "1.00x" else "more than 1x"
+    return f"{factor} ({proven})" if found.low >= found.factor / 2 else proven
 
 
 def _factor(value: float, whole: Callable[[float], int]) -> str:

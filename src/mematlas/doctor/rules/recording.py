@@ -45,7 +45,7 @@ def _command(state: RecordingState) -> str:
 
 def _leaks(state: RecordingState) -> Answer:
     for verdict, severity, did in (
-        (LeakVerdict.GROWING, _CRITICAL, "grew to the end"),
+        (LeakVerdict.GROWING, _WARNING, "grew to the end (a leak, or data being built)"),
         (
             LeakVerdict.UNFREED,
             _INFO,
