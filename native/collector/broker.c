@@ -20,36 +20,13 @@
 
 #include "../cleanup.h"
 #include "../array.h"
-
-#ifndef SO_PASSPIDFD
-#define SO_PASSPIDFD 76 /* Linux 6.5 */
-#endif
-#ifndef SCM_PIDFD
-#define SCM_PIDFD 4
-#endif
+#include "message.h"
+#include "peer.h"
 
 #define BACKLOG 4096
 #define NAME_TRIES 16
-#define MAX_STRANGERS 128u /* connections that have sent no valid request */
 #define MAX_REFUSALS 4096u
 #define NO_DESCRIPTOR_US 10000u
-#define MOST_PASSED 253u /* descriptors with one message: the kernel's SCM_MAX_FD */
-
-struct peer {
-	int fd;
-	bool is_known; /* sent a valid request, or was adopted */
-	struct sender first; /* of a JOIN to be repeated, on a kernel that gives no pidfd */
-	struct peer *newer, *older;
-};
-
-/* A message as received. Descriptors that nobody took are closed. */
-struct message {
-	struct trace_request request;
-	struct sender sender;
-	int fds[TRACE_MAX_DESCRIPTORS];
-	unsigned count; /* <= TRACE_MAX_DESCRIPTORS */
-	bool is_cut;    /* some of its descriptors could not be received */
-};
 
 static int take(int *fd)
 {
@@ -57,153 +34,6 @@ static int take(int *fd)
 
 	*fd = -1;
 	return taken;
-}
-
-static void close_message(struct message *message)
-{
-	for (unsigned i = 0; i < message->count; i++)
-		if (message->fds[i] >= 0)
-			close(message->fds[i]);
-	if (message->sender.pidfd >= 0)
-		close(message->sender.pidfd);
-}
-
-static void unlink_peer(struct broker *broker, struct peer *peer)
-{
-	*(peer->newer ? &peer->newer->older : &broker->newest) = peer->older;
-	*(peer->older ? &peer->older->newer : &broker->oldest) = peer->newer;
-	broker->strangers -= !peer->is_known;
-}
-
-static void link_peer(struct broker *broker, struct peer *peer)
-{
-	peer->older = broker->newest;
-	*(peer->older ? &peer->older->newer : &broker->oldest) = peer;
-	broker->newest = peer;
-	broker->strangers += !peer->is_known;
-}
-
-/* The sender of a socket may keep it open, so that closing this descriptor does not end its events. */
-static void drop_peer(struct broker *broker, struct peer *peer)
-{
-	epoll_ctl(broker->epoll, EPOLL_CTL_DEL, peer->fd, NULL);
-	unlink_peer(broker, peer);
-	if (peer->first.pidfd >= 0)
-		close(peer->first.pidfd);
-	close(peer->fd);
-	free(peer);
-}
-
-/* Anybody may connect and be silent, so only so many are kept. */
-static void limit_strangers(struct broker *broker)
-{
-	struct peer *peer = broker->oldest;
-
-	if (broker->strangers < MAX_STRANGERS)
-		return;
-	while (peer->is_known)
-		peer = peer->newer;
-	drop_peer(broker, peer);
-}
-
-/* The socket becomes the peer's, also on failure. */
-static struct peer *add_peer(struct broker *broker, int fd, bool is_known)
-{
-	struct peer *peer = calloc(1, sizeof *peer);
-	struct epoll_event event = {.events = EPOLLIN, .data.ptr = peer};
-	int one = 1;
-
-	setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one);
-	setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one);
-	if (!peer || epoll_ctl(broker->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
-		free(peer);
-		close(fd);
-		return NULL;
-	}
-	peer->fd = fd;
-	peer->is_known = is_known;
-	peer->first.pidfd = -1;
-	link_peer(broker, peer);
-	return peer;
-}
-
-/* A sender may pass as many as the kernel allows, whatever a request is to bring. */
-static void take_descriptors(const struct cmsghdr *data, struct message *message)
-{
-	size_t count = (data->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-	for (size_t i = 0; i < count; i++) {
-		int fd;
-		memcpy(&fd, CMSG_DATA(data) + i * sizeof fd, sizeof fd);
-		if (message->count < TRACE_MAX_DESCRIPTORS)
-			message->fds[message->count++] = fd;
-		else
-			close(fd);
-	}
-}
-
-static void take_control_data(struct msghdr *header, struct message *message)
-{
-	for (struct cmsghdr *data = CMSG_FIRSTHDR(header); data; data = CMSG_NXTHDR(header, data)) {
-		if (data->cmsg_level != SOL_SOCKET)
-			continue;
-		if (data->cmsg_type == SCM_RIGHTS) {
-			take_descriptors(data, message);
-		} else if (data->cmsg_type == SCM_CREDENTIALS) {
-			struct ucred who;
-			memcpy(&who, CMSG_DATA(data), sizeof who);
-			message->sender.pid = who.pid;
-			message->sender.uid = who.uid;
-		} else if (data->cmsg_type == SCM_PIDFD) {
-			memcpy(&message->sender.pidfd, CMSG_DATA(data), sizeof(int));
-		}
-	}
-}
-
-/* The kernel writes the descriptors before the pidfd, so there is space for all that a message can bring.
- * Returns the bytes received; 0: the other end is closed. */
-static ssize_t receive(int fd, struct message *message)
-{
-	union {
-		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int)) +
-			   CMSG_SPACE(sizeof(int) * MOST_PASSED)];
-		struct cmsghdr aligned;
-	} space;
-	struct iovec bytes = {&message->request, sizeof message->request};
-	struct msghdr header = {.msg_iov = &bytes,
-				.msg_iovlen = 1,
-				.msg_control = &space,
-				.msg_controllen = sizeof space};
-
-	*message = (struct message){.sender.pidfd = -1};
-	ssize_t size = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	if (size < 0)
-		return -errno;
-	take_control_data(&header, message);
-	message->is_cut = header.msg_flags & MSG_CTRUNC;
-	message->request.reason[sizeof message->request.reason - 1] = 0;
-	return size;
-}
-
-static void answer(int fd, const struct trace_answer *answer, const int *fds, unsigned count)
-{
-	union {
-		char bytes[CMSG_SPACE(sizeof(int) * TRACE_JOINED_MOST)];
-		struct cmsghdr aligned;
-	} space = {.bytes = {0}};
-	struct iovec bytes = {(void *)(uintptr_t)answer, sizeof *answer};
-	struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1};
-
-	if (count) {
-		header.msg_control = &space;
-		header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-		struct cmsghdr *data = CMSG_FIRSTHDR(&header);
-		data->cmsg_level = SOL_SOCKET;
-		data->cmsg_type = SCM_RIGHTS;
-		data->cmsg_len = CMSG_LEN(sizeof(int) * count);
-		memcpy(CMSG_DATA(data), fds, sizeof(int) * count);
-	}
-	sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 static struct trace_answer make_answer(int error)
@@ -251,18 +81,18 @@ static void join(struct broker *broker, struct peer *peer, struct message *messa
 
 	if (must_repeat(broker, peer, message)) {
 		reply.error = -EAGAIN;
-		answer(peer->fd, &reply, NULL, 0);
+		message_answer(peer->fd, &reply, NULL, 0);
 		return;
 	}
 	CLEANUP_CLOSE int memory =
 		broker_admit(broker, &message->sender, &message->request, &reply);
 	if (memory < 0) {
 		reply.error = memory;
-		answer(peer->fd, &reply, NULL, 0);
+		message_answer(peer->fd, &reply, NULL, 0);
 		return;
 	}
 	const int fds[TRACE_JOINED_MOST] = {broker->control, memory, broker->common};
-	answer(peer->fd, &reply, fds, TRACE_JOINED_MOST);
+	message_answer(peer->fd, &reply, fds, TRACE_JOINED_MOST);
 }
 
 static bool is_perf_event(int fd)
@@ -333,7 +163,7 @@ static struct peer *peer_to_answer(struct broker *broker, struct peer *peer,
 		return peer;
 	if (!is_message_socket(message->fds[0]))
 		return NULL;
-	return add_peer(broker, take(&message->fds[0]), true);
+	return peer_add(broker, take(&message->fds[0]), true);
 }
 
 static void serve(struct broker *broker, struct peer *peer, struct message *message)
@@ -355,16 +185,16 @@ static void serve(struct broker *broker, struct peer *peer, struct message *mess
 	if (kind == TRACE_JOIN)
 		join(broker, asker, message);
 	else if (kind == TRACE_LIBRARY && broker->library >= 0)
-		answer(asker->fd, &done, &broker->library, 1);
+		message_answer(asker->fd, &done, &broker->library, 1);
 	else
-		answer(asker->fd, &unknown, NULL, 0);
+		message_answer(asker->fd, &unknown, NULL, 0);
 }
 
 /* Returns false once the peer is gone. */
 static bool serve_peer(struct broker *broker, struct peer *peer)
 {
 	struct message message;
-	ssize_t size = receive(peer->fd, &message);
+	ssize_t size = message_receive(peer->fd, &message);
 
 	if (size == -EAGAIN || size == -EINTR)
 		return true;
@@ -375,10 +205,10 @@ static bool serve_peer(struct broker *broker, struct peer *peer)
 		serve(broker, peer, &message);
 	}
 	if (size >= 0)
-		close_message(&message);
+		message_close(&message);
 	if (size > 0 && (valid || peer->is_known))
 		return true;
-	drop_peer(broker, peer);
+	peer_drop(broker, peer);
 	return false;
 }
 
@@ -435,8 +265,8 @@ static void accept_peers(struct broker *broker)
 			continue;
 		if (fd < 0)
 			return;
-		limit_strangers(broker);
-		struct peer *peer = add_peer(broker, fd, false);
+		peers_limit_strangers(broker);
+		struct peer *peer = peer_add(broker, fd, false);
 		if (peer)
 			serve_peer(broker, peer); /* before it could be pushed out by others */
 	}
@@ -496,8 +326,6 @@ static int bind_name(struct broker *broker)
 
 static int open_sockets(struct broker *broker)
 {
-	int one = 1;
-
 	if (getrandom(broker->token, sizeof broker->token, 0) != sizeof broker->token)
 		return -EIO;
 	broker->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -507,8 +335,7 @@ static int open_sockets(struct broker *broker)
 	if (broker->listener < 0 || broker->epoll < 0 || broker->stop < 0 || broker->arrival < 0)
 		return -errno;
 	/* Inherited by what is accepted, so that the first message has them too. */
-	setsockopt(broker->listener, SOL_SOCKET, SO_PASSCRED, &one, sizeof one);
-	setsockopt(broker->listener, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one);
+	message_ask_sender(broker->listener);
 	int error = bind_name(broker);
 	if (!error)
 		error = watch(broker, broker->listener, &broker->listener);
@@ -574,7 +401,7 @@ void broker_close(struct broker *broker)
 		pthread_join(broker->thread, NULL);
 	}
 	while (broker->newest)
-		drop_peer(broker, broker->newest);
+		peer_drop(broker, broker->newest);
 	const int fds[] = {broker->listener, broker->epoll,   broker->stop,   broker->arrival,
 			   broker->reserve,  broker->control, broker->common, broker->library};
 	for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++)
@@ -591,7 +418,7 @@ int broker_adopt(struct broker *broker, int fd)
 		return -EINVAL;
 	}
 	pthread_mutex_lock(&broker->serving);
-	const struct peer *peer = add_peer(broker, fd, true);
+	const struct peer *peer = peer_add(broker, fd, true);
 	pthread_mutex_unlock(&broker->serving);
 	return peer ? 0 : -ENOMEM;
 }

@@ -5,6 +5,17 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 
+#include "syscall.h"
+
+static inline void trace_close_descriptor(const int *fd)
+{
+	if (*fd >= 0)
+		trace_syscall(SYS_close, *fd);
+}
+
+/* Closes the descriptor at the end of its scope. */
+#define SCOPED_FD __attribute__((cleanup(trace_close_descriptor))) int
+
 /* Lets the tracer have some descriptors beyond the program's limit, until the limit is restored, at once.
  * False: it cannot be raised, or another thread has raised it. */
 bool trace_raise_descriptors(struct rlimit *before);

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "descriptor.h"
 #include "groups.h"
 #include "look.h"
 #include "memory.h"
@@ -20,13 +21,6 @@
 #include "thread.h"
 
 #define RESERVED_RINGS 16u /* for threads to come, under a limit on address space */
-
-static void close_fd(const int *fd)
-{
-	if (*fd >= 0)
-		trace_syscall(SYS_close, *fd);
-}
-#define SCOPED_FD __attribute__((cleanup(close_fd))) const int
 
 static bool is_valid_control(const struct trace_control *control)
 {
@@ -240,7 +234,7 @@ bool trace_process_file_open(uint64_t fork_serial, uint64_t fork_image)
 	}
 	char *memory = map_joined(&joined);
 	for (unsigned i = 0; i < TRACE_JOINED_MOST; i++)
-		close_fd(&joined.fds[i]);
+		trace_close_descriptor(&joined.fds[i]);
 	if (!memory)
 		return false;
 	trace_session.process = (struct trace_process *)memory;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "descriptor.h"
+#include "session_message.h"
 #include "state.h"
 #include "syscall.h"
 
@@ -22,8 +23,6 @@
 #define SO_COOKIE 57 /* since Linux 4.12 */
 #endif
 
-#define WAIT_S 10 /* for an answer; a thread of the collector does nothing else than answering */
-#define STEP_S 1  /* within which a running collector shows that it runs */
 #define UNMAPPED_USER 65534u
 #define REPEATS 4
 
@@ -36,13 +35,6 @@ static struct {
 	char namespaces
 		[80]; /* where the name holds and has a known owner; "": none that is known */
 } own = {.fd = -1};
-
-static void close_fd(const int *fd)
-{
-	if (*fd >= 0)
-		trace_syscall(SYS_close, *fd);
-}
-#define SCOPED_FD __attribute__((cleanup(close_fd))) int
 
 static uint64_t cookie_of(int fd)
 {
@@ -168,161 +160,6 @@ static struct trace_request make_request(uint32_t kind)
 				      .token = {own.token[0], own.token[1]}};
 }
 
-/* struct msghdr as the kernel has it: so on 64-bit machines. */
-static long send_request(int fd, const struct trace_request *request, const int *fds,
-			 unsigned count)
-{
-	union {
-		char bytes[CMSG_SPACE(sizeof(int) * 2)];
-		struct cmsghdr aligned;
-	} space;
-	struct iovec bytes = {(void *)(uintptr_t)request, sizeof *request};
-	struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1};
-
-	memset(&space, 0, sizeof space);
-	if (count) {
-		header.msg_control = &space;
-		header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-		struct cmsghdr *data = CMSG_FIRSTHDR(&header);
-		data->cmsg_level = SOL_SOCKET;
-		data->cmsg_type = SCM_RIGHTS;
-		data->cmsg_len = CMSG_LEN(sizeof(int) * count);
-		memcpy(CMSG_DATA(data), fds, sizeof(int) * count);
-	}
-	long result;
-	do
-		result = trace_syscall(SYS_sendmsg, fd, &header, MSG_NOSIGNAL);
-	while (result == -EINTR);
-	return result;
-}
-
-/* The space for them is aligned, and may have brought one more. */
-static void take_descriptors(struct msghdr *header, struct trace_joining *ret)
-{
-	size_t taken = 0;
-
-	for (struct cmsghdr *data = CMSG_FIRSTHDR(header); data; data = CMSG_NXTHDR(header, data)) {
-		if (data->cmsg_level != SOL_SOCKET || data->cmsg_type != SCM_RIGHTS)
-			continue;
-		size_t count = (data->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < count; i++) {
-			int fd;
-			memcpy(&fd, CMSG_DATA(data) + i * sizeof fd, sizeof fd);
-			if (taken < TRACE_JOINED_MOST)
-				ret->fds[taken++] = fd;
-			else
-				close_fd(&fd);
-		}
-	}
-}
-
-static void close_descriptors(struct trace_joining *joining)
-{
-	for (unsigned i = 0; i < TRACE_JOINED_MOST; i++) {
-		close_fd(&joining->fds[i]);
-		joining->fds[i] = -1;
-	}
-}
-
-static long poll_readable(int fd)
-{
-	struct pollfd readable = {.fd = fd, .events = POLLIN};
-	struct timespec left = {.tv_sec = STEP_S}; /* the kernel takes off what has passed */
-	long ready;
-
-	do
-		ready = trace_syscall(SYS_ppoll, &readable, 1, &left, NULL, 0);
-	while (ready == -EINTR);
-	return ready;
-}
-
-/* A forked child can see whether the collector runs. While that one is stopped, a server has to go on. */
-static const uint64_t *heartbeat(void)
-{
-	return trace_session.in_session ? &trace_session.control->heartbeat : NULL;
-}
-
-/* Returns 0 once there is something to receive, or -errno. Signals of the program interrupt the wait,
- * however many come. */
-static int wait_for_answer(int fd)
-{
-	const uint64_t *counter = heartbeat();
-	uint64_t last = counter ? __atomic_load_n(counter, __ATOMIC_RELAXED) : 0;
-
-	for (int waited = 0; waited < WAIT_S; waited += STEP_S) {
-		long ready = poll_readable(fd);
-		if (ready)
-			return ready < 0 ? (int)ready : 0;
-		uint64_t now = counter ? __atomic_load_n(counter, __ATOMIC_RELAXED) : 0;
-		if (counter && now == last)
-			break;
-		last = now;
-	}
-	return -ETIMEDOUT;
-}
-
-static bool has_room(int fd)
-{
-	int probes[TRACE_JOINED_MOST];
-	int count = 0;
-
-	while (count < (int)TRACE_JOINED_MOST &&
-	       (probes[count] = (int)trace_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0)) >= 0)
-		count++;
-	bool room = count == (int)TRACE_JOINED_MOST;
-	while (count > 0)
-		trace_syscall(SYS_close, probes[--count]);
-	return room;
-}
-
-/* Descriptors for which there is no room would be lost, and cannot be received again. */
-static long receive_at_once(int fd, struct msghdr *header)
-{
-	struct rlimit before;
-	bool raised = !has_room(fd) && trace_raise_descriptors(&before);
-	long size = trace_syscall(SYS_recvmsg, fd, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-
-	if (raised)
-		trace_restore_descriptors(&before);
-	return size;
-}
-
-static int receive_answer(int fd, struct trace_joining *ret)
-{
-	union {
-		char bytes[CMSG_SPACE(sizeof(int) * TRACE_JOINED_MOST)];
-		struct cmsghdr aligned;
-	} space;
-	struct iovec bytes = {&ret->answer, sizeof ret->answer};
-	struct msghdr header = {.msg_iov = &bytes,
-				.msg_iovlen = 1,
-				.msg_control = &space,
-				.msg_controllen = sizeof space};
-	long size;
-
-	ret->fds[0] = ret->fds[1] = ret->fds[2] = -1;
-	int error = wait_for_answer(fd);
-	if (error)
-		return error;
-	size = receive_at_once(fd, &header);
-	if (size <= 0)
-		return size ? (int)size : -ECONNRESET;
-	take_descriptors(&header, ret);
-	if (size != sizeof ret->answer || ret->answer.magic != TRACE_REQUEST_MAGIC ||
-	    ret->answer.version != TRACE_VERSION || header.msg_flags & MSG_CTRUNC) {
-		close_descriptors(ret);
-		return header.msg_flags & MSG_CTRUNC ? -EMFILE : -EPROTO;
-	}
-	return ret->answer.error;
-}
-
-static void limit_waits(int fd)
-{
-	const struct timeval wait = {.tv_sec = heartbeat() ? STEP_S : WAIT_S};
-
-	trace_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-}
-
 /* Elsewhere than in the first user namespace, unmapped users all look alike. */
 static bool are_all_users_mapped(void)
 {
@@ -398,15 +235,15 @@ static int ask_by_name(const struct trace_request *request, int *ret_fd, struct 
 
 	if (fd < 0)
 		return fd;
-	limit_waits(fd);
+	trace_message_limit_waits(fd);
 	int error = connect_by_name(fd);
 	if (error)
 		return error;
-	long sent = send_request(fd, request, NULL, 0);
-	error = sent < 0 ? (int)sent : receive_answer(fd, ret);
+	long sent = trace_message_send(fd, request, NULL, 0);
+	error = sent < 0 ? (int)sent : trace_message_receive(fd, ret);
 	for (int i = 0; error == -EAGAIN && i < REPEATS; i++) {
-		sent = send_request(fd, request, NULL, 0);
-		error = sent < 0 ? (int)sent : receive_answer(fd, ret);
+		sent = trace_message_send(fd, request, NULL, 0);
+		error = sent < 0 ? (int)sent : trace_message_receive(fd, ret);
 	}
 	*ret_fd = fd;
 	fd = -1;
@@ -424,13 +261,13 @@ static int ask_by_socket(const struct trace_request *request, int *ret_fd,
 		trace_syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair));
 	if (error)
 		return error;
-	limit_waits(pair[0]);
-	long sent = send_request(own.fd, request, &pair[1], 1);
+	trace_message_limit_waits(pair[0]);
+	long sent = trace_message_send(own.fd, request, &pair[1], 1);
 	trace_syscall(SYS_close, pair[1]);
-	error = sent < 0 ? (int)sent : receive_answer(pair[0], ret);
+	error = sent < 0 ? (int)sent : trace_message_receive(pair[0], ret);
 	for (int i = 0; error == -EAGAIN && i < REPEATS; i++) {
-		sent = send_request(pair[0], request, NULL, 0);
-		error = sent < 0 ? (int)sent : receive_answer(pair[0], ret);
+		sent = trace_message_send(pair[0], request, NULL, 0);
+		error = sent < 0 ? (int)sent : trace_message_receive(pair[0], ret);
 	}
 	*ret_fd = pair[0];
 	return error;
@@ -481,14 +318,14 @@ int trace_socket_join(uint64_t image, uint64_t fork_serial, struct trace_joining
 	request.rings = TRACE_MAX_RINGS;
 	int error = ask(&request, &fd, &named, ret);
 	if (error) {
-		close_fd(&fd);
+		trace_close_descriptor(&fd);
 		return error;
 	}
 	if (!is_sealed(ret->fds[TRACE_JOINED_CONTROL]) ||
 	    !is_sealed(ret->fds[TRACE_JOINED_MEMORY]) ||
 	    !is_sealed(ret->fds[TRACE_JOINED_COMMON])) {
-		close_descriptors(ret);
-		close_fd(&fd);
+		trace_message_close(ret);
+		trace_close_descriptor(&fd);
 		return -EPROTO;
 	}
 	keep_socket(fd);
@@ -500,14 +337,14 @@ int trace_socket_join(uint64_t image, uint64_t fork_serial, struct trace_joining
 
 static void tell(const struct trace_request *request, const int *fds, unsigned count)
 {
-	if (is_socket_kept() && send_request(own.fd, request, fds, count) >= 0)
+	if (is_socket_kept() && trace_message_send(own.fd, request, fds, count) >= 0)
 		return;
 	SCOPED_FD fd = open_socket();
 	if (fd < 0)
 		return;
-	limit_waits(fd);
+	trace_message_limit_waits(fd);
 	if (connect_by_name(fd) == 0)
-		send_request(fd, request, fds, count);
+		trace_message_send(fd, request, fds, count);
 }
 
 void trace_socket_send_events(const int *fds, unsigned count)
