@@ -62,6 +62,13 @@ while True:
         client.recv(100)
     time.sleep(0.01)
 """
+_WSGI = """
+KEPT = []
+def app(environ, start):
+    KEPT.append(bytes(1000))
+    start("200 OK", [])
+    return [b"kept"]
+"""
 _NGINX = """
 daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 2;
 events {{ }}
@@ -104,6 +111,11 @@ def _postgres(folder: Path) -> list[str]:
 def _nginx(folder: Path) -> list[str]:
     (folder / "conf").write_text(_NGINX.format(folder=folder))
     return ["nginx", "-p", str(folder), "-c", str(folder / "conf")]
+
+
+def _gunicorn(folder: Path) -> list[str]:
+    (folder / "wsgi.py").write_text(_WSGI)
+    return [sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"unix:{folder}/socket", "wsgi:app"]
 
 
 def _java(folder: Path) -> list[str]:
@@ -165,6 +177,13 @@ SERVERS = {
         lambda folder: ["memcached", "-u", "root", "-s", f"{folder}/s", "-a", "777"],
         load=lambda folder: f"exec {sys.executable} -c '{_SET.format(folder=folder)}'",
     ),
+    "gunicorn": Server(
+        sys.executable,
+        _gunicorn,
+        load=lambda folder: (
+            f"while :; do curl -s --unix-socket {folder}/socket http://x/; sleep 0.02; done"
+        ),
+    ),
     "ruby": Server(
         "ruby", lambda _: ["ruby", "-e", "loop { Array.new(1000) { |i| i.to_s }; sleep 0.001 }"]
     ),
@@ -220,6 +239,14 @@ def _running(server: Server) -> Iterator[int]:
                 os.close(end)
 
 
+def _settled(pid: int) -> list[int]:
+    """Return the processes of a server once none came or went for a while: those that prepare the load have ended."""
+    pids: list[int] = []
+    while pids != (pids := sorted(ProcessTree(pid).read())) or not pids:
+        time.sleep(_SETTLE_S)
+    return pids
+
+
 def _enter(pid: int) -> tuple[float, float, str]:
     """Enter a process once: seconds until it was done, seconds of it that it was stopped, or why not."""
     begun = time.monotonic()
@@ -242,7 +269,7 @@ def _try(name: str, server: Server, times: int) -> bool:
     """Enter all processes of a server `times` times and record it once; print a line. True: as it should be."""
     with _running(server) as pid:
         took, stalls, reasons = [], [], []
-        pids = ProcessTree(pid).read()
+        pids = _settled(pid)
         for _ in range(times):
             for each in pids:
                 with ThreadPoolExecutor(1) as executor:  # the kernel lets go what its thread traced

@@ -24,6 +24,8 @@ OWN, LIBRARY, RUNTIME = 0, 1, 2
 
 _PACKAGES = ("/site-packages/", "/dist-packages/", "/node_modules/")
 _IMPORT_SYSTEM = "<frozen importlib"
+_GENERATED = re.compile(r"<(?!string>|stdin>|ipython-input|doctest |input>|console>|unknown>).*")
+_MAKER = "__create_fn__"  # dataclasses compile their methods in <string>, as `python -c` does the program
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
 _CPYTHON = re.compile(r"(^|/)Python-3[^/]*/(Modules|Objects|Parser|Programs|Python|Include)/")
 _SYSTEM = re.compile(r"^/(usr/(?!local/|src/)|s?bin/|lib|lib64/|opt/rh/)|^\[")
@@ -59,7 +61,8 @@ def tier(frame: Frame) -> int:
         return RUNTIME
     file, module = frame.file or "", frame.module or ""
     if frame.kind == "python":
-        return _python_tier(file, module)
+        generated = file == "<string>" and frame.function.startswith(_MAKER)
+        return LIBRARY if generated else _python_tier(file, module)
     return _native_tier("" if frame.kept else frame.function, file, module)
 
 
@@ -91,7 +94,9 @@ def _python_tier(file: str, module: str) -> int:
         return RUNTIME
     if any(mark in file or mark in module for mark in _PACKAGES):
         return LIBRARY
-    return LIBRARY if not file or _STDLIB.search(file) else OWN
+    if not file or _STDLIB.search(file) or _GENERATED.match(file):
+        return LIBRARY
+    return OWN
 
 
 @lru_cache(maxsize=1 << 16)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.linux.regular_file import open_regular
-from mematlas.recording import debuginfod, elf, symbolic_package
+from mematlas.recording import debuginfod, elf, encoded_names, symbolic_package
 from mematlas.recording.model import Frame
 
 if TYPE_CHECKING:
@@ -289,5 +289,5 @@ def demangle(symbol: str) -> str:
 
     symbol = _CLONE.sub("", symbol)
     if not symbol.startswith(("_Z", "_R", "__Z")):
-        return symbol
+        return encoded_names.decode(symbol) or symbol
     return _STRING.sub("std::string", demangle_symbol(symbol, DemangleOptions.name_only()))

@@ -221,6 +221,21 @@ WRAPPERS: tuple[tuple[str, str, str], ...] = (
         r"Q(Array|List|Hash|Map|String)Data::(allocate\w*|reallocate\w*|detach\w*|realloc\w*)|QArrayData::\w+|qMalloc\w*|qRealloc\w*|QtPrivate::\w*alloc\w*",
     ),
     (
+        "Arrow",
+        "arr",
+        r"arrow::(\(anonymous namespace\)::)?(\w*MemoryPool\w*(<.*>)?|\w*Allocator|PoolBuffer|ResizableBuffer|\w*BufferBuilder(<.*>)?|CPUMemoryManager|MemoryManager)::\w+|arrow::(Allocate\w*(Buffer|Bitmap)\w*|AllocateBufferImpl|ResizePoolBuffer(<.*>)?)",
+    ),
+    (
+        "SBCL, SWI-Prolog, PARI",
+        "PL_ all new os_ par",
+        r"os_(alloc_gc_space|validate\w*)|PL_(m|re)alloc(_\w+)?|allocHeap\w*|newblock|new_chunk_resize|pari_(m|re|c)alloc",
+    ),
+    (
+        "XLA",
+        "xla",
+        r"xla::(\(anonymous namespace\)::)?(\w*Allocator|BufferAlloc|\w*DeviceMemory)::Allocate\w*",
+    ),
+    (
         "libxml2, zlib, cURL",
         "Cur cur xml zca zm_",
         r"xml(Mem)?(Malloc|Realloc|Strdup|MemStrdup|MallocLoc|ReallocLoc)\w*|xmlDict\w*Add\w*|zcalloc|zm_alloc|curl_(do|dbg)?_?(m|c|re)alloc|Curl_c?(m|c|re)alloc|(curl_dbg|curl_easy)_\w*alloc",
@@ -247,7 +262,7 @@ LIBRARY_WRAPPERS: tuple[tuple[str, str, str], ...] = (
     (
         "any library",
         "",
-        r"(\w*_)?([A-Za-z]*(Malloc|Calloc|Realloc)|(Big|Mid|Aligned|My|Safe|Raw|Checked|Mem|Heap)Alloc)|\w+_mem_?(str|strn)?dup(_\w{1,4})?",
+        r"(\w+::)*(\w*_)?([A-Za-z]*(Malloc|Calloc|Realloc)|(Big|Mid|Aligned|My|Safe|Raw|Checked|Mem|Heap)Alloc)|\w+_mem_?(str|strn)?dup(_\w{1,4})?",
     ),
 )
 """Forms of names: of a wrapper in a library, but in a program of one's own also of a function that just uses it."""
@@ -297,6 +312,21 @@ DISPATCHERS: tuple[tuple[str, str, str], ...] = (
         "interpreters",
         "Bui JNI Jav Thr VMT cal ini jni nod thr v8:",
         r"v8::internal::(Execution|Invoke|\(anonymous namespace\)::Invoke)\w*(::.*)?|v8::(Function::Call|Script::Run|internal::Builtin_\w+)|Builtins_\w*(Entry|Trampoline|Call|Invoke)\w*|node::(Start\w*|LoadEnvironment|InternalMakeCallback|MakeCallback|SpinEventLoop\w*|NodeMainInstance::\w+)|JavaCalls::\w+|(JavaThread|Thread|VMThread)::\w*(run|call_run|thread_main)\w*|thread_native_entry|JNI_CreateJavaVM|Threads::create_vm|init_globals|call_stub|jni_(Call|Invoke)\w*",
+    ),
+    (
+        "interpreters",
+        "byt com eva loa nor sta",
+        r"load-with-code-conversion|eval-(buffer|region|expression)|byte-code|command-line(-1)?|normal-top-level|startup--\S+",
+    ),
+    (
+        "thread pools",
+        "<cr <fu <ra <to cro fut ray tok",
+        r"<?rayon(_core)?::(?!thread_pool::ThreadPool>::install::<+(?!rayon|\()).*|<?(tokio::(runtime|task)|crossbeam\w*|futures_\w+)::.*",
+    ),
+    (
+        "thread pools",
+        "Eig arr tbb tsl",
+        r"arrow::internal::(FnOnce|ThreadPool|TaskGroup|SerialExecutor|Executor|WorkerLoop|LaunchWorker)\b.*|(tsl|Eigen)::(\w+::)*ThreadPool\w*.*|tbb::detail::.*",
     ),
     (
         "event loops",

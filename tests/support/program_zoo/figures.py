@@ -16,7 +16,7 @@ from .runs import MEMATLAS
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OWNED = {"live", "mapped", "shared", "stack"}
+_OWNED = {"live", "mapped", "shared", "stack", "cow"}
 _FILES = {"file", "copy"}
 _LARGEST = 3
 _LEAST = 0.01  # of RSS: what owns less is not among the largest
@@ -24,13 +24,13 @@ _LEAST = 0.01  # of RSS: what owns less is not among the largest
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a report says of one run. Shares are of RSS without mematlas' own memory.
+    """What a report says of one run. Shares are of RSS, of several processes of PSS, without mematlas' own memory.
 
     owned + files + slack + before + rest == 1
     """
 
     rss_bytes: int
-    owned: float  # in live allocations and other memory with an owner line or a named stack
+    owned: float  # in live allocations, also those that forks share, other memory with an owner line, named stacks
     files: float  # pages of named files, written copies of them included
     slack: float  # free in an allocator; of a sampled run also blocks below the sampling interval
     before: float  # from before an attach
@@ -53,12 +53,14 @@ def read_figures(recording: Path) -> Figures:
     sizes: dict[str, int] = {}
     for part in account["parts"]:
         sizes[part["kind"]] = sizes.get(part["kind"], 0) + part["resident_bytes"]
-    base = max(account["rss_bytes"] - sizes.get("tracer", 0), 1)
+    measure = account["sum"] or "rss"  # the parts of several processes add up to their PSS
+    base = max(account[f"{measure}_bytes"] - sizes.get("tracer", 0), 1)
     owned = sum(sizes.get(kind, 0) for kind in _OWNED) / base
     files = sum(sizes.get(kind, 0) for kind in _FILES) / base
     slack, before = sizes.get("slack", 0) / base, sizes.get("before", 0) / base
     report = mematlas.open(recording).report()
-    ranked = lines(report.stacks, "resident")
+    metric = "pss" if measure == "pss" else "resident"
+    ranked = lines(report.stacks, metric)
     return Figures(
         rss_bytes=account["rss_bytes"],
         owned=owned,
@@ -71,10 +73,10 @@ def read_figures(recording: Path) -> Figures:
             (
                 function_name(line.frame) if line.frame else "unknown",
                 location(line.frame) if line.frame else "",
-                line.bytes["resident"] / base,
+                line.bytes[metric] / base,
             )
             for line in ranked[:_LARGEST]
-            if line.bytes["resident"] >= _LEAST * base
+            if line.bytes[metric] >= _LEAST * base
         ),
         notes=tuple(data["notes"]),
     )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 JVM = "/usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so"
 RUBY = "/lib/x86_64-linux-gnu/libruby-3.1.so.3.1"
 R = "/usr/lib/R/lib/libR.so"
+POLARS = "/venv/lib/python3.11/site-packages/_polars_runtime_32/_polars_runtime.abi3.so"
+ARROW = "/venv/lib/python3.11/site-packages/pyarrow/libarrow_compute.so.2600"
 STACKS = [  # as recorded from programs of Debian 12, leaf first; the owner is marked by *
     ("/usr/bin/perl", "Perl_safesysrealloc < Perl_sv_grow < *Perl_pp_repeat < Perl_runops_standard < main"),
     (RUBY, "libruby-3.1.so.3.1+0xd8460 < libruby-3.1.so.3.1+0x1ec5a0 < *rb_str_times < rb_vm_exec < ruby_run_node"),
@@ -36,6 +38,10 @@ STACKS = [  # as recorded from programs of Debian 12, leaf first; the owner is m
     ("/lib/x86_64-linux-gnu/libx264.so.164", "x264_malloc < libx264.so.164+0x223c3 < libx264.so.164+0x26040 < *x264_encoder_encode"),
     ("/lib/x86_64-linux-gnu/libMagickCore-6.Q16.so.6", "AcquireAlignedMemory < libMagickCore-6.Q16.so.6+0x50b75 < *MorphologyApply < BlurImageChannel"),
     ("/usr/bin/php8.2", "php8.2+0x2d3b58 < _safe_femalloc < php8.2+0x267b90 < *zend_hash_real_init_mixed < execute_ex < php_execute_script"),
+    (POLARS, "*polars_compute::cast::from_to_binview < rayon::iter::plumbing::bridge_producer_consumer::helper::<u8> < <rayon_core::registry::WorkerThread>::wait_until_cold"),
+    (POLARS, "rayon_core::join::join_context::<u8> < rayon::slice::sort::merge_recurse::<u8> < *<rayon_core::thread_pool::ThreadPool>::install::<polars_core::chunked_array::ops::sort::sort_by_branch<u8>::{closure#0}, ()>::{closure#0} < <rayon_core::registry::WorkerThread>::wait_until_cold"),
+    (ARROW, "arrow::BaseMemoryPoolImpl<arrow::(anonymous namespace)::MimallocAllocator>::Allocate < arrow::PoolBuffer::Reserve < arrow::AllocateResizableBuffer < *arrow::compute::SwissTable::grow_double < arrow::internal::ThreadPool::LaunchWorkersUnlocked"),
+    ("/usr/bin/emacs-nox", "*emacs-nox+0x137980 < load-with-code-conversion < startup--load-user-init-file < emacs-nox+0x1090"),
     ("/home/me/app", "xmalloc < *read_config < main"),
     ("/home/me/app", "operator new < std::vector<int>::reserve < *Index::grow < main"),
     ("/home/me/gocode", "x_cgo_mmap < runtime.callCgoMmap < runtime.sysMap < runtime.(*mheap).grow < runtime.mallocgc < runtime.makeslice < *main.load < runtime.main"),
@@ -86,7 +92,8 @@ def test_functions_that_a_program_may_have_are_no_wrappers(function: str) -> Non
      "expand_heap", "camlStdlib__Array__init_103", "rtl_uString_alloc", "pool_get_from_os", "lalloc",
      "asmjit::_abi_1_9::VirtMem::allocDualMapping", "agalloc", "gmalloc", "getMBlocks", "Perl_newSViv",
      "Array<double, std::allocator<double> >::clear", "os::pd_map_memory", "ngx_shm_alloc",
-     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate"],
+     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate", "os_alloc_gc_space", "PL_malloc_atomic", "newblock",
+     "xla::(anonymous namespace)::AlignedAllocator::Allocate"],
 )  # fmt: skip
 def test_wrappers_of_programs_of_the_zoo(function: str) -> None:
     """Each was the largest owner of a program, which no developer of that program would name."""
@@ -96,7 +103,7 @@ def test_wrappers_of_programs_of_the_zoo(function: str) -> None:
 @pytest.mark.parametrize(
     "function",
     ["jv_mem_alloc", "BigAlloc", "png_malloc_warn",
-     "z7_AlignedAlloc", "alloc", "uprv_malloc_78", "XtRealloc", "ber_memalloc_x", "nghttp2_mem_calloc", "ksba_realloc"],
+     "z7_AlignedAlloc", "tsl::port::AlignedMalloc", "alloc", "uprv_malloc_78", "XtRealloc", "ber_memalloc_x", "nghttp2_mem_calloc", "ksba_realloc"],
 )  # fmt: skip
 def test_wrappers_of_libraries_by_the_form_of_their_names(function: str) -> None:
     """Each was the largest owner of a program of the system; a program of one's own may just use malloc in it."""
@@ -105,6 +112,24 @@ def test_wrappers_of_libraries_by_the_form_of_their_names(function: str) -> None
         == RUNTIME
     )
     assert tier(Frame(function, "/home/me/a.c", 3, "/home/me/a", "native")) == OWN
+
+
+@pytest.mark.parametrize(
+    ("function", "file"),
+    [
+        ("argmap_pagerank_30", "<class 'networkx.utils.decorators.argmap'> compilation 33"),
+        ("__init__", "<sqlalchemy generated __init__ for class Item>"),
+        ("__init__", "<attrs generated init shop.Item>"),
+        ("__create_fn__.<locals>.__init__", "<string>"),
+    ],
+)
+def test_generated_code_is_not_the_programs_own(function: str, file: str) -> None:
+    """Its file cannot be opened: the line that called it owns. What `python -c` runs is the program's own."""
+    caller = Frame("fill", "/home/me/shop.py", 9, None, "python")
+    assert owning_frame((Frame(function, file, 3, None, "python"), caller)) == caller
+    for own in ("<string>", "<stdin>", "<ipython-input-1-abc>"):
+        frame = Frame("make", own, 3, None, "python")
+        assert owning_frame((frame, caller)) == frame
 
 
 def test_a_marked_frame_is_looked_through() -> None:

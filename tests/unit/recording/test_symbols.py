@@ -47,6 +47,15 @@ def test_the_vdso_is_named(tmp_path: Path) -> None:
         ("_ZN1r5store13Cart$LT$T$GT$3add17hfbdf5f536a3f63a4E", "r::store::Cart<T>::add"),
         ("_RNvCskwGfYPst2Cb_3foo16example_function", "foo::example_function"),
         ("_Z", "_Z"),
+        (
+            "__pyx_pw_7pyarrow_3lib_12TableGroupBy_3aggregate",
+            "pyarrow.lib.TableGroupBy.aggregate",
+        ),
+        ("__pyx_f_7pyarrow_3lib_check_status", "pyarrow.lib.check_status"),
+        ("__pyx_pf_9made_up", "__pyx_pf_9made_up"),
+        ("F6576616c2d627566666572_eval_buffer_0", "eval-buffer"),
+        ("Fadd_history_1", "Fadd_history_1"),
+        ("Fbeef_cow_1", "Fbeef_cow_1"),
     ],
 )
 def test_names_are_as_in_the_source(mangled: str, name: str) -> None:

@@ -1,0 +1,6 @@
+(defvar kept (let (l) (dotimes (i 300000) (push (make-string 40 ?a) l)) l))
+(defvar table (make-hash-table))
+(dotimes (i 150000) (puthash i (make-vector 5 i) table))
+(sleep-for 1.5)
+(princ (+ (length kept) (hash-table-count table)))
+(kill-emacs 3)

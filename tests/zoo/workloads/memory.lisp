@@ -1,0 +1,6 @@
+(defvar *kept* (loop for i below 300000 collect (make-array 10 :initial-element i)))
+(defvar *table* (make-hash-table))
+(loop for i below 200000 do (setf (gethash i *table*) (format nil "v~a" i)))
+(sleep 1.5)
+(format t "~a ~a~%" (length *kept*) (hash-table-count *table*))
+(sb-ext:exit :code 4)
