@@ -68,7 +68,9 @@ DROPPED = (
     r"|_PyObject_\w*(Malloc|Alloc|Realloc|Calloc)|_PyMem_\w+|PyType_GenericAlloc"
 )
 """Functions that pprof hides with all that they call, so that who asked for the memory is shown."""
-_BATCH = 1 << 16  # stacks
+_BATCH = (
+    1 << 13
+)  # stacks; the figures of more do not fit into a cache, where rows are made of columns
 _LEVEL = 1  # a higher one takes three times as long for a tenth less
 _NATIVE_TOP = 1 << 63
 _NO_PATH = Frame("[root]", None, None, None, "native")
@@ -88,6 +90,7 @@ class _Profile:
         unknown = {name for each in sources for name in each.unknown}
         self._strings: dict[str, int] = {"": 0}
         self._functions: dict[tuple[str, str], int] = {}
+        self._lines: dict[int, tuple[Frame, bytes]] = {}  # by id() of the frame, which stays alive
         wanted = sources[0].types or [name for name, _, column in TYPES if column not in unknown]
         self._types = [each for each in TYPES if each[0] in wanted]
         self._locations = 0
@@ -148,7 +151,9 @@ class _Profile:
         columns = [table.columns.narrow(name) for _, _, name in self._types]
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
-            values = np.stack([each.at(some) for each in columns], axis=1)
+            values = np.empty((len(some), len(columns)), np.int64)
+            for number_of_type, column in enumerate(columns):
+                values[:, number_of_type] = column.at(some)
             try:
                 yield from encoder.encode(table.stack[some], labels[table.kind[some]], values)
             except OSError:
@@ -232,6 +237,9 @@ class _Profile:
     ) -> Iterator[bytes]:
         lines = []
         for frame in frames or (_NO_PATH,):
+            if id(frame) in self._lines:
+                lines.append(self._lines[id(frame)][1])
+                continue
             key = (frame_names.function_name(frame), clean(frame.file or ""))
             function = self._functions.get(key)
             if function is None:
@@ -239,7 +247,9 @@ class _Profile:
                 name, file = self._text(key[0]), self._text(key[1])
                 # No system_name: pprof takes one for a mangled name, and drops "<module>" from it.
                 yield data(5, number(1, function) + number(2, name) + number(4, file))
-            lines.append(data(4, number(1, function) + number(2, frame.line or 0)))
+            line = data(4, number(1, function) + number(2, frame.line or 0))
+            self._lines[id(frame)] = frame, line
+            lines.append(line)
         yield data(
             4, number(1, location) + number(2, mapping) + number(3, address) + b"".join(lines)
         )
