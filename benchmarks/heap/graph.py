@@ -35,7 +35,9 @@ def watch(seconds: dict[str, float], peaks: dict[str, tuple[int, int]]) -> None:
     for name in PARTS:
         method = getattr(HeapHandle, name)
 
-        def timed(self: HeapHandle, *given: object, name: str = name, method: Any = method) -> object:
+        def timed(
+            self: HeapHandle, *given: object, name: str = name, method: Any = method
+        ) -> object:
             Path("/proc/self/clear_refs").write_text("5")
             before, start = rss("VmRSS"), time.process_time()
             result = method(self, *given)
