@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import jsonschema
@@ -28,10 +28,11 @@ from mematlas.recording import read
 from mematlas.recording.model import GRAPH_DTYPE, HeapGraph
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from mematlas.heap import Look
-    from mematlas.heap.model.answers import LinePart, LineRow
+    from mematlas.heap.model.answers import Holder, LinePart, LineRow
 
 TIMEOUT_S = 120
 TRIES = 10
@@ -168,8 +169,13 @@ def test_commands_answer_from_the_recording(native: Path, tmp_path: Path) -> Non
     assert sum(chosen) == TABLE[0]
 
 
+def without_second_roots(holders: Iterable[Holder]) -> tuple[Holder, ...]:
+    """Return holders with their nearest root alone: a second one is found along edges."""
+    return tuple(replace(each, also="", held=without_second_roots(each.held)) for each in holders)
+
+
 def test_a_recorded_heap_answers_as_the_copy_did() -> None:
-    """All answers from the columns of a recording equal those from the memory."""
+    """All answers from the columns of a recording, which has no edges, equal those from the memory."""
     with waiting([sys.executable, PROGRAMS / "heap_python.py", "/dev/null"]) as pid:
         heap = read_heap(capture(pid))
     facts, rows = pack_graph(heap, 0)
@@ -177,7 +183,8 @@ def test_a_recorded_heap_answers_as_the_copy_did() -> None:
         0, "exit", 0.0, json.loads(json.dumps(facts)), np.frombuffer(rows, GRAPH_DTYPE)
     )
     again = read_graph(graph)
-    assert find_holders(again, top=100, least=0.001) == find_holders(heap, top=100, least=0.001)
+    recorded = find_holders(again, top=100, least=0.001)
+    assert recorded == without_second_roots(find_holders(heap, top=100, least=0.001))
     assert find_lost(again) == find_lost(heap)
     for question in ("__main__.Order", "coroutine", hex(int(heap.address[100]))):
         assert find_why(again, question) == find_why(heap, question)
