@@ -190,6 +190,7 @@ def test_a_recorded_heap_answers_as_the_copy_did() -> None:
         assert find_why(again, question) == find_why(heap, question)
     assert again.content.waste(20) == heap.content.waste(20)
     before, after = summarise(heap), summarise(again)
+    before = replace(before, holders=without_second_roots(before.holders))
     for each in fields(before):
         assert getattr(before, each.name) == getattr(after, each.name), each.name
 
