@@ -62,7 +62,7 @@ def _segment_of(metadata: Metadata) -> model.Segment | None:
     found = metadata.get("segment")
     if found is None:
         return None
-    past = found.get("past", {})
+    past = dict(found.get("past", {}))
     segment = model.Segment(
         number=amount_of(found["number"]),
         last=amount_of(found["last"]),

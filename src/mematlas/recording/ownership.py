@@ -24,7 +24,9 @@ OWN, LIBRARY, RUNTIME = 0, 1, 2
 
 _PACKAGES = ("/site-packages/", "/dist-packages/", "/node_modules/")
 _IMPORT_SYSTEM = "<frozen importlib"
-_GENERATED = re.compile(r"<(?!string>|stdin>|ipython-input|doctest |input>|console>|unknown>).*")
+_GENERATED = re.compile(  # files that a library names for code it compiles; unknown ones are the program's own
+    r"<(.* generated .*>|.*> compilation \d+$|(decorator-gen|makefun-gen|lambdifygenerated)-\d+>|.* internals>)"
+)
 _MAKER = "__create_fn__"  # dataclasses compile their methods in <string>, as `python -c` does the program
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
 _CPYTHON = re.compile(r"(^|/)Python-3[^/]*/(Modules|Objects|Parser|Programs|Python|Include)/")

@@ -226,11 +226,6 @@ WRAPPERS: tuple[tuple[str, str, str], ...] = (
         r"arrow::(\(anonymous namespace\)::)?(\w*MemoryPool\w*(<.*>)?|\w*Allocator|PoolBuffer|ResizableBuffer|\w*BufferBuilder(<.*>)?|CPUMemoryManager|MemoryManager)::\w+|arrow::(Allocate\w*(Buffer|Bitmap)\w*|AllocateBufferImpl|ResizePoolBuffer(<.*>)?)",
     ),
     (
-        "SBCL, SWI-Prolog, PARI",
-        "PL_ all new os_ par",
-        r"os_(alloc_gc_space|validate\w*)|PL_(m|re)alloc(_\w+)?|allocHeap\w*|newblock|new_chunk_resize|pari_(m|re|c)alloc",
-    ),
-    (
         "XLA",
         "xla",
         r"xla::(\(anonymous namespace\)::)?(\w*Allocator|BufferAlloc|\w*DeviceMemory)::Allocate\w*",
@@ -254,6 +249,11 @@ WRAPPERS: tuple[tuple[str, str, str], ...] = (
 """Rows of (program, starts, regular expression). Without starts, names begin in too many ways."""
 
 LIBRARY_WRAPPERS: tuple[tuple[str, str, str], ...] = (
+    (
+        "SBCL, SWI-Prolog, PARI",
+        "PL_ all new os_ par",
+        r"os_(alloc_gc_space|validate\w*)|PL_(m|re)alloc(_\w+)?|allocHeap\w*|newblock|new_chunk_resize|pari_(m|re|c)alloc",
+    ),
     (
         "any library",
         "",

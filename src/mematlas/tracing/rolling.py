@@ -35,10 +35,8 @@ _SEGMENTS = 48  # of the time that is kept
 _PARTS = 16  # of the disk that a segment may take
 _LEAST_BYTES, _MOST_BYTES = 256 << 10, 64 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_UNOWNED = {
-    NUMBER_OF_KIND[Kind.ARENA],
-    NUMBER_OF_KIND[Kind.TOUCHED],
-}  # kinds that no stack is said to own
+# Kinds that no stack is said to own.
+_UNOWNED = {NUMBER_OF_KIND[Kind.ARENA], NUMBER_OF_KIND[Kind.TOUCHED]}
 _MOST_LOOKS = 20
 _MOST_MESSAGES = 100
 _LOOKS_PART = 4  # of the disk that looks may take
@@ -136,9 +134,8 @@ class RollingWriter(Writer):
         `faults`: minor and major ones, of a process that has ended.
         """
         view = memoryview(rows)
-        owned = [
-            kind not in _UNOWNED for kind in view.cast("I")[1::24]
-        ]  # as in the sums of a report
+        # As in the sums of a report.
+        owned = [kind not in _UNOWNED for kind in view.cast("I")[1::24]]
         values = view.cast("d")
         past = self.past
         self.past = Past(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -43,13 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     commands = [build(case, folder) for case in cases]
+    interrupted = True
     with suppress(KeyboardInterrupt):  # the table is of the rounds so far
         for load in loads:
             with busy_cpus(2 * (os.cpu_count() or 1) if load == "busy" else 0):
                 for number in range(options.rounds):
                     for case, command in zip(cases, commands, strict=True):
                         _count(case, command, load, number, folder, counts)
+        interrupted = False
     print(_format(cases, loads, counts))
+    if interrupted:
+        return 128 + signal.SIGINT
     return 1 if _too_often_wrong(loads, counts) else 0
 
 

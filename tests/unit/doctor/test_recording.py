@@ -173,7 +173,7 @@ def test_evidence_names_the_line_of_code() -> None:
     assert "load /srv/orders.py:10" in findings[0].evidence[0]
 
 
-def test_only_growth_is_critical() -> None:
+def test_only_growth_is_a_warning() -> None:
     """What a short run never freed is no finding, nor is what may be an error of sampling."""
 
     def found(**more: Any) -> list[str]:

@@ -77,7 +77,8 @@ def test_a_launcher_of_the_system_is_not_the_owner() -> None:
     ["plugin_alloc", "other_alloc", "allocate_table", "load", "Buffer::grow", "new_node", "mapper",
      "parse_value", "zoom", "x", "newline", "palace", "scan", "mainline", "evaluate", "sdsomething",
      "allocate", "alloc_frames", "core_load", "std_input", "Array<int>::sort", "Matrix::Matrix", "pool_size", "new_operator",
-     "sprint_realloc_variable", "export_malloc_error", "dealloc", "ext_prealloc"],
+     "sprint_realloc_variable", "export_malloc_error", "dealloc", "ext_prealloc",
+     "os_validate_config", "newblock", "new_chunk_resize", "allocHeapNode"],
 )  # fmt: skip
 def test_functions_that_a_program_may_have_are_no_wrappers(function: str) -> None:
     """A name that only resembles an allocator's stays an owner."""
@@ -92,7 +93,7 @@ def test_functions_that_a_program_may_have_are_no_wrappers(function: str) -> Non
      "expand_heap", "camlStdlib__Array__init_103", "rtl_uString_alloc", "pool_get_from_os", "lalloc",
      "asmjit::_abi_1_9::VirtMem::allocDualMapping", "agalloc", "gmalloc", "getMBlocks", "Perl_newSViv",
      "Array<double, std::allocator<double> >::clear", "os::pd_map_memory", "ngx_shm_alloc",
-     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate", "os_alloc_gc_space", "PL_malloc_atomic", "newblock",
+     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate",
      "xla::(anonymous namespace)::AlignedAllocator::Allocate"],
 )  # fmt: skip
 def test_wrappers_of_programs_of_the_zoo(function: str) -> None:
@@ -103,7 +104,8 @@ def test_wrappers_of_programs_of_the_zoo(function: str) -> None:
 @pytest.mark.parametrize(
     "function",
     ["jv_mem_alloc", "BigAlloc", "png_malloc_warn",
-     "z7_AlignedAlloc", "tsl::port::AlignedMalloc", "alloc", "uprv_malloc_78", "XtRealloc", "ber_memalloc_x", "nghttp2_mem_calloc", "ksba_realloc"],
+     "z7_AlignedAlloc", "tsl::port::AlignedMalloc", "alloc", "uprv_malloc_78", "XtRealloc", "ber_memalloc_x", "nghttp2_mem_calloc", "ksba_realloc",
+     "os_alloc_gc_space", "PL_malloc_atomic", "newblock"],
 )  # fmt: skip
 def test_wrappers_of_libraries_by_the_form_of_their_names(function: str) -> None:
     """Each was the largest owner of a program of the system; a program of one's own may just use malloc in it."""
@@ -121,13 +123,16 @@ def test_wrappers_of_libraries_by_the_form_of_their_names(function: str) -> None
         ("__init__", "<sqlalchemy generated __init__ for class Item>"),
         ("__init__", "<attrs generated init shop.Item>"),
         ("__create_fn__.<locals>.__init__", "<string>"),
+        ("concatenate", "<__array_function__ internals>"),
+        ("solve", "<decorator-gen-12>"),
     ],
 )
 def test_generated_code_is_not_the_programs_own(function: str, file: str) -> None:
     """Its file cannot be opened: the line that called it owns. What `python -c` runs is the program's own."""
     caller = Frame("fill", "/home/me/shop.py", 9, None, "python")
     assert owning_frame((Frame(function, file, 3, None, "python"), caller)) == caller
-    for own in ("<string>", "<stdin>", "<ipython-input-1-abc>"):
+    own_files = "<string> <stdin> <ipython-input-1-abc> <python-input-3> <timeit-src> <command-4123> <pyshell#2>"
+    for own in own_files.split():
         frame = Frame("make", own, 3, None, "python")
         assert owning_frame((frame, caller)) == frame
 

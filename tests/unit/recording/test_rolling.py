@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from mematlas.recording import Writer, read, thinning
+from mematlas.recording import Writer, decode, read, thinning
+from mematlas.recording.format import MALFORMED
 from mematlas.recording.join import join
 from mematlas.recording.model import (
     AGE_MATRIX_DTYPE,
@@ -174,6 +176,15 @@ def test_sums_go_on_where_the_oldest_segment_goes(tmp_path: Path) -> None:
         assert counts(found, "allocations") == {0x1010: 14}
         thin_folder(tmp_path, 1, 4, Limits(3600.0, 1 << 30))
     assert [each.path.name for each in list_segments(tmp_path)] == ["0001-000002-000003.atlas"]
+
+
+@pytest.mark.parametrize("past", [[], None, 7, {"allocated_bytes": "x"}, {"allocated_bytes": -1.0}])
+def test_malformed_sums_are_an_error_of_the_file(past: object) -> None:
+    """Whatever a file says of the segments before, an error of the reader comes of it, or no sums."""
+    segment = {"number": 1, "last": 1, "start_s": 0.0, "detail_s": 0.0, "past": past}
+    with suppress(*MALFORMED):
+        found = decode._segment_of({"segment": segment})
+        assert found is None or found.past == Past()
 
 
 def test_very_many_stacks_are_joined_in_portions(

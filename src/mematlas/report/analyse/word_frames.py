@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class WordFrames:
     """Frames of words, innermost first. Word w has those from `starts[w]` up to `starts[w + 1]` of `numbers`.
 
-    `numbers` index `frames`, where each object occurs once; equal objects may occur.
+    `numbers` index `frames`, where each object occurs once, in the order of first occurrence; equal objects may occur.
     """
 
     __slots__ = ("frames", "lengths", "numbers", "starts")
@@ -30,8 +30,11 @@ class WordFrames:
         every = [frame for each in words for frame in each]
         identities = np.fromiter(map(id, every), np.int64, len(every))
         _, first, numbers = np.unique(identities, return_index=True, return_inverse=True)
-        self.frames = [every[at] for at in first.tolist()]
-        self.numbers: Numbers = numbers.astype(np.int64)
+        order = np.argsort(first)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        self.frames = [every[at] for at in first[order].tolist()]
+        self.numbers: Numbers = place[numbers]
         self.lengths: Numbers = np.fromiter(map(len, words), np.int64, len(words))
         self.starts: Numbers = np.append(0, np.cumsum(self.lengths))
 

@@ -68,9 +68,8 @@ DROPPED = (
     r"|_PyObject_\w*(Malloc|Alloc|Realloc|Calloc)|_PyMem_\w+|PyType_GenericAlloc"
 )
 """Functions that pprof hides with all that they call, so that who asked for the memory is shown."""
-_BATCH = (
-    1 << 13
-)  # stacks; the figures of more do not fit into a cache, where rows are made of columns
+# Stacks. The figures of more do not fit into a cache, where rows are made of columns.
+_BATCH = 1 << 13
 _LEVEL = 1  # a higher one takes three times as long for a tenth less
 _NATIVE_TOP = 1 << 63
 _NO_PATH = Frame("[root]", None, None, None, "native")
