@@ -224,6 +224,10 @@ class RollingWriter(Writer):
             path.unlink(missing_ok=True)
         os.close(self._lock)
 
+    def stop_thinning(self) -> None:
+        """Wait until nothing thins the segments any more."""
+        self._thinner.end()
+
     def discard(self) -> None:
         """Remove what this run has written: nothing was recorded."""
         self.close()
