@@ -40,7 +40,6 @@ _UNOWNED = {
     NUMBER_OF_KIND[Kind.TOUCHED],
 }  # kinds that no stack is said to own
 _MOST_LOOKS = 20
-_MOST_MESSAGES = 100
 _LOOKS_PART = 4  # of the disk that looks may take
 # It ends when this process does. "$0" to "$6": the command, the folder and what it may hold.
 _LOOP = 'trap "" INT HUP PIPE; while read -r run number; do "$0" "$@" "$run" "$number"; echo; done'
@@ -274,7 +273,7 @@ class RollingWriter(Writer):
 
     def tell(self, text: str) -> None:
         """Add a message, unless the user was told so before."""
-        if text not in self.messages and len(self.messages) < _MOST_MESSAGES:
+        if text not in self.messages:
             self.messages.append(text)
 
 
