@@ -174,7 +174,7 @@ def _pipes() -> tuple[list[int], list[int]]:
 
 
 def _exchange(pipes: list[int], stdin: bytes, end_s: float) -> tuple[bytes, bytes]:
-    """Write the input and read both outputs to their ends. Raises TimeoutError."""
+    """Write the input and read both outputs to their ends, and remove those that are closed. Raises TimeoutError."""
     feed, *outputs = pipes
     read = {each: bytearray() for each in outputs}
     os.set_blocking(feed, False)
@@ -196,6 +196,7 @@ def _exchange(pipes: list[int], stdin: bytes, end_s: float) -> tuple[bytes, byte
                     done = not piece
                 if done:
                     selector.unregister(key.fd)
+                    pipes.remove(key.fd)  # another thread may get the number
                     os.close(key.fd)
     stdout, stderr = read.values()
     return bytes(stdout), bytes(stderr)

@@ -87,6 +87,8 @@ class Trace:
             tracer = OwnTracer()
             tracer.attach(session)
         except BaseException:
+            with suppress(MematlasError):  # a recorder that is left waits for those that read
+                self._send("finish")
             self._close_recorder()
             raise
         self._tracer = tracer

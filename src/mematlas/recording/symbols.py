@@ -11,6 +11,7 @@ import zlib
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -283,6 +284,7 @@ def _past_the_end(outermost: SourceLocation, relative: int) -> bool:
     return limit is not None and relative - int(outermost.sym_addr) > limit
 
 
+@lru_cache(maxsize=1 << 16)  # a function has many return addresses
 def demangle(symbol: str) -> str:
     """Demangle a name, without parameters and clone suffixes of the compiler."""
     from multi_demangle import DemangleOptions, demangle_symbol

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import RecordingData, Rows, Snapshot
 
 _MOST_JOINED = 24  # files at once,
-_MOST_AT_ONCE = 1 << 18  # stacks in them: about 250 MB
+_MOST_AT_ONCE = 1 << 18  # stacks in them, if there are several: about 250 MB
 _MOST_RECENT = 100_000  # stacks of a process in a file that was joined,
 _MOST_STACKS = 20_000  # and in one with less detail
 _FILES = 12  # at least, in a folder that is full
@@ -153,7 +153,7 @@ def _join_files(folder: Path, group: _Group, resolver: Resolver) -> None:
 def _portions(
     files: Sequence[SegmentFile],
 ) -> Iterator[tuple[list[SegmentFile], list[RecordingData]]]:
-    """Yield files with what they hold: as many together as memory is meant for.
+    """Yield files with what they hold: one, or several with as many stacks together as memory is meant for.
 
     What is joined has fewer stacks, so that the next pass joins the portions. A file that cannot be read stays, such as one
     of a later version. One of a mematlas that was killed at its begin holds nothing, and another may be gone meanwhile.

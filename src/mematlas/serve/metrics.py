@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from mematlas._version import __version__
 from mematlas.recording.model import Past
 from mematlas.report import frame_names, run_facts
+from mematlas.report.analyse import sums
 from mematlas.report.analyse.lines import lines
 from mematlas.serve.series import OTHER, TopNames, answer_format, encode, gauge, label, own_rss
 from mematlas.serve.state import OncePerReading
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
+    from mematlas.recording.model import RecordingData, Run
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.report import Report
     from mematlas.serve.pusher import Pushes
@@ -36,6 +38,7 @@ class Metrics:
         """Render the metrics of a served recording, and of the pushes to each collector."""
         self._recording, self._pushes = recording, pushes or {}
         self._top: TopNames[tuple[str, str, str]] = TopNames(LINES)
+        self._counters = _Counters()
         self._families = OncePerReading(recording, self._make)
         self._kept: dict[str, OncePerReading[bytes]] = {}  # by content type
         self._counts: list[tuple[int, int]] = []  # of pushes, as `_kept` has them
@@ -53,7 +56,8 @@ class Metrics:
 
     def _make(self, state: State) -> list[Metric]:
         found = lines(state.report.stacks, "live")
-        return [*_families(state, found), *self._lines(found)]
+        self._counters.begin(state.data.runs)
+        return [*_families(state, found, self._counters), *self._lines(found)]
 
     def _pushed(self) -> Iterator[Metric]:
         if not self._pushes:
@@ -97,7 +101,25 @@ class Metrics:
         yield blocks
 
 
-def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
+class _Counters:
+    """Sums of a run, none of which falls: what is added in another order differs in its last digits."""
+
+    def __init__(self) -> None:
+        self._runs: tuple[Run, ...] = ()
+        self._highest: dict[str, float] = {}
+
+    def begin(self, runs: tuple[Run, ...]) -> None:
+        """Begin anew where the recording is of other runs."""
+        if runs != self._runs:
+            self._runs, self._highest = runs, {}
+
+    def grow(self, name: str, value: float) -> float:
+        """Return the highest value of a counter so far."""
+        highest = self._highest[name] = max(value, self._highest.get(name, 0.0))
+        return highest
+
+
+def _families(state: State, live: list[LineStats], counters: _Counters) -> Iterator[Metric]:
     report = state.report
     info = {"version": __version__, "command": label(" ".join(report.command))}
     yield InfoMetricFamily("mematlas", "The recorded command", value=info)
@@ -127,9 +149,10 @@ def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
         highest = report.account.highest_rss_bytes
         if highest:
             yield gauge("resident_peak_bytes", "Highest RSS so far", highest)
+    yield from _blocks(report, live)
     past = state.data.segment.past if state.data.segment else Past()
-    yield from _allocated(report, live, past)
-    yield from _faults(report, past)
+    yield from _allocated(state.data, past, counters)
+    yield from _faults(report, past, counters)
     yield gauge(
         "sampling_bytes",
         "Mean bytes between two samples; 0: every allocation is recorded",
@@ -142,34 +165,41 @@ def _families(state: State, live: list[LineStats]) -> Iterator[Metric]:
     yield gauge("serve_resident_bytes", "RSS of this server", own_rss())
 
 
-def _allocated(report: Report, live: list[LineStats], past: Past) -> Iterator[Metric]:
+def _blocks(report: Report, live: list[LineStats]) -> Iterator[Metric]:
     from mematlas.report.analyse.table import StackTable
 
     table = StackTable.of(report.stacks)
     yield gauge("live_bytes", "Bytes of live blocks", table.columns.sum("live_bytes"))
     yield gauge("live_blocks", "Live blocks", table.columns.sum("live_count"))
-    yield CounterMetricFamily(
-        "mematlas_allocated_bytes",
-        "Bytes allocated so far",
-        value=past.allocated_bytes + table.columns.sum("allocated_bytes"),
-    )
-    yield CounterMetricFamily(
-        "mematlas_allocations",
-        "Allocations so far",
-        value=past.allocations + table.columns.sum("allocations"),
-    )
     if report.sampling.mode != "exact":
         error = sum(each.error_bytes**2 for each in live) ** 0.5
         yield gauge("live_error_bytes", "Standard error of the live bytes", error)
 
 
-def _faults(report: Report, past: Past) -> Iterator[Metric]:
+def _allocated(data: RecordingData, past: Past, counters: _Counters) -> Iterator[Metric]:
+    """Yield what was allocated. Columns of a report are rounded by stack, the sums of the past are not."""
+    found = {"allocated_bytes": past.allocated_bytes, "allocations": past.allocations}
+    for each in data.totals.values():
+        owned = sums.have_owners(each.rows)
+        for name in found:
+            found[name] += float(sums.column(each.rows, name)[owned].sum(dtype=float))
+    for name, text in (
+        ("allocated_bytes", "Bytes allocated so far"),
+        ("allocations", "Allocations so far"),
+    ):
+        value = counters.grow(name, found[name])
+        yield CounterMetricFamily(f"mematlas_{name}", text, value=value)
+
+
+def _faults(report: Report, past: Past, counters: _Counters) -> Iterator[Metric]:
     ends = [each for each in report.series if each.minor_faults]
     if not ends and not past.minor_faults:
         return
+    minor = past.minor_faults + sum(each.minor_faults[-1] for each in ends)
+    major = past.major_faults + sum(each.major_faults[-1] for each in ends)
     faults = CounterMetricFamily("mematlas_page_faults", "Page faults so far", labels=("kind",))
-    faults.add_metric(("minor",), past.minor_faults + sum(each.minor_faults[-1] for each in ends))
-    faults.add_metric(("major",), past.major_faults + sum(each.major_faults[-1] for each in ends))
+    for kind, count in (("minor", minor), ("major", major)):
+        faults.add_metric((kind,), counters.grow(kind, count))
     yield faults
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mematlas.serve.pusher import Sender
 
 
-_RECORDER_S = 10.0  # after the end of a program, that the last push waits for its recorder
+_RECORDER_S = 60.0  # after the end of a program, that the last push waits for its recorder at most
 _POLL_S = 0.2
 
 
@@ -77,9 +77,9 @@ class Publisher:
         return self
 
     def await_end(self) -> None:
-        """Wait until the recording that is pushed has its end: its recorder writes that after the program's."""
+        """Wait until the recording that is pushed has its end, which the recorder writes after the program's, or no recorder."""
         end = time.monotonic() + _RECORDER_S
-        while self.pushers and not self._recording.has_end() and time.monotonic() < end:
+        while self.pushers and self._recording.lacks_end() and time.monotonic() < end:
             time.sleep(_POLL_S)
 
     def __exit__(self, *_: object) -> None:

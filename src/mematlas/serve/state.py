@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from mematlas.api.growing import GrowingRecording
 from mematlas.errors import MematlasError
 from mematlas.recording.reader import has_end
-from mematlas.recording.segments import newest_file
+from mematlas.recording.segments import is_written, newest_file
 from mematlas.report.analyse.report import make_report
 from mematlas.report.model.report import END
 
@@ -88,10 +88,10 @@ class ServedRecording:
                 return state
         return None
 
-    def has_end(self) -> bool:
-        """Return whether the recorder has ended the recording, of a folder its newest segment."""
+    def lacks_end(self) -> bool:
+        """Return whether a recorder is still to end the recording, of a folder its newest segment."""
         try:
-            return has_end(newest_file(self.path))
+            return not has_end(newest_file(self.path)) and is_written(self.path)
         except OSError:
             return False
 

@@ -47,7 +47,8 @@ class Entries:
 
     `enter` raises MematlasError if it cannot enter a process. `traced` are the PIDs of those that joined, some
     by themselves, as children do; the thread that follows the recording keeps the set up to date. `entered` and
-    `refusals` are of processes that run: what has ended is forgotten, or a set would grow for as long as it is recorded.
+    `refusals` are of processes that run, though they left the set: what has ended is forgotten, or both would grow for as
+    long as the set is recorded.
     """
 
     members: Members
@@ -116,11 +117,12 @@ class Entries:
         self._seen = seen
         self._forget(self.traced.union(pids))
 
-    def _forget(self, running: frozenset[int]) -> None:
+    def _forget(self, present: frozenset[int]) -> None:
         """Forget the processes that have ended, but for the notes on those that were refused."""
-        for pid in self.entered.keys() - running:
-            del self.entered[pid]
-        for key in [key for key in self.refusals if key[0] not in running]:
+        for pid in self.entered.keys() - present:
+            if _is_gone(self.entered[pid]):
+                del self.entered[pid]
+        for key in [key for key in self.refusals if key[0] not in present and _is_gone(key)]:
             refused = self.refusals.pop(key)
             if len(self._ended) < _MOST_TOLD:
                 self._ended.append(refused)
@@ -168,6 +170,13 @@ def _key(pid: int) -> _Key | None:
         return None
     # The addresses read as 0 without the right to read the process.
     return pid, int(fields[19]), int(fields[25]), int(fields[23]), int(fields[24])
+
+
+def _is_gone(key: _Key) -> bool:
+    """Return whether a process has ended; one that left its set may run, and return."""
+    pid = key[0]
+    now = _key(pid)
+    return has_ended(pid) or (now is not None and now[_STARTED] != key[_STARTED])
 
 
 def _program(pid: int) -> str:

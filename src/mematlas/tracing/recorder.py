@@ -43,28 +43,46 @@ def main(request: str) -> int:
         except OSError as error:
             sys.exit(error.strerror)
         follower = Follower(collector, writer, pid, graphs=settings.graphs)
+        commands = _Commands(follower)
         _reply(f"session {collector.session}")
-        follower.follow(lambda: _handle_commands(follower), lambda: None)
+        follower.follow(commands.obey, lambda: None)
         follower.finish(None)
+    except OSError:  # of the disk
+        if settings.temporary:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
     finally:
         collector.stop()
         collector.close()
-    if settings.temporary:
-        _remove(writer, path, settings.reader)
-    else:
+    if not settings.temporary:
         write_names(writer, path)
+    elif (
+        commands.finished and settings.reader
+    ):  # the program ends the reader and removes the folder
+        _end(writer)
+    else:
+        _remove(writer, path, settings.reader)
     _reply("finished")
     return 0
 
 
+def _end(writer: Writer) -> None:
+    """Write the end of a rolling recording; nothing writes into its folder any more."""
+    try:
+        writer.end()
+    finally:
+        if isinstance(writer, RollingWriter):
+            writer.stop_thinning()
+
+
 def _remove(writer: Writer, path: str, reader: int) -> None:
     """Remove a rolling recording that nobody wants to keep, once the process that pushes it has read the end."""
-    writer.end()
-    if reader:
-        _wait_for(reader)
-    if isinstance(writer, RollingWriter):
-        writer.discard()
-    shutil.rmtree(path, ignore_errors=True)
+    try:
+        _end(writer)
+        if reader:
+            _wait_for(reader)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _wait_for(pid: int) -> None:
@@ -86,14 +104,23 @@ def command_of(pid: int) -> list[str]:
     return [os.fsdecode(word) for word in text.rstrip(b"\0").split(b"\0")]
 
 
-def _handle_commands(follower: Follower) -> bool:
-    """Obey the commands that have come; return whether the recording is to end."""
-    while select.select([sys.stdin], [], [], 0)[0]:
-        if sys.stdin.readline() != "snapshot\n":  # `finish`, or the program closed the pipe
-            return True
-        follower.snapshot_all()
-        _reply("snapshot done")
-    return False
+class _Commands:
+    """The commands of the program. `finished`: the last was `finish`, and the program goes on."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self.finished = False
+
+    def obey(self) -> bool:
+        """Obey the commands that have come; return whether the recording is to end."""
+        while select.select([sys.stdin], [], [], 0)[0]:
+            line = sys.stdin.readline()
+            if line != "snapshot\n":  # `finish`, or the program closed the pipe
+                self.finished = line == "finish\n"
+                return True
+            self._follower.snapshot_all()
+            _reply("snapshot done")
+        return False
 
 
 def _reply(line: str) -> None:

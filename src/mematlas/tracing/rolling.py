@@ -38,7 +38,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 # Kinds that no stack is said to own.
 _UNOWNED = {NUMBER_OF_KIND[Kind.ARENA], NUMBER_OF_KIND[Kind.TOUCHED]}
 _MOST_LOOKS = 20
-_MOST_MESSAGES = 100
 _LOOKS_PART = 4  # of the disk that looks may take
 # It ends when this process does. "$0" to "$6": the command, the folder and what it may hold.
 _LOOP = 'trap "" INT HUP PIPE; while read -r run number; do "$0" "$@" "$run" "$number"; echo; done'
@@ -221,6 +220,10 @@ class RollingWriter(Writer):
             path.unlink(missing_ok=True)
         os.close(self._lock)
 
+    def stop_thinning(self) -> None:
+        """Wait until nothing thins the segments any more."""
+        self._thinner.end()
+
     def discard(self) -> None:
         """Remove what this run has written: nothing was recorded."""
         self.close()
@@ -267,7 +270,7 @@ class RollingWriter(Writer):
 
     def tell(self, text: str) -> None:
         """Add a message, unless the user was told so before."""
-        if text not in self.messages and len(self.messages) < _MOST_MESSAGES:
+        if text not in self.messages:
             self.messages.append(text)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _MOST_NODES = 1 << 19  # of the stack trie of a process, new in one segment
 _MOST_STACKS = 1 << 16  # likewise
 _MOST_LOSSES = 100
+_MOST_TOLD = 100  # processes, of those whose stacks were cut
 _MOST_MODULES = 10_000
 _STATUS_S = 2.0  # in which a parent reads the exit status of its child
 # Children that a process forked shortly before its end have joined by then, or their memory is unknown anyway.
@@ -55,6 +56,7 @@ class Rotation:
         self._began: dict[int, tuple[int, int]] = {}  # nodes and stacks at the begin of the segment
         self._cut: dict[int, int] = {}  # stacks that were cut until the begin of the segment
         self._noted: set[int] = set()  # processes whose cut stacks the segment has a note on
+        self._told_of: set[int] = set()  # PIDs of those of the run that the user was told of
         self.losses: list[str] = []
         self.modules: set[tuple[str, str]] = (
             set()
@@ -117,7 +119,9 @@ class Rotation:
                 self._noted.add(index)
                 text = f"process {recorder.pid}: new stacks {STACKS_CUT}"
                 self._writer.notes([text])
-                self._writer.tell(text)
+                if len(self._told_of) < _MOST_TOLD:
+                    self._told_of.add(recorder.pid)
+                    self._writer.tell(text)
 
     def _running(self) -> list[ProcessRecorder]:
         return [each for each in self._recorders.values() if not each.ended]

@@ -67,6 +67,8 @@ def load_last():
         kept.append(bytearray({BLOCK}))
 load_last()
 print(service.path)
+if STOPS:
+    service.stop()
 """
 
 
@@ -241,16 +243,21 @@ def test_a_taken_port_traces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert traced.recording.complete
 
 
-def test_the_last_push_has_all_of_a_program_that_ends_without_stop(tmp_path: Path) -> None:
-    """Its recorder writes the end after the program's, and removes nothing before it is pushed."""
-    (tmp_path / "app.py").write_text(LAST)
+@pytest.mark.parametrize("stops", [False, True])
+def test_the_last_push_has_all(tmp_path: Path, *, stops: bool) -> None:
+    """Without stop() the recorder writes the end after the program's; nothing is removed before it is pushed."""
+    (tmp_path / "app.py").write_text(f"STOPS = {stops}\n{LAST}")
     with http_collector() as collector:
         done = subprocess.run(
             [sys.executable, "app.py", f"pyroscope+http://127.0.0.1:{collector.port}"],
             cwd=tmp_path, capture_output=True, text=True, check=True, timeout=2 * WAIT_S,
         )  # fmt: skip
+        folder = Path(done.stdout.strip())
+        if stops:
+            assert collector.taken
+            assert not folder.exists()
         wait_until(lambda: collector.taken, "the last push")
-        wait_until(lambda: not Path(done.stdout.strip()).exists(), "the folder is removed")
+        wait_until(lambda: not folder.exists(), "the folder is removed")
     (tmp_path / "last.pb.gz").write_bytes(collector.taken[-1].body)
     profile = decode_pprof(tmp_path / "last.pb.gz")
     names = {each.id: profile.string_table[each.name] for each in profile.function}

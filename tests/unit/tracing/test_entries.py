@@ -67,6 +67,7 @@ def test_processes_that_have_ended_are_forgotten(ended: set[int]) -> None:
     some = Some([])
     found = Entries(some, refuse_odd)
     for pid in range(10, 410):
+        ended.add(pid - 1)
         some.pids = [pid]
         found.enter_all()
     assert (set(found.entered), [each.pid for each in found.refusals.values()]) == (set(), [409])
@@ -74,6 +75,41 @@ def test_processes_that_have_ended_are_forgotten(ended: set[int]) -> None:
     assert notes[0] == "not traced: PID 11 (p11): Permission denied"
     assert notes[-1] == "not traced: 99 more processes, which have ended"
     assert len(notes) == 102
+
+
+def test_a_refused_process_that_leaves_and_returns_is_told_once(ended: set[int]) -> None:
+    """It was moved to another cgroup, and runs: it is tried no more often, and has not ended."""
+    tries: list[int] = []
+
+    def refuse(pid: int) -> None:
+        tries.append(pid)
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    some = Some([7])
+    found = Entries(some, refuse)
+    for _ in range(2):
+        for pids in ([7], [7], [7], []):
+            some.pids = pids
+            found.enter_all()
+    assert tries == [7, 7, 7]
+    assert found.describe() == ["not traced: PID 7 (p7): Permission denied"]
+    ended.add(7)
+    found.enter_all()
+    assert not found.refusals
+    assert found.describe() == ["not traced: PID 7 (p7): Permission denied"]
+
+
+def test_a_pid_that_is_given_again_is_another_process(
+    ended: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before has ended, though a process of its PID runs elsewhere."""
+    some = Some([7])
+    found = Entries(some, lambda _pid: None)
+    found.enter_all()
+    monkeypatch.setattr(entries, "_key", lambda pid: (pid, 1, 0, 0, 0))
+    some.pids = []
+    found.enter_all()
+    assert not found.entered
     assert not ended
 
 

@@ -108,6 +108,11 @@ def are_owning(kinds: NDArray[Any]) -> NDArray[np.bool_]:
     return are_any(kinds, _OWNING)
 
 
+def have_owners(rows: Rows) -> NDArray[np.bool_]:
+    """Return which rows are of memory with an owner."""
+    return are_any(column(rows, "kind"), _OWNERS)
+
+
 def are_any(kinds: NDArray[Any], numbers: Sequence[int]) -> NDArray[np.bool_]:
     """Return which numbers of kinds are among others."""
     found: NDArray[np.bool_] = kinds == numbers[0]
