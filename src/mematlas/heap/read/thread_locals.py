@@ -59,7 +59,7 @@ def find_blocks(image: Image, base: int, modules: list[Variables]) -> list[tuple
 def name_of(address: int, blocks: list[tuple[int, Variables]]) -> str | None:
     """Return the name of the thread-local variable that holds an address."""
     for start, file in blocks:
-        for offset, size, name in file.of_threads:
-            if start + offset <= address < start + offset + size:
-                return name
+        name = file.of_threads.find(address - start)
+        if name is not None:
+            return name
     return None
