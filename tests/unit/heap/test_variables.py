@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.heap.read.variables import _Left, _parse
-from mematlas.recording import elf
+from mematlas.heap.read.variables import _debug_tables, _Left, _parse
+from mematlas.recording import debuginfod, elf, symbols
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAGIC = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
 SYMBOL = struct.Struct("<IBBHQQ")
@@ -78,3 +82,21 @@ def test_addresses_wrap_around(load: int) -> None:
     assert found.function(0x7F0000000020) == "g_table"
     for address in (0, 0x10, (1 << 64) - 1, 1 << 64):
         assert found.find(address) is found.function(address) is None
+
+
+def test_no_debug_file_is_read_whole_or_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file without a build ID may name a debug file of any size, and one with it makes no request."""
+    monkeypatch.setattr(symbols, "_crc32", _refuse)
+    monkeypatch.setattr(debuginfod, "find", _refuse)
+    (tmp_path / "x.debug").write_bytes(_elf())
+    for build_id in ("", "ab" * 20):
+        headers = elf.Elf(
+            build_id, 0, ("x.debug", 0), has_debug=False, mini_debug=b"", thread_local=0
+        )
+        assert _debug_tables(str(tmp_path / "x"), headers, _Left()) == []
+
+
+def _refuse(*_: object) -> None:
+    raise AssertionError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mematlas.linux.mappings import Permission
 from mematlas.linux.regular_file import open_regular
 from mematlas.recording import elf
-from mematlas.recording.symbols import find_debug_file
+from mematlas.recording.symbols import find_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,8 +189,12 @@ def _parse(path: str, data: elf.Data, start: int, left: _Left) -> Variables:
 
 
 def _debug_tables(path: str, headers: elf.Elf, left: _Left) -> list[Symbols]:
-    """Return the symbols of the separate debug file of a stripped file."""
-    debug = find_debug_file(Path(path), headers, headers.build_id)
+    """Return the symbols of the separate debug file of a stripped file.
+
+    Only one that its build ID proves: a checksum takes reading a file whole, of whatever size its owner gave it.
+    """
+    build_id = headers.build_id
+    debug = find_installed(Path(path), headers, build_id) if build_id else None
     if debug is None:
         return []
     try:
