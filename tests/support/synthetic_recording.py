@@ -194,7 +194,7 @@ GRAPH_FACTS = {
     "size": 4096,
     "strong": 1,
     "types": ["node", "page"],
-    "groups": [["server", "file", 0, 0]],
+    "groups": [["server", "file", 0, "STRONG"]],
     "items": [[0, 12]],
     "glibc": {each.name: 0 for each in fields(GlibcSums)},
     "allocators": {"jemalloc": {each.name: 0 for each in fields(AllocatorSums)}},

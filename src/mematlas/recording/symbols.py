@@ -150,20 +150,28 @@ def _add_caches(table: Table, sources: list[Path], build_id: str) -> None:
 
 
 def find_debug_file(path: Path, headers: elf.Elf | None, build_id: str) -> Path | None:
-    """Find the separate debug file of a build in the same places as gdb."""
+    """Find the separate debug file of a build in the same places as gdb, or fetch it."""
+    found = find_installed(path, headers, build_id)
+    if found is None and (not headers or not headers.has_debug):
+        fetched = debuginfod.find(build_id)
+        return fetched if fetched and _belongs(fetched, build_id, None) else None
+    return found
+
+
+def find_installed(path: Path, headers: elf.Elf | None, build_id: str) -> Path | None:
+    """Find the separate debug file of a build on this machine."""
     if build_id:
         found = DEBUG_ROOT / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
         if _belongs(found, build_id, None):
             return found
     if headers and headers.debug_link:
         name, check = headers.debug_link
-        folder = path.resolve().parent
+        folder = Path(os.path.realpath(path)).parent  # Path.resolve() raises on a loop of links
         rooted = DEBUG_ROOT / folder.relative_to("/")
         for found in (folder / name, folder / ".debug" / name, rooted / name):
             if found != path and _belongs(found, build_id, check):
                 return found
-    fetched = debuginfod.find(build_id) if not headers or not headers.has_debug else None
-    return fetched if fetched and _belongs(fetched, build_id, None) else None
+    return None
 
 
 def _belongs(debug: Path, build_id: str, check: int | None) -> bool:

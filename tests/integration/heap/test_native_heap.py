@@ -120,6 +120,22 @@ def test_thread_local_memory_is_held_by_its_variable(heap: Look) -> None:
     assert names[1] == "t_buffer"
 
 
+def test_thread_local_variables_of_libraries_that_come_and_go(tmp_path: Path) -> None:
+    """The fourth library has the number of the second, which was unloaded."""
+    static = "-ftls-model=initial-exec"  # the variables of the others are in blocks of the loader
+    libraries = [tmp_path / f"lib{letter}.so" for letter in "abcd"]
+    for each in libraries:
+        made = compile_program(
+            "heap_libraries.c", tmp_path, ["-shared", "-fPIC", static, f"-DNAME=t_{each.stem}"]
+        )
+        made.rename(each)
+    program = compile_program("heap_libraries.c", tmp_path)
+    with waiting([program, *libraries]) as pid:
+        heap: Look = mematlas.heap(pid)  # type: ignore[operator]
+    held = {size: _path(heap, size)[1] for size in (70000, 72000, 73000)}
+    assert held == {70000: "t_liba", 72000: "t_libc", 73000: "t_libd"}
+
+
 def test_the_frame_of_a_function_holds_what_its_local_points_to(heap: Look) -> None:
     """A stack is told apart by the functions that run."""
     names = _path(heap, 90000)

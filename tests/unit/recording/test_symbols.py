@@ -95,3 +95,11 @@ def test_a_name_that_no_file_has(path: str) -> None:
     table = open_table(Module(path, "ab12", 0, 0, 4096))
     assert table.frames(0x890)[0].module == path
     assert "functions are shown as module+offset" in table.note
+
+
+def test_a_loop_of_links_has_no_debug_file(tmp_path: Path) -> None:
+    """The path is whatever the mappings of another process say."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    headers = elf.Elf("ab" * 20, 0, ("x.debug", 0), has_debug=False, mini_debug=b"", thread_local=0)
+    assert symbols.find_installed(loop / "x", headers, headers.build_id) is None

@@ -189,12 +189,13 @@ def _nearest_roots(tree: _Tree, members: NDArray[np.intp], above: int) -> tuple[
     """
     heap = tree.heap
     first = _find_root(heap, members, heap.content.find_paths())
+    if first in {0, above}:
+        return "", ""
     if first not in tree.without and len(tree.without) < _MOST_WITHOUT:
         tree.without[first] = heap.content.find_paths_without(first)
     paths = tree.without.get(first)
-    second = 0 if paths is None or first == above else _find_root(heap, members, paths)
-    names = ["" if node in {0, above} else root_name(heap, node) for node in (first, second)]
-    return names[0], names[1]
+    second = 0 if paths is None else _find_root(heap, members, paths)
+    return root_name(heap, first), "" if second in {0, above} else root_name(heap, second)
 
 
 def _find_root(heap: Heap, members: NDArray[np.intp], paths: _Paths) -> int:

@@ -30,6 +30,7 @@ _ITEMS_OF = 2000  # the containers that retain most
 _STATES = 0xFF
 _BLOCK_STATES = 5
 _AMOUNTS = ("gap", "size", "resident", "held_bytes", "held_resident")
+_RANKS = {0: Rank.STRONG, 1: Rank.FRAMES, 2: Rank.PROGRAM, 3: Rank.WEAK}  # before they had names
 _MOST = 2.0**57  # the widest addresses
 
 
@@ -99,7 +100,7 @@ def _facts(heap: Heap, rss_bytes: int) -> dict[str, Any]:
         "size": int(heap.size.sum()),
         "strong": heap.strong,
         "types": list(heap.type_names),
-        "groups": [[each.name, each.kind, each.parent, int(each.rank)] for each in heap.groups],
+        "groups": [[each.name, each.kind, each.parent, each.rank.name] for each in heap.groups],
         "items": _items(heap),
         "glibc": asdict(heap.glibc),
         "allocators": {name: asdict(each) for name, each in heap.allocators.items()},
@@ -141,7 +142,7 @@ def _read(graph: HeapGraph) -> Heap:
     facts, rows = graph.facts, np.asarray(graph.rows)
     names = tuple(texts_of(facts["types"]))
     groups = tuple(
-        RootGroup(text_of(name), RootKind(kind), amount_of(parent), Rank(rank))
+        RootGroup(text_of(name), RootKind(kind), amount_of(parent), _rank(rank))
         for name, kind, parent, rank in facts["groups"]
     )
     strong = amount_of(facts["strong"])
@@ -189,6 +190,10 @@ def _read(graph: HeapGraph) -> Heap:
         seconds=number_of(facts["seconds"]),
         stack=own["stack"].copy(),
     )
+
+
+def _rank(rank: str | float) -> Rank:
+    return Rank[rank] if isinstance(rank, str) else _RANKS[amount_of(rank)]
 
 
 def _check(

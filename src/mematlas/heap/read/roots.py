@@ -162,6 +162,8 @@ def _add_stack(
     groups: dict[str, int] = {}
     at = stack[0]
     for each in frames:
+        if each.start >= stack[1]:  # what follows is thread-local storage
+            break
         end = min(each.end, stack[1])
         if not len(_root_words(image, handle, at, end)):
             continue

@@ -76,8 +76,13 @@ class StackReader:
             name = file.function(code) if file else None
             path = file.path if file else "?"
             self._names[code] = (
-                f"{demangle(name).partition('(')[0]}()"
+                function_name(name)
                 if name
                 else f"{path.rpartition('/')[2]}+{code - module.header:#x}"
             )
         return self._names[code]
+
+
+def function_name(symbol: str) -> str:
+    """Return how a function is shown, by its symbol."""
+    return f"{demangle(symbol).removesuffix(' const')}()"
