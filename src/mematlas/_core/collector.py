@@ -122,7 +122,10 @@ class Traced:
     left: tuple[int, ...]  # programs it started that run untraced, by LeftKind
     events: int
     unknown_frees: int
-    cut_stacks: int  # counted at a caller, since there were most_nodes
+    cut_stacks: (
+        int  # definitions that end at a caller, since there were most_nodes: in this segment
+    )
+    has_cut: bool  # in this segment or an earlier one
     broken_rings: int
     marks_lost: int  # too many at once
     lost_events: int  # not recorded, since their ring stayed full or had no memory
@@ -339,6 +342,7 @@ class Collector:
             events=info.events,
             unknown_frees=info.unknown_frees,
             cut_stacks=info.cut_stacks,
+            has_cut=bool(info.has_cut),
             broken_rings=info.broken_rings,
             marks_lost=info.marks_lost,
             lost_events=info.lost_events,

@@ -109,13 +109,13 @@ class Rotation:
         return self._writer.keep_look(self.begin_segment(), stamp)
 
     def _tell_cut_stacks(self) -> None:
-        """Note, once in a segment, that there are more stacks than memory for them."""
+        """Note, once in each segment, that stacks count at a caller: an ID defined in an earlier one still does."""
         for index, recorder in self._recorders.items():
             if recorder.ended or index in self._noted:
                 continue
-            if self._collector.process(index).cut_stacks > self._cut.get(index, 0):
+            if self._collector.process(index).has_cut:
                 self._noted.add(index)
-                text = f"process {recorder.pid}: new stacks {STACKS_CUT}"
+                text = f"process {recorder.pid}: some stacks {STACKS_CUT}"
                 self._writer.notes([text])
                 self._writer.tell(text)
 
