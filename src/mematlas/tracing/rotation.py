@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mematlas.tracing.process import ProcessRecorder
     from mematlas.tracing.rolling import RollingWriter
 
-_MOST_NODES = 1 << 19  # of the stack trie of a process, new in one segment
-_MOST_STACKS = 1 << 16  # likewise
+_MOST_NEW_NODES = 1 << 19  # of the stack trie of a process, new in one segment
+_MOST_NEW_STACKS = 1 << 16  # likewise
 _MOST_LOSSES = 100
 _MOST_MODULES = 10_000
 _STATUS_S = 2.0  # in which a parent reads the exit status of its child
@@ -127,10 +127,10 @@ class Rotation:
             if recorder.ended:
                 continue
             info, (nodes, stacks) = self._collector.process(index), self._began.get(index, (0, 0))
-            most = _MOST_NODES
+            most = _MOST_NEW_NODES
             if info.cut_stacks > self._cut.get(index, 0):  # what is gone makes room for them
                 most //= 2
-            if info.nodes - nodes > most or info.totals - stacks > _MOST_STACKS:
+            if info.nodes - nodes > most or info.totals - stacks > _MOST_NEW_STACKS:
                 return True
         return False
 
