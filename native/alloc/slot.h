@@ -15,8 +15,12 @@
  * The generation is the number of allocs of the owner's magazine, not of the slot: an alloc then
  * stores to the slot without a load. It repeats after 2^16 allocs, and a second message may wait that
  * long in a batch that is not full. So an alloc clears `remote_freed`, and a message counts only if
- * some thread has set that word since. What remains is a thread that loses the CPU between its check
- * and its store to `remote_freed`, while the owner makes exactly 2^16 allocs, or a multiple.
+ * some thread has set that word since. Two cases remain, in which a block in use is freed:
+ *
+ *   - A thread loses the CPU between its check and its store to `remote_freed`, while the owner makes
+ *     exactly 2^16 allocs, or a multiple.
+ *   - A second message waits for exactly 2^16 allocs, or a multiple, and meanwhile a thread that was
+ *     late stores any other word, which slot_reclaim() accepts since it may have replaced the right one.
  */
 #ifndef MEMATLAS_ALLOC_SLOT_H
 #define MEMATLAS_ALLOC_SLOT_H

@@ -144,7 +144,9 @@ struct process {
 	double sampled_live;
 	uint64_t rss, sampled_rss;
 	uint64_t page_tables; /* bytes, as last read (VmPTE) */
-	bool sums_differ; /* of smaps and the counters, each time in the same way */
+	uint64_t vm_hwm; /* VmHWM as last read; 0: unknown */
+	uint64_t threads; /* as last read */
+	int64_t sums_off; /* by how much a sum of smaps is above the counters, if they differ each time */
 	uint64_t high_rss; /* highest that the kernel or a snapshot told (VmHWM) */
 	uint64_t looked_rss; /* highest of a snapshot; NO_LOOK: none is worth its cost */
 	uint64_t last_rss; /* of the last snapshot */

@@ -157,6 +157,7 @@ static uint32_t find_node(struct process *process, struct ring *ring, const uint
 		if (next ==
 		    node) { /* no room for it: the stack counts at the deepest caller that is known */
 			process->state.cut_stacks++;
+			process->state.has_cut = true;
 			break;
 		}
 		node = next;

@@ -39,6 +39,7 @@ struct run {
 struct runs {
 	struct run *items;
 	size_t count, capacity;
+	bool has_zero_pages; /* as resident, since pagemap alone does not tell them (before Linux 6.7) */
 };
 
 /* bss.c: false: no memory */
@@ -48,7 +49,7 @@ bool vmas_name_bss(int proc, struct vmas *vmas);
 int vmas_read(int proc, struct vmas *ret);
 void vmas_free(struct vmas *vmas);
 int proc_read(int proc, const char *name, char **ret); /* a whole file */
-int64_t statm_read(int proc);                          /* RSS in bytes */
+int64_t statm_read(int proc); /* RSS in bytes */
 
 /* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the
  * heap, unnamed mappings). */
@@ -56,7 +57,7 @@ bool is_session_memory(const struct mematlas_collector *collector, const char *n
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
 		  struct mematlas_part *ret);
 
-/* residency.c: runs of present or swapped pages; the zero page is neither. */
+/* residency.c: runs of present or swapped pages; the zero page is neither, but see has_zero_pages. */
 int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas,
 	      struct runs *ret);
 

@@ -2,15 +2,14 @@
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "sweep.h"
+#include "torn.h"
 
 #define TRIES 3
 #define MOVED 32 /* part of the live bytes */
 #define LEAST_MOVED (256u << 10)
 #define TORN_TRIES 8
-#define CPU_BATCH 32 /* pages that each CPU may count before it adds them, at least */
 
 /* A traced image maps its session memory. After an exec, the PID has another image that does not. */
 static bool is_same_image(const struct join *join)
@@ -70,39 +69,21 @@ static bool has_moved(double before, double after)
 	return fabs(after - before) > before / MOVED + LEAST_MOVED;
 }
 
-/* By how much the kernel's counters may differ from the sum of smaps: each CPU adds its part late. */
-static uint64_t doubt_of(uint64_t rss)
+static struct counters counters_of(const struct join *join, const struct mematlas_account *account,
+				   struct lag lag)
 {
-	uint64_t cpus = (uint64_t)sysconf(_SC_NPROCESSORS_CONF);
-	uint64_t batch = 2 * cpus > CPU_BATCH ? 2 * cpus : CPU_BATCH;
-
-	return rss / MOVED + LEAST_MOVED + cpus * batch * page_bytes();
+	return (struct counters){.before = join->rss_before,
+				 .after = account->statm_rss_bytes,
+				 .highest = join->process->vm_hwm,
+				 .lag = lag.bytes + join->process->threads * lag.bytes_of_thread};
 }
 
-/* smaps is no snapshot: pages that move while it is read count twice, or not at all. Then the sum is more than the
- * process ever had, or less than it had before and after. */
-static bool is_torn(const struct join *join, const struct mematlas_account *account)
+/* Sums that differ from the counters by the same each time are of pages that the kernel counts otherwise. Pages that
+ * move in step with the reads look the same, so a later sum is compared with this difference, and tells. */
+static int accept_sum(const struct join *join, const struct mematlas_account *account)
 {
-	uint64_t before = join->rss_before, after = account->statm_rss_bytes;
-	uint64_t least = before < after ? before : after, most = join->process->high_rss;
-
-	return least && !join->process->sums_differ &&
-	       (account->rss_bytes > most + doubt_of(most) ||
-		account->rss_bytes + doubt_of(least) < least);
-}
-
-/* Sums that differ from the counters in the same way each time are of pages that the kernel counts otherwise. */
-struct torn {
-	uint64_t least, most;
-};
-
-static bool is_same_sum(struct torn *torn, uint64_t rss)
-{
-	if (rss < torn->least)
-		torn->least = rss;
-	if (rss > torn->most)
-		torn->most = rss;
-	return torn->most - torn->least <= doubt_of(torn->least);
+	join->process->sums_off = (int64_t)(account->rss_bytes - account->statm_rss_bytes);
+	return 0;
 }
 
 /* The program may run on meanwhile, and on a busy machine a reading may take long. Then pages are of a later
@@ -111,7 +92,8 @@ static bool is_same_sum(struct torn *torn, uint64_t rss)
 static int read_at_rest(struct join *join, struct mematlas_account *account)
 {
 	struct mematlas_collector *collector = join->collector;
-	struct torn torn = {UINT64_MAX, 0};
+	struct torn torn = TORN_NONE;
+	struct lag lag = lag_read();
 
 	collector_drain(collector);
 	for (int tries = 1;; tries++) {
@@ -121,12 +103,11 @@ static int read_at_rest(struct join *join, struct mematlas_account *account)
 		if (error)
 			return error;
 		collector_drain(collector);
-		if (is_torn(join, account)) {
-			bool same = is_same_sum(&torn, account->rss_bytes);
-			if (tries == TORN_TRIES) {
-				join->process->sums_differ = same;
-				return same ? 0 : -EAGAIN;
-			}
+		struct counters counters = counters_of(join, account, lag);
+		if (sum_is_torn(&counters, account->rss_bytes, join->process->sums_off)) {
+			bool same = torn_add(&torn, &counters, account->rss_bytes);
+			if (tries == TORN_TRIES)
+				return same ? accept_sum(join, account) : -EAGAIN;
 		} else if (tries >= TRIES || !has_moved(before, join->process->state.live)) {
 			return 0;
 		}

@@ -126,6 +126,7 @@ int runs_read(struct mematlas_collector *collector, int proc, const struct vmas 
 	int error = scan(collector, fd, user_end(vmas), runs);
 	if (error == -ENOTTY || error == -EINVAL) {
 		runs->count = 0;
+		runs->has_zero_pages = true;
 		error = read_pagemap(fd, vmas, runs);
 	}
 	if (error) {

@@ -61,10 +61,16 @@ static uint32_t processes_of(double shared, double part)
 	return least == most && least >= 2 && least < 1e9 ? (uint32_t)least : 0;
 }
 
+/* The bytes of a mapping's pages that no other process maps. */
+static uint64_t once_mapped(const struct vma_sharing *vma)
+{
+	return vma->rss > vma->shared ? vma->rss - vma->shared : 0;
+}
+
 /* The kernel cuts the PSS of each mapping to whole kB, which only shared pages make it lose. */
 static void round_pss(struct vma_sharing *vma)
 {
-	uint64_t once = vma->rss > vma->shared ? vma->rss - vma->shared : 0;
+	uint64_t once = once_mapped(vma);
 
 	if (vma->shared)
 		vma->pss += PSS_ERROR;
@@ -223,7 +229,8 @@ int sharing_split(int proc, struct sharing *sharing, struct runs *runs)
 
 	if (!split)
 		return -ENOMEM;
-	split->runs = (struct runs){0};
+	split->runs = (struct runs){.has_zero_pages = runs->has_zero_pages};
+	sharing->has_zero_pages = runs->has_zero_pages;
 	split->pagemap = pagemap;
 	int error = pagemap < 0 ? -ENOENT : split_all(split, sharing, runs);
 	if (error) {
@@ -237,7 +244,7 @@ int sharing_split(int proc, struct sharing *sharing, struct runs *runs)
 
 /* A library's page is shared or not from one read to the next, as other processes come and go. The sums take the
  * pages as the parts take them, so PSS less its parts is RSS less its parts. */
-static uint64_t with_pages(const struct vma_sharing *vma, float share)
+static uint64_t sum_by_pages(const struct vma_sharing *vma, float share)
 {
 	double others = (double)vma->pages_shared * (1 - (double)share);
 
@@ -250,8 +257,10 @@ void sharing_sum(const struct sharing *sharing, struct mematlas_account *account
 	for (size_t i = 0; i < sharing->count; i++) {
 		const struct vma_sharing *vma = &sharing->items[i];
 		account->rss_bytes += vma->rss;
-		account->pss_bytes += with_pages(vma, vma->share);
-		account->uss_bytes += with_pages(vma, 0);
+		account->pss_bytes +=
+			sharing->has_zero_pages ? vma->pss : sum_by_pages(vma, vma->share);
+		account->uss_bytes +=
+			sharing->has_zero_pages ? once_mapped(vma) : sum_by_pages(vma, 0);
 		account->huge_bytes += vma->huge;
 	}
 }

@@ -18,6 +18,7 @@ struct vma_sharing {
 struct sharing {
 	struct vma_sharing *items;
 	size_t count, capacity;
+	bool has_zero_pages; /* in pages_shared: then the sums are those of smaps alone */
 };
 
 int sharing_read(int proc, struct sharing *ret);

@@ -185,7 +185,9 @@ struct state {
 	double peak;
 	uint64_t epoch; /* number of times `peak` rose */
 	uint64_t peak_time; /* clock */
-	uint64_t cut_stacks; /* that end at a caller, since the trie was full */
+	uint64_t
+		cut_stacks; /* definitions of stacks that end at a caller, since the trie was full */
+	bool has_cut; /* what counts at a caller may be live, or come from an ID defined before */
 	bool finds_owners; /* `large` is kept */
 	bool out_of_memory;
 };

@@ -59,6 +59,8 @@ static const char *check_trie(const struct state *state)
 		if (state->stats.items[i].node >= state->trie.count ||
 		    !state->stats.items[i].kind || state->stats.items[i].kind >= KINDS)
 			return "statistics are of a node and a kind";
+	if (state->trie.most && state->trie.count > state->trie.most)
+		return "the trie has no more nodes than `most`";
 	return check_nodes(&state->trie);
 }
 

@@ -50,12 +50,17 @@ static bool read_stat(const struct process *process, struct proc_stat *stat)
 }
 
 /* NAN: there is no such line. */
-static double kilobytes_of(const char *text, const char *name)
+static double number_of(const char *text, const char *name)
 {
 	const char *line = strstr(text, name);
 	double value;
 
-	return line && sscanf(line + strlen(name), " %lf", &value) == 1 ? value * 1024 : NAN;
+	return line && sscanf(line + strlen(name), " %lf", &value) == 1 ? value : NAN;
+}
+
+static double kilobytes_of(const char *text, const char *name)
+{
+	return number_of(text, name) * 1024;
 }
 
 double process_read_status_file(struct process *process)
@@ -69,10 +74,13 @@ double process_read_status_file(struct process *process)
 		return NAN;
 	text[length] = 0;
 	double high = kilobytes_of(text, "\nVmHWM:");
+	process->vm_hwm = high > 0 ? (uint64_t)high : 0;
 	if (high > (double)process->high_rss)
 		process->high_rss = (uint64_t)high;
 	double tables = kilobytes_of(text, "\nVmPTE:");
 	process->page_tables = tables > 0 ? (uint64_t)tables : 0;
+	double threads = number_of(text, "\nThreads:");
+	process->threads = threads > 0 ? (uint64_t)threads : 0;
 	return kilobytes_of(text, "\nVmSwap:");
 }
 

@@ -58,7 +58,9 @@ struct mematlas_traced {
 		events, unknown_frees, broken_rings, lost_events, exits_missed;
 	uint64_t nodes, codes, modules, totals, timeline; /* numbers of rows */
 	uint64_t fault_sites, fault_parts;
-	uint64_t cut_stacks; /* counted at a caller, since there were most_nodes */
+	/* Definitions of stacks that end at a caller, since there were most_nodes: in this segment. */
+	uint64_t cut_stacks;
+	uint64_t has_cut; /* 1: likewise, in this segment or an earlier one */
 	uint64_t marks_lost; /* too many at once */
 	uint64_t fault_samples, faults_lost;
 	uint32_t faults; /* enum trace_faults of trace_format.h */

@@ -83,7 +83,8 @@ static struct producer produce_fork(struct mematlas_collector *collector, int pi
 	return producer;
 }
 
-static struct producer produce(struct mematlas_collector *collector, int pid, unsigned rings)
+__attribute__((unused)) static struct producer produce(struct mematlas_collector *collector,
+						       int pid, unsigned rings)
 {
 	return produce_fork(collector, pid, rings, 0, 0);
 }

@@ -67,7 +67,7 @@ static void test_live_stacks_are_bounded(void)
 	poll_all(collector);
 	CHECK(state_of(collector)->trie.count == 1000 && state_of(collector)->stats.count <= 1000);
 	CHECK(state_of(collector)->live == 300000);
-	CHECK(traced_of(collector, 0).cut_stacks == 30000 - 998);
+	CHECK(traced_of(collector, 0).cut_stacks == 30000 - 998 && traced_of(collector, 0).has_cut);
 	struct mematlas_total total = total_at(collector, 0, 0x10, TRACE_MALLOC);
 	CHECK(total.live_count == 30000 - 998);
 	for (unsigned i = 0; i < 30000; i++) {
@@ -79,6 +79,12 @@ static void test_live_stacks_are_bounded(void)
 	CHECK(mematlas_collector_begin_segment(collector, 0) == 0);
 	CHECK_STATE(state_of(collector));
 	CHECK(state_of(collector)->live == 0 && state_of(collector)->stats.count <= 2);
+	/* The trie has room again, but an ID that was cut counts at the caller in each segment. */
+	CHECK(traced_of(collector, 0).cut_stacks == 0 && traced_of(collector, 0).has_cut);
+	put_alloc(&p, 0, 80000, TRACE_MALLOC, 0x100000, 10, 30000, 0);
+	poll_all(collector);
+	CHECK(total_at(collector, 0, 0x10, TRACE_MALLOC).live_count == 1);
+	CHECK(traced_of(collector, 0).cut_stacks == 0);
 	CHECK(!collector->processes[0]->broken_rings);
 	session_end(collector);
 }

@@ -1,10 +1,10 @@
-/* Moves 32 MiB between two addresses, with mappings between them, for as long as it runs. */
+/* Moves 256 MiB between two addresses, with mappings between them, for as long as it runs. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 
-#define SIZE (32ul << 20)
+#define SIZE (256ul << 20)
 #define SPLIT 2000
 #define RUN_S 2
 

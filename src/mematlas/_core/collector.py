@@ -122,7 +122,8 @@ class Traced:
     left: tuple[int, ...]  # programs it started that run untraced, by LeftKind
     events: int
     unknown_frees: int
-    cut_stacks: int  # counted at a caller, since there were most_nodes
+    cut_stacks: int  # definitions that end at a caller, since there were most_nodes
+    has_cut: bool  # likewise, in this segment or an earlier one
     broken_rings: int
     marks_lost: int  # too many at once
     lost_events: int  # not recorded, since their ring stayed full or had no memory
@@ -339,6 +340,7 @@ class Collector:
             events=info.events,
             unknown_frees=info.unknown_frees,
             cut_stacks=info.cut_stacks,
+            has_cut=bool(info.has_cut),
             broken_rings=info.broken_rings,
             marks_lost=info.marks_lost,
             lost_events=info.lost_events,
@@ -453,10 +455,13 @@ class Collector:
         return _bytes(rows, got)
 
     def snapshot(self, process: int) -> ResidencySnapshot | None:
-        """Join the residency of a process now; None if it has ended, or moved its pages each time they were read."""
+        """Join the residency of a process now; None if it has ended.
+
+        BlockingIOError if its pages moved each time they were read.
+        """
         found = ffi.new("struct mematlas_account *")
         result = lib.mematlas_collector_snapshot(self._handle, process, found)
-        if result in {-errno.ESRCH, -errno.ENOENT, -errno.EAGAIN}:
+        if result in {-errno.ESRCH, -errno.ENOENT}:
             return None
         check(result)
         rows = ffi.new("struct mematlas_part[]", found.parts + 1)

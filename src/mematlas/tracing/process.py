@@ -386,12 +386,24 @@ class ProcessRecorder:
         )
 
     def _join_residency(self) -> ResidencySnapshot | None:
-        """Join residency; None if the process is gone or not dumpable, which ends no recording."""
+        """Join residency; None if the process is gone, or its pages cannot be read, which ends no recording.
+
+        The note tells why the last look that was tried has no pages.
+        """
         try:
-            return self._collector.snapshot(self._index)
+            join = self._collector.snapshot(self._index)
+        except BlockingIOError:
+            self._unread = (
+                "its pages moved each time they were read at its last look; what was resident then "
+                "is unknown"
+            )
+            return None
         except OSError as error:
             self._unread = f"its pages cannot be read ({error.strerror}); residency is unknown"
             return None
+        if join is not None:
+            self._unread = ""
+        return join
 
     def _read_objects(self) -> tuple[float, list[str], bytes] | None:
         try:

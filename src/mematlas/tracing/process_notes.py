@@ -78,7 +78,8 @@ def note_of(info: Traced, unread: str, marks_set: int) -> str:
                 "created after it entered a seccomp filter"
             ),
         ),
-        (info.cut_stacks, f"{info.cut_stacks:,} of its stacks {STACKS_CUT}"),
+        (info.cut_stacks, f"{info.cut_stacks:,} definitions of stacks {STACKS_CUT}"),
+        (info.has_cut and not info.cut_stacks, f"stacks of earlier segments {STACKS_CUT}"),
         (
             info.looks_missed,
             (

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from mematlas.tracing.process import ProcessRecorder
     from mematlas.tracing.rolling import RollingWriter
 
-_MOST_NODES = 1 << 19  # of the stack trie of a process, new in one segment
-_MOST_STACKS = 1 << 16  # likewise
+_MOST_NEW_NODES = 1 << 19  # of the stack trie of a process, new in one segment
+_MOST_NEW_STACKS = 1 << 16  # likewise
 _MOST_LOSSES = 100
 _MOST_TOLD = 100  # processes, of those whose stacks were cut
 _MOST_MODULES = 10_000
@@ -111,13 +111,13 @@ class Rotation:
         return self._writer.keep_look(self.begin_segment(), stamp)
 
     def _tell_cut_stacks(self) -> None:
-        """Note, once in a segment, that there are more stacks than memory for them."""
+        """Note, once in each segment, that stacks count at a caller: an ID defined in an earlier one still does."""
         for index, recorder in self._recorders.items():
             if recorder.ended or index in self._noted:
                 continue
-            if self._collector.process(index).cut_stacks > self._cut.get(index, 0):
+            if self._collector.process(index).has_cut:
                 self._noted.add(index)
-                text = f"process {recorder.pid}: new stacks {STACKS_CUT}"
+                text = f"process {recorder.pid}: some stacks {STACKS_CUT}"
                 self._writer.notes([text])
                 if len(self._told_of) < _MOST_TOLD:
                     self._told_of.add(recorder.pid)
@@ -131,10 +131,10 @@ class Rotation:
             if recorder.ended:
                 continue
             info, (nodes, stacks) = self._collector.process(index), self._began.get(index, (0, 0))
-            most = _MOST_NODES
+            most = _MOST_NEW_NODES
             if info.cut_stacks > self._cut.get(index, 0):  # what is gone makes room for them
                 most //= 2
-            if info.nodes - nodes > most or info.totals - stacks > _MOST_STACKS:
+            if info.nodes - nodes > most or info.totals - stacks > _MOST_NEW_STACKS:
                 return True
         return False
 

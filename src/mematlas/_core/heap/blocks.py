@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -336,7 +337,10 @@ class HeapHandle:
     def unwind(
         self, modules: Sequence[HeapModule], registers: Sequence[int], most: int
     ) -> list[tuple[int, int]]:
-        """Return code address and end of each frame of a thread, the innermost first. See mematlas_heap_unwind()."""
+        """Return code address and end of each frame of a thread, the innermost first. See mematlas_heap_unwind().
+
+        None are known on other processors than x86-64.
+        """
         if len(registers) != lib.MEMATLAS_HEAP_UNWOUND:
             return []
         frames = ffi.new("struct mematlas_heap_frame[]", most)
@@ -344,7 +348,9 @@ class HeapHandle:
         count = lib.mematlas_heap_unwind(
             self.handle, rows, len(rows), ffi.new("uint64_t[]", list(registers)), frames, most
         )
-        return [(int(frames[i].code), int(frames[i].end)) for i in range(count)]
+        if count == -errno.ENOSYS:
+            return []
+        return [(int(frames[i].code), int(frames[i].end)) for i in range(check(count))]
 
     def node_column(self, name: str) -> NDArray[Any]:
         """Return a column of the nodes without a copy."""
