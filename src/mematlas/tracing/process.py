@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 from dataclasses import replace
@@ -14,7 +13,7 @@ from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, room, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
-from mematlas.linux.status import read_command, read_status
+from mematlas.linux.status import read_command
 from mematlas.recording.jit_code import name_jit_code
 from mematlas.recording.model import (
     BadFreeEvent,
@@ -37,6 +36,7 @@ from mematlas.tracing.process_notes import (
     note_of,
     version_of,
 )
+from mematlas.tracing.process_user import user_of
 from mematlas.tracing.program_file import read_build_id
 from mematlas.tracing.rolling import RollingWriter
 
@@ -61,21 +61,6 @@ _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
 _ROOM_GAP_S = 0.9  # less than between snapshots at intervals
 _ROOM_BUDGET = 0.01  # share of the time that reading limits and mounts may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
-
-
-def _user(pid: int) -> int | None:
-    """Return the effective user of a process that sees the files of this one; None if it does not, or is gone."""
-    try:
-        with open_process(pid) as process:
-            same = (
-                os.path.samestat(
-                    os.stat(name, dir_fd=process.descriptor), Path(f"/proc/self/{name}").stat()
-                )
-                for name in ("ns/mnt", "root")
-            )
-            return read_status(process).uid if all(same) else None
-    except (OSError, MematlasError, ValueError, KeyError):
-        return None
 
 
 def _largest_touches(rows: bytes) -> list[Touched]:
@@ -138,7 +123,7 @@ class ProcessRecorder:
             python_version=version_of(info),
             attached=info.attached,
             forked=True if info.forked else None if info.attached else False,
-            uid=_user(info.pid),
+            uid=user_of(info.pid),
             earlier_peak_rss_bytes=(info.peak_rss_bytes or None) if info.attached else None,
             build_id=read_build_id(info.pid, info.executable),
         )
@@ -448,7 +433,7 @@ class ProcessRecorder:
     def _read_title(self) -> None:
         """Keep the command line as it is now: servers write the role of a process there. Keep its user, too."""
         if self._process.uid == 0:
-            self._process = replace(self._process, uid=_user(self.pid))
+            self._process = replace(self._process, uid=user_of(self.pid))
         try:
             with open_process(self.pid) as process:
                 title = clean_utf8(" ".join(filter(None, read_command(process))))

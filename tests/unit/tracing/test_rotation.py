@@ -21,7 +21,7 @@ class Told(RollingWriter):
 
 def test_very_many_processes_leave_room_for_other_messages() -> None:
     """A tree that is recorded for weeks has processes without end; that the disk is full is still told."""
-    collector: Any = SimpleNamespace(process=lambda _index: SimpleNamespace(cut_stacks=1))
+    collector: Any = SimpleNamespace(process=lambda _index: SimpleNamespace(has_cut=True))
     writer = Told()
     recorders: dict[int, Any] = {
         index: SimpleNamespace(pid=1000 + index, ended=False) for index in range(300)
