@@ -80,9 +80,15 @@ static struct counters counters_of(const struct join *join, const struct mematla
 
 /* Sums that differ from the counters by the same each time are of pages that the kernel counts otherwise. Pages that
  * move in step with the reads look the same, so a later sum is compared with this difference, and tells. */
-static int accept_sum(const struct join *join, const struct mematlas_account *account)
+static int end_tries(const struct join *join, const struct mematlas_account *account,
+		     const struct counters *counters, bool same)
 {
-	join->process->sums_off = (int64_t)(account->rss_bytes - account->statm_rss_bytes);
+	bool agrees = !sum_is_torn(counters, account->rss_bytes, 0);
+
+	if (!agrees && !same)
+		return -EAGAIN;
+	join->process->sums_off =
+		agrees ? 0 : (int64_t)(account->rss_bytes - account->statm_rss_bytes);
 	return 0;
 }
 
@@ -107,7 +113,7 @@ static int read_at_rest(struct join *join, struct mematlas_account *account)
 		if (sum_is_torn(&counters, account->rss_bytes, join->process->sums_off)) {
 			bool same = torn_add(&torn, &counters, account->rss_bytes);
 			if (tries == TORN_TRIES)
-				return same ? accept_sum(join, account) : -EAGAIN;
+				return end_tries(join, account, &counters, same);
 		} else if (tries >= TRIES || !has_moved(before, join->process->state.live)) {
 			return 0;
 		}
