@@ -6,6 +6,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "../pass_descriptors.h"
+
 /* Linux 6.5 */
 #ifndef SO_PASSPIDFD
 #define SO_PASSPIDFD 76
@@ -99,14 +101,6 @@ void message_answer(int fd, const struct trace_answer *answer, const int *fds, u
 	struct iovec bytes = {(void *)(uintptr_t)answer, sizeof *answer};
 	struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1};
 
-	if (count) {
-		header.msg_control = &space;
-		header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-		struct cmsghdr *data = CMSG_FIRSTHDR(&header);
-		data->cmsg_level = SOL_SOCKET;
-		data->cmsg_type = SCM_RIGHTS;
-		data->cmsg_len = CMSG_LEN(sizeof(int) * count);
-		memcpy(CMSG_DATA(data), fds, sizeof(int) * count);
-	}
+	pass_descriptors(&header, &space, fds, count);
 	sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
 }

@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "../pass_descriptors.h"
 #include "descriptor.h"
 #include "state.h"
 #include "syscall.h"
@@ -29,15 +30,7 @@ long trace_message_send(int fd, const struct trace_request *request, const int *
 	struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1};
 
 	memset(&space, 0, sizeof space);
-	if (count) {
-		header.msg_control = &space;
-		header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-		struct cmsghdr *data = CMSG_FIRSTHDR(&header);
-		data->cmsg_level = SOL_SOCKET;
-		data->cmsg_type = SCM_RIGHTS;
-		data->cmsg_len = CMSG_LEN(sizeof(int) * count);
-		memcpy(CMSG_DATA(data), fds, sizeof(int) * count);
-	}
+	pass_descriptors(&header, &space, fds, count);
 	long result;
 	do
 		result = trace_syscall(SYS_sendmsg, fd, &header, MSG_NOSIGNAL);
