@@ -6,7 +6,6 @@ in the same folder has the next RUN. `look-TIME.atlas` is kept, whatever its age
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from dataclasses import dataclass
@@ -84,18 +83,3 @@ def newest_file(path: str | PathLike[str]) -> Path:
     """Return a path, or of a folder with segments the newest of these. OSError as of listing a folder."""
     files = list_segments(path) if Path(path).is_dir() else []
     return files[-1].path if files else Path(path)
-
-
-def is_written(folder: str | PathLike[str]) -> bool:
-    """Return whether a recorder has the folder locked, which it does until its end; True also where locks are unknown."""
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False

@@ -5,6 +5,7 @@ A request for a difference reads at its begin, and each half second at its end u
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mematlas.api.growing import GrowingRecording
 from mematlas.errors import MematlasError
+from mematlas.linux.file_lock import is_locked
 from mematlas.recording.reader import has_end
-from mematlas.recording.segments import is_written, newest_file
+from mematlas.recording.segments import newest_file
 from mematlas.report.analyse.report import make_report
 from mematlas.report.model.report import END
 
@@ -91,9 +93,13 @@ class ServedRecording:
     def lacks_end(self) -> bool:
         """Return whether a recorder is still to end the recording, of a folder its newest segment."""
         try:
-            return not has_end(newest_file(self.path)) and is_written(self.path)
+            return not has_end(newest_file(self.path)) and self._is_locked()
         except OSError:
             return False
+
+    def _is_locked(self) -> bool:
+        """Return whether a recorder has the folder locked, which it does until its end; it locks no single file."""
+        return os.path.isdir(self.path) and is_locked(self.path)  # noqa: PTH112
 
     def _read_signature(self) -> tuple[int, int] | None:
         """Return size and time of the file, of a folder those of its newest, which change when it grows; of none those of the last reading."""

@@ -13,9 +13,10 @@ import pytest
 
 from killed_recordings import KILLED, check_files, kill_round
 from mematlas.errors import UsageError
+from mematlas.linux.file_lock import is_locked
 from mematlas.recording import read
 from mematlas.recording.model import ALIVE, LIFETIMES, Sampling
-from mematlas.recording.segments import is_written, list_segments
+from mematlas.recording.segments import list_segments
 from mematlas.tracing import loop, rotation
 from mematlas.tracing.follow import Follower
 from mematlas.tracing.output import begun_recording, open_recording, write_names
@@ -146,9 +147,9 @@ def test_a_folder_has_one_writer(tmp_path: Path) -> None:
     first = writer_of(folder)
     with pytest.raises(UsageError, match="another mematlas records into"):
         writer_of(folder)
-    assert is_written(folder)
+    assert is_locked(folder)
     first.finish()
-    assert not is_written(folder)
+    assert not is_locked(folder)
     second = writer_of(folder)
     assert len(list_segments(folder)) == 2
     second.discard()

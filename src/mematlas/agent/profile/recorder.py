@@ -7,7 +7,6 @@ ends when it is told to, when it has no target left, or when no agent has run fo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import sys
@@ -16,6 +15,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mematlas.linux.file_lock import is_locked
 
 if TYPE_CHECKING:
     from mematlas.tracing.attach import StopSignals
@@ -112,27 +113,11 @@ def _tell(entries: Entries, request: Request, stop: StopSignals) -> None:
             with contextlib.suppress(OSError):
                 replace_file(request.status, text.encode())
                 written = text
-        if _agent_runs(request.lock):
+        if is_locked(request.lock):
             agent_at = time.monotonic()
         elif time.monotonic() - agent_at > _ALONE_S:
             stop.received = True
         time.sleep(_POLL_S)
-
-
-def _agent_runs(lock: str) -> bool:
-    """Return whether an agent holds the lock of the folder."""
-    try:
-        file = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(file)
 
 
 def replace_file(path: str, content: bytes) -> None:
