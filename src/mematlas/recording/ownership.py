@@ -68,6 +68,11 @@ def tier(frame: Frame) -> int:
     return _native_tier("" if frame.kept else frame.function, file, module)
 
 
+def is_native_runtime(frame: Frame) -> bool:
+    """Return whether a frame is native code of a language runtime, or an allocation wrapper."""
+    return frame.kind != "python" and tier(frame) == RUNTIME
+
+
 def rank(frame: Frame) -> int:
     """Return the owner rank of a frame; lower is better. Of equal ranks the innermost frame owns."""
     if frame.wrapper:

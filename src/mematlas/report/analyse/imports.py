@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mematlas._core.columns.trie import trie_add_up, trie_nearest
-from mematlas.recording.ownership import RUNTIME, is_import_system, tier
+from mematlas.recording.ownership import is_import_system, is_native_runtime
 from mematlas.report.model.report import Import
 
 if TYPE_CHECKING:
@@ -123,13 +123,9 @@ def _tops(
 def _kinds(words: WordFrames) -> Numbers:
     """Return of which kind the code of each word is."""
     system = words.all(words.mark(is_import_system))
-    runtime = words.all(words.mark(_is_runtime))
+    runtime = words.all(words.mark(is_native_runtime))
     module = words.all(words.mark(_is_module)) & (words.lengths == 1)
     return np.select([system, runtime, module], [_SYSTEM, _RUNTIME, _MODULE], _OTHER)
-
-
-def _is_runtime(frame: Frame) -> bool:
-    return frame.kind != "python" and tier(frame) == RUNTIME
 
 
 def _is_module(frame: Frame) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from mematlas._core.columns.distinct import distinct
 from mematlas._core.columns.trie import trie_climb
 from mematlas.recording.model import KIND_BY_NUMBER, Kind
-from mematlas.recording.ownership import RUNTIME, is_unnamed, tier
+from mematlas.recording.ownership import is_native_runtime, is_unnamed
 from mematlas.recording.wrapper_names import is_wrapper
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.stacks import Stacks
@@ -161,7 +161,7 @@ class _Calls:
         python = words.mark(lambda frame: frame.kind == "python")
         self._function, self._python = numbers[words.numbers], python[words.numbers]
         self._native = ~self._python & words.mark(lambda frame: bool(frame.module))[words.numbers]
-        runtime = words.mark(lambda frame: frame.kind != "python" and tier(frame) == RUNTIME)
+        runtime = words.mark(is_native_runtime)
         self._runtime = runtime[words.numbers]
         # Below an unnamed function, a wrapper with a name tells what the function is.
         self._unnamed = np.append(words.first(words.mark(is_unnamed), none=False), False)
