@@ -180,11 +180,14 @@ class Kill:
 
 
 def kill_by_oom(agent: RunningAgent, command: list[str | Path], number: int) -> Kill:
-    """Start a program in a limited cgroup, have it profiled, let it allocate, and return the report of its kill."""
+    """Start a program in a limited cgroup, have it profiled, let it allocate, and return the report of its kill.
+
+    Its last argument is the state of the agent, for a rule that another agent does not have: one alone can attach.
+    """
     with memory_cgroup() as group:
         group.limit(LIMIT)
         with subprocess.Popen(
-            command,
+            [*command, agent.state],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             preexec_fn=group.enter,  # noqa: PLW1509
         ) as program:  # fmt: skip

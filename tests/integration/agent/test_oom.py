@@ -34,13 +34,21 @@ pytestmark = [
     pytest.mark.machine,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for cgroups and the kernel's log"),
 ]
-SETTINGS = '[limits]\ncpu = "50%"\nmemory = "256M"\n[[profile]]\nname = "leaks"\ncommand = "*leaks_on_command*"\n'
+SETTINGS = """
+[limits]
+cpu = "50%"
+memory = "256M"
+[[profile]]
+name = "leaks"
+command = "*leaks_on_command* {folder}/*"
+"""
 
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     """Return an agent that profiles the program."""
-    with running_agent(tmp_path_factory.mktemp("agent"), SETTINGS) as agent:
+    folder = tmp_path_factory.mktemp("agent")
+    with running_agent(folder, SETTINGS.format(folder=folder)) as agent:
         yield agent
 
 
