@@ -54,7 +54,6 @@ class Rotation:
         self._keep = keep
         self._told = 0  # messages of the writer
         self._began: dict[int, tuple[int, int]] = {}  # nodes and stacks at the begin of the segment
-        self._cut: dict[int, int] = {}  # stacks that were cut until the begin of the segment
         self._noted: set[int] = set()  # processes whose cut stacks the segment has a note on
         self._told_of: set[int] = set()  # PIDs of those of the run that the user was told of
         self.losses: list[str] = []
@@ -100,7 +99,6 @@ class Rotation:
             self._collector.begin_segment(index)
             info = self._collector.process(index)
             self._began[index] = (info.nodes, info.totals)
-            self._cut[index] = info.cut_stacks
             recorder.begin_segment()
         self._writer.meanwhile = meanwhile
         return ended
@@ -131,9 +129,8 @@ class Rotation:
             if recorder.ended:
                 continue
             info, (nodes, stacks) = self._collector.process(index), self._began.get(index, (0, 0))
-            most = _MOST_NEW_NODES
-            if info.cut_stacks > self._cut.get(index, 0):  # what is gone makes room for them
-                most //= 2
+            # What is gone makes room for stacks that were cut.
+            most = _MOST_NEW_NODES // 2 if info.cut_stacks else _MOST_NEW_NODES
             if info.nodes - nodes > most or info.totals - stacks > _MOST_NEW_STACKS:
                 return True
         return False
@@ -152,7 +149,6 @@ class Rotation:
                     self.modules |= recorder.build_ids.items()
                 del self._recorders[index]
                 self._began.pop(index, None)
-                self._cut.pop(index, None)
 
     def _remove(self) -> None:
         """Remove from the collector what has been forgotten for long enough, and the oldest of too many."""
