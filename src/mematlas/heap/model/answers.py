@@ -45,6 +45,13 @@ class Holder:
     )
     also: str = ""  # the root from which the shortest paths come without `nearest`
 
+    @property
+    def near_roots(self) -> str:
+        """Name the roots of blocks that several hold. Empty: one root holds them."""
+        if self.also:
+            return f"held by {self.nearest} and {self.also}"
+        return f"nearest root: {self.nearest}" if self.nearest else ""
+
 
 @dataclass(frozen=True, slots=True)
 class LinePart:

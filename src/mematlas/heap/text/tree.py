@@ -147,10 +147,8 @@ def _label(holder: Holder, lead: str) -> Text:
             text.append(f", {holder.items:,} items", "cyan")
         elif holder.address is not None:
             text.append(f" {holder.address:#x}", "dim")
-        if holder.nearest:
-            also = f" and {clean(holder.also)}" if holder.also else ""
-            label = "held by" if also else "nearest root:"
-            text.append(f"  {label} {clean(holder.nearest)}{also}", "dim")
+        if holder.near_roots:
+            text.append(f"  {clean(holder.near_roots)}", "dim")
     elif holder.retained_count:
         text.append(f"  {format_count(holder.retained_count, 'block')}", "dim")
     return text

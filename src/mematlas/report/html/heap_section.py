@@ -84,9 +84,7 @@ def _aside(holder: Holder) -> str:
         text = f"{TIMES} {holder.count:,}"
     else:
         text = "" if holder.items is None else f"{holder.items:,} items"
-    also = f" and {holder.also}" if holder.also else ""
-    label = "held by" if also else "nearest root:"
-    return f"{text}  {label} {holder.nearest}{also}" if holder.nearest else text
+    return f"{text}  {holder.near_roots}" if holder.near_roots else text
 
 
 def _lines(lines: tuple[LineRow, ...], directory: str) -> str:
