@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         stream_vectors,
     )
     from mematlas._core.binding import PAGE
-    from mematlas._core.collector import (
+    from mematlas._core.collector import Collector
+    from mematlas._core.collector_model import (
         LIVE_BLOCK_FORMAT,
-        Collector,
         Event,
         Faults,
         LeftKind,
@@ -246,9 +246,9 @@ _MODULES = {
     "bench.sharing": "SHARING_MODES run_sharing",
     "bench.stream": "STREAM_OPERATIONS run_pingpong run_stream stream_reader stream_vectors",
     "binding": "PAGE",
-    "collector": (
-        "LIVE_BLOCK_FORMAT Collector Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced "
-        "left_kind"
+    "collector": "Collector",
+    "collector_model": (
+        "LIVE_BLOCK_FORMAT Event Faults LeftKind ResidencySnapshot SessionSettings Sums Traced left_kind"
     ),
     "proc.charged_frames": "ChargedFrames FileCharge file_charge read_charged_frames",
     "heap.blocks": (
