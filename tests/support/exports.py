@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mematlas.api.recording import load
+from mematlas.api.load import load
 from mematlas.report.analyse.export import export_table
 from mematlas.report.analyse.report import make_report
 from mematlas.report.export import render_export

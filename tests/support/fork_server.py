@@ -270,7 +270,9 @@ def load_modules() -> None:
     """Import what a run imports; NumPy without threads of its own."""
     limit_blas_threads()
     for name in (
+        "mematlas.api.load",
         "mematlas.api.recording",
+        "mematlas.api.views",
         "mematlas.cli.attach",
         "mematlas.cli.run",
         "mematlas.report.analyse.leaks",

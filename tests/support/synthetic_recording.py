@@ -11,6 +11,16 @@ from mematlas._core import AllocatorSums, GlibcSums
 from mematlas.linux.glibc_heap import HeapUse
 from mematlas.recording import Writer
 from mematlas.recording.model import (
+    CodeObject,
+    Frame,
+    Module,
+    Part,
+    PartKind,
+    Process,
+    Sampling,
+    SharedPart,
+)
+from mematlas.recording.row_types import (
     AGE_MATRIX_DTYPE,
     FAULT_SITES_DTYPE,
     FRAGMENTATION_DTYPE,
@@ -23,14 +33,6 @@ from mematlas.recording.model import (
     SNAPSHOT_DTYPE,
     TIMELINE_DTYPE,
     TOTALS_DTYPE,
-    CodeObject,
-    Frame,
-    Module,
-    Part,
-    PartKind,
-    Process,
-    Sampling,
-    SharedPart,
 )
 
 if TYPE_CHECKING:

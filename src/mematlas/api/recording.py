@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 
+from mematlas.api.load import load, with_symbol_note
+from mematlas.api.views import export_source, html_page
 from mematlas.errors import MematlasError, UsageError
 from mematlas.present.progress import step
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
     from mematlas.heap.api import Look
     from mematlas.recording import model
-    from mematlas.report.export.source import ExportSource
     from mematlas.report.model.diff import Diff
-    from mematlas.report.model.heap import HeapView
     from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import Metric, Report
     from mematlas.report.model.window import Window
@@ -29,9 +27,6 @@ Format: TypeAlias = Literal[
 Unit: TypeAlias = Literal["bytes", "KiB", "pages"]
 Table: TypeAlias = Literal["stacks", "lines", "timeline"]
 Frames: TypeAlias = Literal["code", "all"]
-_HOLDERS = 30  # rows of a heap graph in a page
-_AT: dict[str, Literal["peak", "end"]] = {"peak": "peak", "exit": "end"}
-STACK_FORMATS = ("pprof", "speedscope", "collapsed", "dhat", "perfetto")
 
 
 class Recording:
@@ -388,48 +383,6 @@ class Recording:
         return found[-1]
 
 
-def html_page(
-    recording: Recording, *, pid: int | None = None, at: str = "peak", editor: str = ""
-) -> str:
-    """Return the HTML page of a recording, as `mematlas report -o` writes it.
-
-    `editor` is the URL that opens a line in an editor, with {file} and {line} in it.
-    """
-    from mematlas.report.analyse.leaks import find_leaks
-    from mematlas.report.analyse.lines import lines
-    from mematlas.report.analyse.spans import make_spans
-    from mematlas.report.analyse.table import StackTable
-    from mematlas.report.html import render_html
-
-    report = recording.report(pid=pid, at=at)
-    ranked = lines(report.stacks, report.main_metric)
-    if pid is not None:  # leaks and lifetimes are computed for all processes together
-        return render_html(report, ranked, editor=editor)
-    step("comparing snapshots")
-    data = recording._data  # noqa: SLF001 - a function of the same module
-    paths = StackTable.of(report.stacks).paths
-    leaks, spans = find_leaks(data, paths), make_spans(data, paths)
-    heaps = heap_views(recording)
-    step("drawing the page")
-    return render_html(report, ranked, leaks, spans, editor, heaps)
-
-
-def heap_views(recording: Recording, top: int = _HOLDERS) -> tuple[HeapView, ...]:
-    """Return what held the memory of the process with most live bytes, at each moment with a graph."""
-    from mematlas.report.analyse.heap_lines import choose_graph
-    from mematlas.report.model.heap import HeapView
-
-    data = recording._data  # noqa: SLF001 - a function of the same module
-    if not data.graphs:
-        return ()
-    process = choose_graph(data, None, None).process
-    moments = [moment for index, moment in sorted(data.graphs, reverse=True) if index == process]
-    return tuple(
-        HeapView(each, recording._heap(process, _AT[each]).summary(top=top))  # noqa: SLF001
-        for each in moments
-    )
-
-
 def open(  # noqa: A001 - mematlas.open, as in gzip.open
     path: str | os.PathLike[str], *, skip: Iterable[str] = (), keep: Iterable[str] = ()
 ) -> Recording:
@@ -473,80 +426,3 @@ def recording_of(path: str, data: model.RecordingData) -> Recording:
     found = Recording.__new__(Recording)
     found.path, found._data = path, data  # noqa: SLF001 - a function of the same module
     return found
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    skip: Iterable[str] = (),
-    keep: Iterable[str] = (),
-    at_s: float | None = None,
-) -> model.RecordingData:
-    """Read a recording, as it was at a time in seconds since 1970 if given, resolve the symbols that the run had no time to resolve, and mark wrappers."""
-    from mematlas.recording import read
-    from mematlas.recording.frames import resolve_missing
-    from mematlas.report.analyse.owner_patterns import patterns
-    from mematlas.report.analyse.wrappers import mark_wrappers
-
-    asked = patterns(skip, keep)
-    with _without_garbage_collection():
-        step(f"reading {os.fspath(path)}")
-        data = read(path, at_s=at_s)
-        step("resolving symbols")
-        data.notes += resolve_missing(data)
-        step("looking for allocation wrappers")
-        data.notes += mark_wrappers(data, asked)
-    return data
-
-
-def with_symbol_note(data: model.RecordingData, report: Report) -> Report:
-    """Return a report with a note on how its largest owners without names would get names."""
-    from dataclasses import replace
-
-    from mematlas.recording.debug_packages import describe_missing
-    from mematlas.report.analyse.wrappers import unnamed_modules
-
-    note = describe_missing(unnamed_modules(data, report))
-    return replace(report, notes=(*report.notes, note)) if note else report
-
-
-def export_source(
-    recording: Recording,
-    form: str,
-    *,
-    by: str | None = None,
-    pid: int | None = None,
-    unit: str = "bytes",
-    table: str = "stacks",
-    frames: str = "code",
-) -> ExportSource:
-    """Return what the exporter of a format writes; UsageError if the metric is unknown. `by` None: the main one.
-
-    With `frames` "code", stacks come without the frames of language runtimes.
-    """
-    from mematlas.report.analyse.code_frames import code_only
-    from mematlas.report.analyse.export import export_table
-    from mematlas.report.export.source import ExportSource
-
-    report = recording.report(pid=pid)
-    by = by or report.main_metric
-    if why := report.why_unknown(by):
-        raise UsageError(f"{recording.path}: {by} is unknown: {why}; choose another metric")
-    step("converting stacks")
-    rows = export_table(recording._data, report)  # noqa: SLF001 - a function of the same module
-    if frames == "code" and form in STACK_FORMATS:
-        rows = code_only(rows)
-    data = recording._data  # noqa: SLF001
-    return ExportSource(data, report, rows, by=by, unit=unit, rows=table, frames=frames)
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Disable the cyclic collector: a million live objects without cycles would double the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -79,7 +79,7 @@ def _examine(arguments: argparse.Namespace) -> Checkup:
 
 
 def _examine_recording(path: str) -> Checkup:
-    from mematlas.api.recording import load
+    from mematlas.api.load import load
     from mematlas.doctor import rules
     from mematlas.doctor.model import RecordingState
     from mematlas.report.analyse.leaks import find_leaks

@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _sources(arguments: argparse.Namespace, form: Format) -> list[ExportSource]:
     """Read the recordings. All are exported by one metric, that of the first if none is named."""
-    from mematlas.api.recording import export_source
+    from mematlas.api.views import export_source
 
     labels, by = parse_labels(arguments.label), arguments.by
     titles = _titles(arguments.files) if len(arguments.files) > 1 else [""]

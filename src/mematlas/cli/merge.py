@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recordings and write one."""
-    from mematlas.api.recording import load
+    from mematlas.api.load import load
     from mematlas.recording.merge import write_merged
     from mematlas.report.quantities import count
 

@@ -151,7 +151,7 @@ def _open(arguments: argparse.Namespace) -> Recording:
 
 def _write_files(arguments: argparse.Namespace, recording: Recording) -> None:
     """Write the pages and JSON files of --output, and open the page with --open."""
-    from mematlas.api.recording import html_page
+    from mematlas.api.views import html_page
     from mematlas.cli.browser import add_page, open_page
 
     if arguments.open:
@@ -196,7 +196,7 @@ def _print(recording: Recording, arguments: argparse.Namespace) -> None:
     leaks = None if arguments.pid else recording.leaks()  # which are of all processes together
     written = markdown.render_report(report, ranked, by=by, top=top, leaks=leaks)
     if not (write_markdown(arguments, written) or other):
-        from mematlas.api.recording import heap_views
+        from mematlas.api.views import heap_views
 
         heaps = () if arguments.pid else heap_views(recording, top=top)
         render_report(report, ranked, top=top, by=by, console=Console(), leaks=leaks, heaps=heaps)

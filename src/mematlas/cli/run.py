@@ -180,7 +180,7 @@ def print_summary(recording: RecordingData | None, path: str, asked: Patterns) -
         return
     from rich.console import Console
 
-    from mematlas.api.recording import with_symbol_note
+    from mematlas.api.load import with_symbol_note
     from mematlas.report.analyse.leaks import find_leaks
     from mematlas.report.analyse.lines import lines
     from mematlas.report.analyse.report import make_report

@@ -80,10 +80,11 @@ def read_rows(
     """Return the rows of a recording; `labels` come besides its own."""
     from dataclasses import replace
 
-    from mematlas.api import recording as recordings
+    from mematlas.api.recording import open as open_recording
+    from mematlas.api.views import export_source
 
-    recording = recordings.open(file)
-    source = recordings.export_source(recording, "parquet", by="live", table="lines")
+    recording = open_recording(file)
+    source = export_source(recording, "parquet", by="live", table="lines")
     runs = source.recording.runs
     known = bool(runs and runs[0].id)
     return run_rows(

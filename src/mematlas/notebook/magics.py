@@ -12,8 +12,8 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 
 from mematlas.api.cell_views import cell_numbers
 from mematlas.api.in_process import trace
-from mematlas.api.recording import html_page
 from mematlas.api.recording import open as open_recording
+from mematlas.api.views import html_page
 from mematlas.errors import MematlasError
 from mematlas.notebook.cells import CellResult, latest, name_cells
 

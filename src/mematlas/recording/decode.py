@@ -12,7 +12,7 @@ from mematlas._core.columns.trie import check_parents
 from mematlas.linux.glibc_heap import HeapUse
 from mematlas.linux.room import Room, UsedMount
 from mematlas.recording import format as atlas
-from mematlas.recording import model
+from mematlas.recording import model, row_types
 from mematlas.recording.columns import join_rows, part_length
 from mematlas.recording.validate import (
     address_of,
@@ -134,12 +134,12 @@ def _known_flag(value: object) -> bool | None:
 
 def _read_nodes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process, first = int(metadata["process"]), int(metadata["first"])
-    rows = data.part(model.NODE_DTYPE)
+    rows = data.part(row_types.NODE_DTYPE)
     if first != pieces.node_count.get(process, 0):
         message = "nodes out of order"
         raise ValueError(message)
     if part_length(rows) <= _FEW:
-        check_parents(join_rows(model.NODE_DTYPE, [rows])["parent"], first)
+        check_parents(join_rows(row_types.NODE_DTYPE, [rows])["parent"], first)
     pieces.nodes.setdefault(process, []).append(rows)
     pieces.node_count[process] = first + part_length(rows)
 
@@ -173,7 +173,7 @@ def _read_codes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -
 
 def _read_totals(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process = int(metadata["process"])
-    rows = data.rows(model.TOTALS_DTYPE)
+    rows = data.rows(row_types.TOTALS_DTYPE)
     if len(rows) <= _FEW:
         check_column(stack_count(pieces, process), "stack", rows["stack"])
     pieces.totals[process] = _totals_of(metadata, stack_rows(stack_count(pieces, process), rows))
@@ -197,7 +197,7 @@ def read_changes(
     before = pieces.totals.get(process)
     parts = [(before, np.asarray(before.rows))] if before else []
     for metadata, data in chunks:
-        rows = data.array(model.TOTALS_DTYPE)
+        rows = data.array(row_types.TOTALS_DTYPE)
         check_column(stacks, "stack", rows["stack"])
         parts.append((_totals_of(metadata, rows), rows))
         if sum(len(rows) for _, rows in parts) > _MOST_CHANGES:
@@ -240,14 +240,14 @@ def _read_idle(pieces: PartialRecording, metadata: Metadata, data: ChunkData) ->
         method=text_of(metadata["method"]),
         whole=bool(metadata["whole"]),
         idle_bytes=amount_of(metadata["idle_bytes"]),
-        rows=stack_rows(stack_count(pieces, process), data.array(model.IDLE_DTYPE)),
+        rows=stack_rows(stack_count(pieces, process), data.array(row_types.IDLE_DTYPE)),
     )
 
 
 def _read_objects(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process = int(metadata["process"])
     names = tuple(map(text_of, metadata["names"]))
-    rows = stack_rows(stack_count(pieces, process), data.array(model.OBJECTS_DTYPE))
+    rows = stack_rows(stack_count(pieces, process), data.array(row_types.OBJECTS_DTYPE))
     if (rows["type"] >= len(names)).any():
         message = "type index out of range"
         raise ValueError(message)
@@ -321,13 +321,13 @@ def _read_room(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> No
 
 
 def _read_timeline(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
-    rows = sample_rows(data.array(model.TIMELINE_DTYPE))
+    rows = sample_rows(data.array(row_types.TIMELINE_DTYPE))
     pieces.timeline.setdefault(int(metadata["process"]), []).append(rows)
 
 
 def _read_fault_sites(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process = int(metadata["process"])
-    rows = stack_rows(stack_count(pieces, process), data.array(model.FAULT_SITES_DTYPE))
+    rows = stack_rows(stack_count(pieces, process), data.array(row_types.FAULT_SITES_DTYPE))
     parts = tuple((model.PartKind(kind), text_of(name)) for kind, name in metadata["parts"])
     limit = np.where(rows["kind"] == 0, len(parts), pieces.node_count.get(process, 1))
     if (rows["owner"] >= limit).any():
@@ -392,7 +392,7 @@ def _read_graph(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -
         moment=moment,
         time_s=number_of(metadata["time_s"]),
         facts=dict(metadata["facts"]),
-        rows=stack_rows(stack_count(pieces, process), data.rows(model.GRAPH_DTYPE)),
+        rows=stack_rows(stack_count(pieces, process), data.rows(row_types.GRAPH_DTYPE)),
     )
 
 

@@ -14,8 +14,8 @@ import struct
 import zlib
 from typing import Any, NamedTuple
 
-from mematlas.recording.model import COLUMNS
 from mematlas.recording.packed import Packed, pack_rows, read_columns, read_head
+from mematlas.recording.row_types import COLUMNS
 from mematlas.recording.stored import FileSlice
 
 Payload = bytes | FileSlice

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from mematlas._core.columns.trie import trie_depths
-from mematlas.recording import model
+from mematlas.recording import model, row_types
 from mematlas.recording.columns import join_rows
 from mematlas.recording.join_results import (
     join_age_matrix,
@@ -109,7 +109,7 @@ def _join_process(
     joined.modules[index] = list(dict.fromkeys(modules))
     joined.frames[index] = _join_frames(parts, index, become)
     nodes, stacks = _join_nodes([each.nodes.get(index) for each in parts], become)
-    joined.nodes[index] = join_rows(model.NODE_DTYPE, [nodes])
+    joined.nodes[index] = join_rows(row_types.NODE_DTYPE, [nodes])
     rows = [each.timeline[index] for each in parts if index in each.timeline]
     if rows:
         joined.timeline[index] = np.concatenate(rows)
@@ -187,7 +187,7 @@ def _match(
     become = np.zeros(len(parents), np.uint32)
     order = np.argsort(depths, kind="stable")
     levels = np.split(order, np.flatnonzero(np.diff(depths[order])) + 1)
-    made = [np.zeros(1, model.NODE_DTYPE)]
+    made = [np.zeros(1, row_types.NODE_DTYPE)]
     count = 1
     for level in levels:
         if depths[level[0]] == 0:
@@ -195,7 +195,7 @@ def _match(
         keys = np.zeros(len(level), [("parent", "<u4"), ("word", "<u8")])
         keys["parent"], keys["word"] = become[parents[level]], words[level]
         first, inverse = _distinct(keys)
-        rows = np.zeros(len(first), model.NODE_DTYPE)
+        rows = np.zeros(len(first), row_types.NODE_DTYPE)
         rows["parent"], rows["word"] = keys["parent"][first], keys["word"][first]
         made.append(rows)
         become[level] = count + inverse

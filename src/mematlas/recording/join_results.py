@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas.recording.model import ALIVE, LIFETIMES, AgeMatrix
+from mematlas.recording.model import AgeMatrix
+from mematlas.recording.row_types import ALIVE, LIFETIMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

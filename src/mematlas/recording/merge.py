@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas.recording.model import ALIVE, Sampling
+from mematlas.recording.model import Sampling
+from mematlas.recording.row_types import ALIVE
 from mematlas.recording.writer import Writer
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas.recording import model
+from mematlas.recording import model, row_types
 from mematlas.recording.columns import join_rows
 from mematlas.recording.validate import amount_of, check_node
 
@@ -113,7 +113,8 @@ class PartialRecording:
             sampling=header["sampling"],
             processes=[self.processes[index] for index in sorted(self.processes)],
             nodes={
-                i: join_rows(model.NODE_DTYPE, parts, check_node) for i, parts in self.nodes.items()
+                i: join_rows(row_types.NODE_DTYPE, parts, check_node)
+                for i, parts in self.nodes.items()
             },
             modules=self.modules,
             codes=self.codes,

@@ -10,7 +10,7 @@ import numpy as np
 
 from mematlas._core.columns.distinct import distinct
 from mematlas._core.columns.trie import trie_depths, trie_nearest
-from mematlas.recording import model
+from mematlas.recording import row_types
 from mematlas.recording.columns import join_rows
 from mematlas.recording.join_results import (
     renumbered,
@@ -50,7 +50,7 @@ def _prune_process(data: RecordingData, index: int, most: int) -> None:
     become = trie_nearest(parents, marked)  # the root is marked, so each has a number
     found = nodes[marked]
     found["parent"] = become[found["parent"]]
-    data.nodes[index] = join_rows(model.NODE_DTYPE, [found])
+    data.nodes[index] = join_rows(row_types.NODE_DTYPE, [found])
     words = set(found["word"].tolist())
     data.frames[index] = {w: f for w, f in data.frames.get(index, {}).items() if w in words}
     _renumber(data, index, become)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
 from mematlas.linux.regular_file import open_regular
 from mematlas.recording import format as atlas
-from mematlas.recording import model
+from mematlas.recording import model, row_types
 from mematlas.recording.columns import ChunkData
 from mematlas.recording.decode import DECODERS, age_matrix_of, read_changes, stack_count
 from mematlas.recording.lazy_rows import LazyRows
@@ -246,10 +246,10 @@ def _read_replaceable(pieces: PartialRecording) -> None:
         try:
             if kind == atlas.LIFETIMES:
                 pieces.lifetimes[process] = _packed_rows(
-                    flags, payload, model.LIFETIMES_DTYPE, stacks
+                    flags, payload, row_types.LIFETIMES_DTYPE, stacks
                 )
             elif kind == atlas.AGE_MATRIX:
-                rows = _packed_rows(flags, payload, model.AGE_MATRIX_DTYPE, stacks)
+                rows = _packed_rows(flags, payload, row_types.AGE_MATRIX_DTYPE, stacks)
                 pieces.age_matrix[process] = age_matrix_of(
                     atlas.unpack_metadata(flags, payload), rows
                 )
@@ -287,7 +287,7 @@ def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
         model.Part(model.PartKind(kind), text_of(name), amount_of(resident), amount_of(error))
         for kind, name, resident, error in metadata["parts"]
     )
-    rows = _packed_rows(packed.flags, packed.payload, model.SNAPSHOT_DTYPE, stacks)
+    rows = _packed_rows(packed.flags, packed.payload, row_types.SNAPSHOT_DTYPE, stacks)
     snapshot = model.Snapshot(
         process=process,
         time_s=number_of(metadata["time_s"]),
@@ -375,7 +375,7 @@ def _read_fragmentation(pieces: PartialRecording) -> None:
                     model.SlackPart(text_of(name), amount_of(free), amount_of(fragmented))
                     for name, free, fragmented in metadata["slack"]
                 ),
-                rows=_packed_rows(flags, payload, model.FRAGMENTATION_DTYPE, stacks),
+                rows=_packed_rows(flags, payload, row_types.FRAGMENTATION_DTYPE, stacks),
             )
         except atlas.MALFORMED:
             pieces.complete = False
@@ -402,7 +402,7 @@ def _read_sharing(pieces: PartialRecording) -> None:
                     for kind, name, shared, share in metadata["parts"]
                 ),
                 rows=_packed_rows(
-                    flags, payload, model.SHARING_DTYPE, stack_count(pieces, snapshot.process)
+                    flags, payload, row_types.SHARING_DTYPE, stack_count(pieces, snapshot.process)
                 ),
             )
         except atlas.MALFORMED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from mematlas.recording.model import LIFETIME_LIMITS_S
+from mematlas.recording.row_types import LIFETIME_LIMITS_S
 from mematlas.report.titles import IDLE_METHODS, KIND_TITLES
 from mematlas.units import format_bytes, format_count, format_duration, format_percent
 

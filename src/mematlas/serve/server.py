@@ -47,7 +47,8 @@ class Server(PageServer):
         super().__init__(address, protection, _Handler)
 
     def _draw_page(self, state: State) -> bytes:
-        from mematlas.api.recording import html_page, recording_of
+        from mematlas.api.recording import recording_of
+        from mematlas.api.views import html_page
 
         return html_page(recording_of(self.recording.path, state.data)).encode()
 

@@ -218,7 +218,7 @@ class Follower:
         for recorder in self._recorders.values():
             if recorder.ended:  # a build leaves thousands of those
                 continue
-            recorder.flush_timeline()
+            recorder.write_timeline()
             if self._idle_method:
                 with suppress(OSError, MematlasError):  # the process ended, or is not dumpable
                     recorder.sample_idle_pages(self._idle_method, self._idle_s)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas._core import Faults
 from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, room, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_command
-from mematlas.recording.jit_code import name_jit_code
 from mematlas.recording.model import (
-    BadFreeEvent,
-    BadFreeReason,
-    CodeObject,
     Mark,
-    Module,
-    Part,
-    PartKind,
     Process,
-    SharedPart,
-    Touched,
 )
 from mematlas.tracing import child
 from mematlas.tracing.jit_files import JitFiles
@@ -36,9 +25,9 @@ from mematlas.tracing.process_notes import (
     note_of,
     version_of,
 )
+from mematlas.tracing.process_rows import ProcessRows
 from mematlas.tracing.process_user import user_of
 from mematlas.tracing.program_file import read_build_id
-from mematlas.tracing.rolling import RollingWriter
 
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
@@ -48,28 +37,13 @@ if TYPE_CHECKING:
     from mematlas.recording import Writer
     from mematlas.tracing.oom import OomWatch
 
-_PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
-_FAULT_SITE = struct.Struct("<4I5d")
-_MOST_TOUCHES = 1000  # rows of one snapshot
-_TOTALS_GAP_S = 1.0
 _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for that at its exit
 _MOST_TITLE = 1024
 _MOST_ACCOUNTS = 256  # of its marks; the tracer waits for no more
 _KILLED = "killed by SIGKILL"
-_MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
 _ROOM_GAP_S = 0.9  # less than between snapshots at intervals
 _ROOM_BUDGET = 0.01  # share of the time that reading limits and mounts may take
-_TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
-
-
-def _largest_touches(rows: bytes) -> list[Touched]:
-    """Return the largest rows of memory by the stack that touched it first (FAULT_SITES_DTYPE)."""
-    found = [
-        Touched(stack, owner, kind, size, variance)
-        for stack, owner, kind, _, _, _, _, size, variance in _FAULT_SITE.iter_unpack(rows)
-    ]
-    return sorted(found, key=lambda each: -each.bytes)[:_MOST_TOUCHES]
 
 
 def _read_heaps(process: ProcessDirectory, mappings: Mappings) -> Heaps | None:
@@ -80,31 +54,17 @@ def _read_heaps(process: ProcessDirectory, mappings: Mappings) -> Heaps | None:
 
 
 class ProcessRecorder:
-    """The writer of one process.
-
-    A chunk is written after the names, nodes and modules that it refers to. Rings are read while a large chunk is
-    packed, so rows are taken before the names are written.
-    """
+    """The writer of one process: its description, its moments and its ending."""
 
     def __init__(self, collector: Collector, writer: Writer, index: int) -> None:
         """Write the process's description."""
         self._collector = collector
         self._writer = writer
-        self._rolls = isinstance(writer, RollingWriter)
         self._index = index
-        self._nodes = self._codes = self._modules = 0
-        self._fault_parts: list[tuple[PartKind, str]] = []
-        self._bad_frees = 0
-        self._faults: tuple[float, ...] = (0.0, 0.0)  # minor and major, until the last flush
-        self._next_totals = 0.0
-        self._summed_events, self._summed_s = -1, 0.0  # events that all sums last written have
-        self.has_exited = False  # its last snapshot was taken, and it does not wait any more
+        self._rows = ProcessRows(collector, writer, index)
         self._room, self._room_due = room.Room(), 0.0
         self._watch: IdleWatch | None = None
         self._idle_due = 0.0
-        self.ended = False
-        self.build_ids: dict[str, str] = {}  # of all modules, by path
-        self._ranges: list[tuple[int, int]] = []  # of words that lie in a module
         self.losses: list[str] = []  # known at the end
         self._marks_set = 0
         self._mark_accounts = 0
@@ -130,44 +90,40 @@ class ProcessRecorder:
         writer.process(self._process)
 
     def begin_segment(self) -> None:
-        """Write into a new segment what holds on: the process, and the sums of what is live.
-
-        The collector has numbered stacks and code anew.
-        """
-        self._nodes = self._codes = self._modules = 0
-        self._fault_parts = []
-        self._ranges = []
-        self._bad_frees = self._marks_set = self._mark_accounts = 0
+        """Write into a new segment what holds on: the process, and the sums of what is live."""
+        self._rows.begin_segment()
+        self._marks_set = self._mark_accounts = 0
         self._writer.process(self._process)
-        self.write_changes()
+        self._rows.write_changes()
 
     def end_segment(self) -> None:
         """Write what the segment is to hold at its end."""
-        self._write_jit_names(JitFiles(self.pid))
-        self._write_totals()
-        self.flush_timeline()
-        self._add_past()
+        self._rows.write_jit_names(JitFiles(self.pid))
+        self._rows.write_totals()
+        self._rows.write_timeline()
+        self._rows.add_past()
 
     def write_changes(self) -> None:
         """Write the sums that changed since the last time, for a rolling recording."""
-        rows = self._collector.news(self._index)
-        info = self._write_names()
-        if rows:
-            self._write_sums(info, rows)
+        self._rows.write_changes()
+
+    def write_timeline(self) -> None:
+        """Write the timeline's rows since the last time."""
+        self._rows.write_timeline()
 
     def look(self, name: str) -> float | None:
         """Write all that can be read of the process now, as a mark of this name; return its time, None without pages."""
         now_s = self._collector.now_s()
         join = self._join_residency()
         if objects := self._read_objects():
-            self._write_objects(*objects)
+            self._rows.write_objects(*objects)
         if found := self._read_room(is_last=True, huge=False, heaps=True):
             self._write_room(*found)
         if join is not None:
-            self._write_residency(join, "mark", None)
+            self._rows.write_residency(join, "mark", None)
             self._writer.mark(Mark(self._index, name, now_s, join.time_s))
-        self._write_totals()
-        self.flush_timeline()
+        self._rows.write_totals()
+        self._rows.write_timeline()
         return None if join is None else join.time_s
 
     def snapshot(self, trigger: str, moment_s: float | None = None) -> None:
@@ -188,15 +144,16 @@ class ProcessRecorder:
         if found:
             self._write_room(*found)
         if objects:
-            self._write_objects(*objects)
+            self._rows.write_objects(*objects)
         if files is not None:
-            self._write_jit_names(files)
+            self._rows.write_jit_names(files)
         if join is None:
             return
-        self._write_residency(join, trigger, moment_s)
-        if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
-            self._write_totals()
-        self.has_exited = trigger == "exit"  # reset if the process goes on, as after a failed exec
+        self._rows.write_residency(join, trigger, moment_s)
+        if trigger in {"exit", "stopped"} or self._rows.is_due:
+            self._rows.write_totals()
+        # Reset if the process goes on, as after a failed exec.
+        self._rows.has_exited = trigger == "exit"
 
     def marks(self) -> None:
         """Write the marks that the program has set, each with a snapshot of its moment.
@@ -212,7 +169,7 @@ class ProcessRecorder:
                 join = self._join_residency()
             self._collector.answer(self._index, mark)
             if join is not None:
-                self._write_residency(join, "mark", None)
+                self._rows.write_residency(join, "mark", None)
             if self._marks_set <= MOST_MARKS or join is not None:
                 account_s = None if join is None else join.time_s
                 self._writer.mark(Mark(self._index, clean_utf8(mark.name), mark.time_s, account_s))
@@ -232,7 +189,7 @@ class ProcessRecorder:
             return
         found, self._watch = idle_memory.end(self.pid, self._watch), None
         rows, idle_bytes = self._collector.idle(self._index, found.ranges)
-        self._write_names()
+        self._rows.write_names()
         self._writer.idle(
             self._index,
             rows,
@@ -245,25 +202,12 @@ class ProcessRecorder:
         spent = time.monotonic() - now  # the beginning of the next sample takes as long again
         self._idle_due = now + max(0.0, 2 * spent / _IDLE_BUDGET - idle_s)
 
-    def flush_timeline(self) -> None:
-        """Write the timeline's rows since the last flush."""
-        rows = self._collector.timeline(self._index, _MAX_TIMELINE_ROWS)
-        if rows:
-            self._writer.timeline(self._index, rows)
-            faults = struct.unpack_from("<2d", rows, len(rows) - 16)
-            self._faults = tuple(max(pair) for pair in zip(self._faults, faults, strict=True))
-
-    def _add_past(self, faults: tuple[float, ...] = (0.0, 0.0)) -> None:
-        """Add what the process has in this segment to the sums that the next one begins with."""
-        if isinstance(self._writer, RollingWriter):
-            self._writer.add_past(self._collector.totals(self._index), faults)
-
     def end(self, oom: OomWatch) -> None:
         """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
-        self.ended = True
+        self._rows.ended = True
         # Files of a program that was killed may be deleted any moment: read before anything is written.
         full = None if self.has_exited else room.read_full(self._room)
-        info = self._write_names()
+        info = self._rows.write_names()
         if full and not info.execed:
             self._writer.room(self._index, time_s=self._collector.now_s(), room=full)
         # A process that waited for its last snapshot was not killed: its cgroups need not be read.
@@ -271,10 +215,10 @@ class ProcessRecorder:
             self._cause = oom.forget(self.pid, is_suspected=not self.has_exited)
         self.losses = losses_of(info)
         # Many programs do nothing after their last snapshot. The time of sums is the end for leaks.
-        if info.events != self._summed_events or info.end_s > self._summed_s + _TOTALS_GAP_S:
-            self._write_totals()
-        self.flush_timeline()
-        self._add_past(self._faults)
+        if self._rows.lack(info):
+            self._rows.write_totals()
+        self._rows.write_timeline()
+        self._rows.add_past(self._rows.faults)
         ending = "exec" if info.execed else "ended"
         if info.status is not None and not info.execed:  # the status is of the last program
             ending = child.format_wait_status(info.status)
@@ -318,6 +262,21 @@ class ProcessRecorder:
             self._writer.process(self._process)
 
     @property
+    def ended(self) -> bool:
+        """Whether the process is gone, and its ending is written."""
+        return self._rows.ended
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the process took its last snapshot, and does not wait any more."""
+        return self._rows.has_exited
+
+    @property
+    def build_ids(self) -> dict[str, str]:
+        """The build IDs of all modules, by path."""
+        return self._rows.build_ids
+
+    @property
     def end_s(self) -> float | None:
         """The end of the process; None: it runs."""
         return self._process.end_s
@@ -334,8 +293,8 @@ class ProcessRecorder:
 
     def close_without_pages(self) -> None:
         """Write what was allocated until now, and the ending of a recording whose pages are not read."""
-        self._write_totals()
-        self.flush_timeline()
+        self._rows.write_totals()
+        self._rows.write_timeline()
         info = self._collector.process(self._index)
         self._writer.process(
             replace(
@@ -357,12 +316,12 @@ class ProcessRecorder:
         self._read_title()
         self.losses = losses_of(info)
         if objects := self._read_objects():
-            self._write_objects(*objects)
+            self._rows.write_objects(*objects)
         if found := self._read_room(is_last=True, huge=False, heaps=True):
             self._write_room(*found)
-        self._write_jit_names(JitFiles(self.pid))
-        self._write_totals()
-        self.flush_timeline()
+        self._rows.write_jit_names(JitFiles(self.pid))
+        self._rows.write_totals()
+        self._rows.write_timeline()
         return replace(
             self._process,
             ending="detached" if info.detached else "still running when recording ended",
@@ -426,10 +385,6 @@ class ProcessRecorder:
         if heaps:
             self._writer.heaps(self._index, time_s=time_s, heaps=heaps.heaps)
 
-    def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:
-        self._write_names()
-        self._writer.objects(self._index, time_s=time_s, names=map(clean_utf8, names), rows=rows)
-
     def _read_title(self) -> None:
         """Keep the command line as it is now: servers write the role of a process there. Keep its user, too."""
         if self._process.uid == 0:
@@ -446,146 +401,3 @@ class ProcessRecorder:
         start = " ".join(filter(None, self._process.command))
         if title and not title.startswith(start):  # the tracer records the first 2 KiB
             self._process = replace(self._process, title=title[:_MOST_TITLE].rstrip())
-
-    def _write_jit_names(self, files: JitFiles) -> None:
-        """Write the names of code in no module, from the files of the process's JIT compiler."""
-        info = self._write_names()
-        if not files:
-            return
-        with files:
-            rows = memoryview(self._collector.nodes(self._index, 0, info.nodes)).cast("B")
-            words = set(rows.cast("Q")[1::2].tolist())
-            if names := name_jit_code(words, self._ranges, files.entries()):
-                self._writer.frames(self._index, names)
-
-    def _write_names(self) -> Traced:
-        """Write the nodes, code objects and modules that are new: rows may refer to them."""
-        info = self._collector.process(self._index)
-        if info.modules > self._modules:
-            found = list(self._collector.modules(self._index, self._modules, info.modules))
-            self._writer.modules(
-                self._index,
-                [
-                    Module(clean_utf8(path), build_id, bias, start, end)
-                    for path, build_id, bias, start, end in found
-                ],
-            )
-            self._modules = info.modules
-            self._ranges += [(start, end) for path, _, _, start, end in found if path]
-            self.build_ids |= {clean_utf8(path): build_id for path, build_id, *_ in found}
-        if info.codes > self._codes:
-            codes = self._collector.codes(self._index, self._codes, info.codes)
-            self._writer.codes(self._index, [CodeObject(*code) for code in codes])
-            self._codes = info.codes
-        if info.nodes > self._nodes:
-            rows = self._collector.nodes(self._index, self._nodes, info.nodes - self._nodes)
-            self._writer.nodes(self._index, rows)
-            self._nodes = info.nodes
-        return info
-
-    def _write_residency(
-        self, join: ResidencySnapshot, trigger: str, moment_s: float | None
-    ) -> None:
-        self._write_names()
-        self._writer.snapshot(
-            self._index,
-            time_s=join.time_s,
-            trigger=trigger,
-            rss_bytes=join.rss_bytes,
-            huge_bytes=join.huge_bytes,
-            peak_rss_bytes=join.peak_rss_bytes,
-            page_table_bytes=join.page_table_bytes or None,
-            parts=[
-                Part(_PART_KINDS[kind], clean_utf8(name), resident, round(error))
-                for kind, name, resident, error in join.parts
-            ],
-            unexplained_bytes=join.unexplained_bytes,
-            rows=join.rows,
-            touched=_largest_touches(join.touched),
-            moment_s=moment_s,
-        )
-        self._writer.sharing(
-            self._index,
-            time_s=join.time_s,
-            pss_bytes=join.pss_bytes,
-            uss_bytes=join.uss_bytes,
-            parts=[
-                SharedPart(_PART_KINDS[kind], clean_utf8(name), shared, share)
-                for kind, name, shared, share in join.shared
-            ],
-            rows=self._collector.sharing(self._index),
-        )
-        if join.slack:
-            self._writer.fragmentation(
-                self._index,
-                time_s=join.time_s,
-                slack=[(clean_utf8(name), free, held) for name, free, held in join.slack],
-                rows=self._collector.fragmentation(self._index),
-            )
-
-    def _write_totals(self) -> None:
-        start = time.monotonic()
-        if self._rolls:
-            self.write_changes()
-        else:
-            # Rings are read while sums are written, so the later ones may have more.
-            self._summed_events = self._collector.process(self._index).events
-            self._summed_s = self._collector.now_s()
-            rows = self._collector.totals(self._index)
-            self._write_sums(self._write_names(), rows)
-        self._write_lifetimes()
-        self._write_fault_sites()
-        self._write_bad_frees()
-        now = time.monotonic()
-        self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
-
-    def _write_sums(self, info: Traced, rows: bytes) -> None:
-        self._writer.totals(
-            self._index,
-            time_s=info.end_s if self.ended else self._collector.now_s(),
-            peak_time_s=info.peak_s,
-            peak_live_bytes=info.peak_bytes,
-            rows=rows,
-            changed=self._rolls,
-        )
-
-    def _write_lifetimes(self) -> None:
-        rows = self._collector.lifetimes(self._index)
-        self._write_names()
-        self._writer.lifetimes(self._index, rows)
-        if self.has_exited:  # the interpreter frees at exit what was live at the end
-            return
-        now = self._collector.now_s()
-        cell_s, rows = self._collector.age_matrix(self._index)
-        if cell_s:
-            self._write_names()
-            self._writer.age_matrix(self._index, time_s=now, cell_s=cell_s, rows=rows)
-
-    def _write_bad_frees(self) -> None:
-        found = self._collector.bad_frees(self._index)
-        if len(found) > self._bad_frees:
-            self._bad_frees = len(found)
-            self._write_names()  # the frame of an earlier free is a node of its own
-            reasons = list(BadFreeReason)
-            self._writer.bad_frees(
-                self._index,
-                [BadFreeEvent(**{**row._asdict(), "reason": reasons[row.reason]}) for row in found],
-            )
-
-    def _write_fault_sites(self) -> None:
-        info = self._collector.process(self._index)
-        if info.faults is Faults.OFF:
-            return
-        rows = self._collector.fault_sites(self._index, info.fault_sites)
-        self._write_names()
-        parts = self._collector.fault_parts(self._index, len(self._fault_parts), info.fault_parts)
-        self._fault_parts += [(_PART_KINDS[kind], clean_utf8(name)) for kind, name in parts]
-        self._writer.fault_sites(
-            self._index,
-            state=info.faults.name.lower(),
-            reason=clean_utf8(info.faults_reason),
-            samples=info.fault_samples,
-            lost=info.faults_lost,
-            parts=self._fault_parts,
-            rows=rows,
-        )

@@ -25,7 +25,8 @@ from mematlas.heap.read.heap import read_heap
 from mematlas.heap.read.recorded import pack_graph, read_graph
 from mematlas.present.json_schema import schema
 from mematlas.recording import read
-from mematlas.recording.model import GRAPH_DTYPE, HeapGraph
+from mematlas.recording.model import HeapGraph
+from mematlas.recording.row_types import GRAPH_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,7 +17,7 @@ import pytest
 from commands import run_mematlas, run_python
 from exports import decode_pprof
 from mematlas import open as open_recording
-from mematlas.api.recording import export_source
+from mematlas.api.views import export_source
 from mematlas.report.export import render_export
 from perfetto_trace import HeapProfiles, decode
 

@@ -15,7 +15,8 @@ from killed_recordings import KILLED, check_files, kill_round
 from mematlas.errors import UsageError
 from mematlas.linux.file_lock import is_locked
 from mematlas.recording import read
-from mematlas.recording.model import ALIVE, LIFETIMES, Sampling
+from mematlas.recording.model import Sampling
+from mematlas.recording.row_types import ALIVE, LIFETIMES
 from mematlas.recording.segments import list_segments
 from mematlas.tracing import loop, rotation
 from mematlas.tracing.follow import Follower

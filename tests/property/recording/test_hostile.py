@@ -33,8 +33,8 @@ from mematlas.recording import format as atlas
 from mematlas.recording import reader
 from mematlas.recording.columns import ChunkData
 from mematlas.recording.frames import resolve_missing
-from mematlas.recording.model import COLUMNS, NODE_DTYPE, TIMELINE_DTYPE
 from mematlas.recording.packed import Packed, read_head
+from mematlas.recording.row_types import COLUMNS, NODE_DTYPE, TIMELINE_DTYPE
 from mematlas.report.analyse.heap_lines import with_lines
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.lines import lines

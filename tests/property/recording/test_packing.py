@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mematlas.recording import format as atlas
 from mematlas.recording.columns import ChunkData, join_rows
-from mematlas.recording.model import COLUMNS
 from mematlas.recording.packed import Packed, read_head, unpack_limit
+from mematlas.recording.row_types import COLUMNS
 
 NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8_0000_0000_1234))[0]
 DOUBLES = st.one_of(

@@ -14,17 +14,8 @@ import numpy as np
 import pytest
 
 import synthetic_recording
-from mematlas.recording.model import (
-    AGE_MATRIX_DTYPE,
-    ALIVE,
-    NODE_DTYPE,
-    TOTALS_DTYPE,
-    AgeMatrix,
-    Frame,
-    RecordingData,
-    Sampling,
-    Totals,
-)
+from mematlas.recording.model import AgeMatrix, Frame, RecordingData, Sampling, Totals
+from mematlas.recording.row_types import AGE_MATRIX_DTYPE, ALIVE, NODE_DTYPE, TOTALS_DTYPE
 from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.model.leaks import LeakVerdict
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import mematlas
 import synthetic_recording
 from mematlas._core.columns.samples import SampleEncoder
-from mematlas.api.recording import export_source
+from mematlas.api.views import export_source
 from mematlas.errors import MematlasError
 from mematlas.report.export import gzip_stream, render_export
 from mematlas.report.export.protobuf import data, varint

@@ -10,16 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import synthetic_recording
-from mematlas.recording.model import (
-    NODE_DTYPE,
-    SNAPSHOT_DTYPE,
-    TOTALS_DTYPE,
-    Frame,
-    RecordingData,
-    Sampling,
-    Snapshot,
-    Totals,
-)
+from mematlas.recording.model import Frame, RecordingData, Sampling, Snapshot, Totals
+from mematlas.recording.row_types import NODE_DTYPE, SNAPSHOT_DTYPE, TOTALS_DTYPE
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.report import make_report

@@ -15,8 +15,6 @@ from mematlas.doctor.model import RecordingState
 from mematlas.linux.glibc_heap import HeapUse
 from mematlas.linux.room import Room, UsedMount
 from mematlas.recording.model import (
-    TIMELINE_DTYPE,
-    TOTALS_DTYPE,
     Frame,
     GlibcHeaps,
     Module,
@@ -28,6 +26,7 @@ from mematlas.recording.model import (
     Snapshot,
     Totals,
 )
+from mematlas.recording.row_types import TIMELINE_DTYPE, TOTALS_DTYPE
 from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict, VerdictSum
 from mematlas.report.model.report import Account, BadFree, ProcessSummary, Report, StackStats
 

@@ -10,7 +10,8 @@ import pytest
 from mematlas._core import Rank
 from mematlas.errors import MematlasError
 from mematlas.heap.read.recorded import pack_graph, read_graph
-from mematlas.recording.model import GRAPH_DTYPE, HeapGraph
+from mematlas.recording.model import HeapGraph
+from mematlas.recording.row_types import GRAPH_DTYPE
 from synthetic_recording import GRAPH_FACTS, graph_rows
 
 if TYPE_CHECKING:

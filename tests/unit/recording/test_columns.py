@@ -10,7 +10,7 @@ import pytest
 from mematlas._core.columns.trie import number_words, trie_add_up, trie_depths, trie_least
 from mematlas.recording.columns import ChunkData, join_rows
 from mematlas.recording.format import ShuffledRows
-from mematlas.recording.model import AGE_MATRIX_DTYPE, TOTALS_DTYPE
+from mematlas.recording.row_types import AGE_MATRIX_DTYPE, TOTALS_DTYPE
 
 
 def turned(rows: np.ndarray) -> ChunkData:

@@ -10,11 +10,11 @@ import pytest
 
 import mematlas
 import synthetic_recording
-from mematlas.api.recording import load
+from mematlas.api.load import load
 from mematlas.cli.main import main
 from mematlas.recording import read
 from mematlas.recording.merge import write_merged
-from mematlas.recording.model import ALIVE
+from mematlas.recording.row_types import ALIVE
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.report import make_report
 

@@ -16,7 +16,8 @@ from mematlas.errors import AccessError, MematlasError, TargetError, Unsupported
 from mematlas.recording import Writer, read, reader
 from mematlas.recording import format as atlas
 from mematlas.recording.merge import write_merged
-from mematlas.recording.model import NODE_DTYPE, SNAPSHOT_DTYPE, Process, Sampling, Touched
+from mematlas.recording.model import Process, Sampling, Touched
+from mematlas.recording.row_types import NODE_DTYPE, SNAPSHOT_DTYPE
 from mematlas.report.analyse.report import make_report
 
 if TYPE_CHECKING:

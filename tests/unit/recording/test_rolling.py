@@ -12,21 +12,15 @@ import pytest
 from mematlas.recording import Writer, decode, read, thinning
 from mematlas.recording.format import MALFORMED
 from mematlas.recording.join import join
-from mematlas.recording.model import (
+from mematlas.recording.model import PYTHON, CodeObject, Module, Past, Process, Sampling, Segment
+from mematlas.recording.prune import prune
+from mematlas.recording.row_types import (
     AGE_MATRIX_DTYPE,
     ALIVE,
     NODE_DTYPE,
-    PYTHON,
     TIMELINE_DTYPE,
     TOTALS_DTYPE,
-    CodeObject,
-    Module,
-    Past,
-    Process,
-    Sampling,
-    Segment,
 )
-from mematlas.recording.prune import prune
 from mematlas.recording.segments import joined_files, list_segments, segment_path
 from mematlas.recording.thinning import Limits, thin, thin_folder
 

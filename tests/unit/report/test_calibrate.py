@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mematlas.recording.model import SHARING_DTYPE, SNAPSHOT_DTYPE, Part, PartKind
+from mematlas.recording.model import Part, PartKind
+from mematlas.recording.row_types import SHARING_DTYPE, SNAPSHOT_DTYPE
 from mematlas.report.analyse.calibrate import excess
 
 

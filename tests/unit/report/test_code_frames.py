@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mematlas.recording.model import NODE_DTYPE, Frame
+from mematlas.recording.model import Frame
+from mematlas.recording.row_types import NODE_DTYPE
 from mematlas.report.analyse.code_frames import code_only
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mematlas.recording.model import FAULT_SITES_DTYPE
+from mematlas.recording.row_types import FAULT_SITES_DTYPE
 from mematlas.report.analyse.fault_errors import bytes_variance, whole_error
 
 PERIOD, PAGE = 61, 4096.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import synthetic_recording
-from mematlas.api.recording import load
+from mematlas.api.load import load
 from mematlas.errors import MematlasError
 from mematlas.recording.model import KIND_BY_NUMBER
 from mematlas.report.analyse.report import make_report

@@ -11,7 +11,8 @@ import pytest
 import synthetic_recording
 from mematlas.cli import main
 from mematlas.recording import Writer
-from mematlas.recording.model import AGE_MATRIX_DTYPE, ALIVE, AgeMatrix, Sampling
+from mematlas.recording.model import AgeMatrix, Sampling
+from mematlas.recording.row_types import AGE_MATRIX_DTYPE, ALIVE
 from mematlas.report.analyse.committed_heap import growing_heap
 
 if TYPE_CHECKING:

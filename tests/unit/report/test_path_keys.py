@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mematlas.recording.model import NODE_DTYPE, Frame
+from mematlas.recording.model import Frame
+from mematlas.recording.row_types import NODE_DTYPE
 from mematlas.report.analyse.export import largest, path_keys, subtract
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mematlas.recording import read
-from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, Process
+from mematlas.recording.model import Frame, Part, PartKind, Process
+from mematlas.recording.row_types import TIMELINE_DTYPE
 from mematlas.report import run_facts
 from mematlas.report.analyse.highest import find_highest
 from mematlas.report.analyse.lines import lines

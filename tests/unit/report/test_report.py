@@ -11,16 +11,11 @@ import pytest
 import synthetic_recording
 from mematlas.cli import main
 from mematlas.recording import read
-from mematlas.recording.model import (
-    NODE_DTYPE,
-    TIMELINE_DTYPE,
-    Part,
-    PartKind,
-    RecordingData,
-    Snapshot,
-)
+from mematlas.recording.model import Part, PartKind, RecordingData, Snapshot
+from mematlas.recording.row_types import NODE_DTYPE, TIMELINE_DTYPE
 from mematlas.report.analyse.account import at_end, at_peak
-from mematlas.report.analyse.report import SERIES_POINTS, make_report
+from mematlas.report.analyse.report import make_report
+from mematlas.report.analyse.series import SERIES_POINTS
 from mematlas.report.analyse.stacks import Stacks
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import synthetic_recording
-from mematlas.recording.model import SNAPSHOT_DTYPE, Part, PartKind, Sampling, Snapshot
+from mematlas.recording.model import Part, PartKind, Sampling, Snapshot
 from mematlas.recording.model import RecordingData as Data
+from mematlas.recording.row_types import SNAPSHOT_DTYPE
 from mematlas.report import leaks as words
 from mematlas.report.analyse.leaks import exceeds, find_leaks
 from mematlas.report.analyse.rss_growth import find_growth, is_known

@@ -12,10 +12,6 @@ import reports
 import synthetic_recording
 from mematlas.recording import read
 from mematlas.recording.model import (
-    AGE_MATRIX_DTYPE,
-    ALIVE,
-    SNAPSHOT_DTYPE,
-    TOTALS_DTYPE,
     AgeMatrix,
     Frame,
     Part,
@@ -28,6 +24,7 @@ from mematlas.recording.model import (
     Snapshot,
     Totals,
 )
+from mematlas.recording.row_types import AGE_MATRIX_DTYPE, ALIVE, SNAPSHOT_DTYPE, TOTALS_DTYPE
 from mematlas.report import run_facts
 from mematlas.report.analyse.account import account, at_peak
 from mematlas.report.analyse.call_tree import make_call_tree

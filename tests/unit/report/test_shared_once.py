@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 import synthetic_recording
-from mematlas.recording.model import SNAPSHOT_DTYPE, Part, PartKind, Process, Sampling, Snapshot
+from mematlas.recording.model import Part, PartKind, Process, Sampling, Snapshot
 from mematlas.recording.model import RecordingData as Data
+from mematlas.recording.row_types import SNAPSHOT_DTYPE
 from mematlas.report.analyse.inherited import forked as forked_ones
 from mematlas.report.analyse.shared_once import counted_elsewhere, own_bytes
 

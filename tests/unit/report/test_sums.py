@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mematlas._core.columns.distinct import distinct
-from mematlas.recording.model import SNAPSHOT_DTYPE
+from mematlas.recording.row_types import SNAPSHOT_DTYPE
 from mematlas.report.analyse import sums
 
 

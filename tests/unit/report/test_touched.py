@@ -5,16 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mematlas.recording.model import (
-    NODE_DTYPE,
-    NUMBER_OF_KIND,
-    SNAPSHOT_DTYPE,
-    Frame,
-    Kind,
-    Part,
-    PartKind,
-    Touched,
-)
+from mematlas.recording.model import NUMBER_OF_KIND, Frame, Kind, Part, PartKind, Touched
+from mematlas.recording.row_types import NODE_DTYPE, SNAPSHOT_DTYPE
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.touched import divide
 

@@ -10,17 +10,8 @@ import numpy as np
 import pytest
 
 from mematlas.recording import Writer
-from mematlas.recording.model import (
-    NODE_DTYPE,
-    NUMBER_OF_KIND,
-    TOTALS_DTYPE,
-    Kind,
-    Past,
-    Process,
-    Run,
-    Sampling,
-    Segment,
-)
+from mematlas.recording.model import NUMBER_OF_KIND, Kind, Past, Process, Run, Sampling, Segment
+from mematlas.recording.row_types import NODE_DTYPE, TOTALS_DTYPE
 from mematlas.recording.segments import newest_file, segment_path
 from mematlas.serve.state import ServedRecording
 

@@ -12,8 +12,8 @@ from mematlas.errors import MematlasError
 from mematlas.heap.model.answers import Waste, WasteRow
 from mematlas.heap.model.heap import Finding, Heap, Source, follow
 from mematlas.heap.model.roots import RootGroup, RootKind
-from mematlas.recording import model
-from mematlas.recording.model import GRAPH_COLLECTABLE, GRAPH_FORGOTTEN
+from mematlas.recording import row_types
+from mematlas.recording.row_types import GRAPH_COLLECTABLE, GRAPH_FORGOTTEN
 from mematlas.recording.validate import amount_of, number_of, optional, text_of, texts_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class RecordedContent:
 def pack_graph(heap: Heap, rss_bytes: int) -> tuple[dict[str, Any], bytes]:
     """Return the facts and the rows of a heap for a recording."""
     nodes, blocks = len(heap.dominator), heap.block_nodes
-    rows = np.zeros(nodes, model.GRAPH_DTYPE)
+    rows = np.zeros(nodes, row_types.GRAPH_DTYPE)
     own = np.zeros(nodes, np.uint64), np.zeros(nodes, np.uint64)
     own[0][blocks], own[1][blocks] = heap.size, heap.resident
     rows["gap"][blocks] = np.diff(heap.address, prepend=np.uint64(0))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas._core.columns.distinct import distinct
-from mematlas.recording.model import ALIVE, NUMBER_OF_KIND, Kind
+from mematlas.recording.model import NUMBER_OF_KIND, Kind
+from mematlas.recording.row_types import ALIVE
 from mematlas.report.analyse import account, sums, trend
 from mematlas.report.analyse.live_history import POINTS
 from mematlas.units import format_duration

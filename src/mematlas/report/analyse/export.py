@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas._core.columns.trie import trie_depths
-from mematlas.recording.model import LIFETIMES, PYTHON
+from mematlas.recording.model import PYTHON
+from mematlas.recording.row_types import LIFETIMES
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.account import exit_of
 from mematlas.report.analyse.column import NarrowColumn

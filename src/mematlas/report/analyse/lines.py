@@ -11,8 +11,9 @@ import numpy as np
 
 from mematlas._core.columns.distinct import distinct
 from mematlas._core.columns.sums import group_rows
-from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, NUMBER_OF_KIND, Kind
+from mematlas.recording.model import KIND_BY_NUMBER, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, rank, tier
+from mematlas.recording.row_types import LIFETIMES
 from mematlas.report.analyse.spread import additive
 from mematlas.report.analyse.table import Columns, StackSelection, StackTable
 from mematlas.report.model.report import METRICS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas._core.columns.distinct import distinct
-from mematlas.recording.model import ALIVE
+from mematlas.recording.row_types import ALIVE
 from mematlas.report.analyse import sums, trend
 from mematlas.report.analyse.inherited import less_inherited
 

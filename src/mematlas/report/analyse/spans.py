@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.recording.model import ALIVE
+from mematlas.recording.row_types import ALIVE
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.model.spans import Span, Spans

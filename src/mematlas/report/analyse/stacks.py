@@ -15,7 +15,8 @@ import numpy as np
 
 from mematlas._core.columns.trie import number_words, trie_depths, trie_least, trie_own
 from mematlas.recording import ownership
-from mematlas.recording.model import NODE_DTYPE, Frame
+from mematlas.recording.model import Frame
+from mematlas.recording.row_types import NODE_DTYPE
 from mematlas.report.analyse.word_frames import WordFrames
 
 if TYPE_CHECKING:

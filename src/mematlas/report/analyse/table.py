@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mematlas.recording.model import KIND_BY_NUMBER, NODE_DTYPE
+from mematlas.recording.model import KIND_BY_NUMBER
+from mematlas.recording.row_types import NODE_DTYPE
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.model.report import StackStats

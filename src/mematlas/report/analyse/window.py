@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.recording.model import ALIVE
+from mematlas.recording.row_types import ALIVE
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.inherited import relate_forks
-from mematlas.report.analyse.report import make_series, summarize_process
+from mematlas.report.analyse.report import summarize_process
+from mematlas.report.analyse.series import make_series
 from mematlas.report.analyse.spread import additive
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
