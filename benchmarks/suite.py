@@ -30,12 +30,18 @@ PAGE = ROOT / "docs" / "performance.md"
 HISTORY = HERE / "history.jsonl"
 MINUTES = 28.0  # of all parts; a part that takes longer than its share is ended
 STOP_S = 10  # from SIGTERM to SIGKILL
+_PLANNED = (
+    0.9  # of the time of a part; the rest is for a round that takes longer than the one before
+)
 CHANGED = 0.1  # a change of a best value that the history points at
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A program of this folder. `share` of the time, and its arguments in a full and in a quick run."""
+    """A program of this folder. `share` of the time, and its arguments in a full and in a quick run.
+
+    `plans`: it takes --minutes, and does fewer rounds where they are few.
+    """
 
     name: str
     title: str
@@ -43,18 +49,19 @@ class Part:
     share: float
     full: tuple[str, ...]
     quick: tuple[str, ...]
+    plans: bool = False
 
 
 PARTS = (
-    Part("tracing", "Programs under the tracer", "tracing/compare.py", 0.55,
-         ("--rounds", "3"), ("--quick", "--rounds", "1")),
-    Part("bench", "Bandwidth, latency, transposes", "bench/run.py", 0.15,
+    Part("tracing", "Programs under the tracer", "tracing/compare.py", 0.84,
+         ("--rounds", "3"), ("--quick", "--rounds", "1"), plans=True),
+    Part("bench", "Bandwidth, latency, transposes", "bench/run.py", 0.07,
          ("--rounds", "5"), ("--rounds", "1", "--mib", "32")),
-    Part("allocators", "Pool and arena", "memory/allocators.py", 0.12,
+    Part("allocators", "Pool and arena", "memory/allocators.py", 0.03,
          ("--rounds", "5"), ("--rounds", "1")),
-    Part("arrays", "NumPy arrays", "memory/arrays.py", 0.08,
+    Part("arrays", "NumPy arrays", "memory/arrays.py", 0.02,
          ("--rounds", "5"), ("--rounds", "1")),
-    Part("observe", "Observing processes", "observe/run.py", 0.10,
+    Part("observe", "Observing processes", "observe/run.py", 0.04,
          ("--rounds", "5"), ("--rounds", "1", "--gib", "0.125")),
 )  # fmt: skip
 
@@ -74,6 +81,8 @@ class Ran:
 def run_part(part: Part, *, quick: bool, limit_s: float) -> Ran:
     """Run a part for at most `limit_s` seconds. What it recorded until its end is kept."""
     arguments = part.quick if quick else part.full
+    if part.plans:
+        arguments += ("--minutes", f"{_PLANNED * limit_s / 60:.1f}")
     command = (sys.executable, str(HERE / part.program), *arguments)
     with tempfile.TemporaryDirectory(prefix="mematlas-suite-") as folder:
         records, log = Path(folder, "records"), Path(folder, "output")
@@ -194,7 +203,8 @@ def page(facts: dict[str, str], ran: list[Ran], command: str, *, quick: bool) ->
         lines += ["", f"## {each.part.title}", ""]
         lines += [f"`{' '.join(each.command)}`, {each.seconds:.0f} s.", ""]
         if each.ended:
-            lines += [f"**This part {each.ended}**; what it had measured by then follows.", ""]
+            kept = "what it had measured by then follows" if each.contests else "its output follows"
+            lines += [f"**This part {each.ended}**; {kept}.", ""]
         for contest in each.contests:
             lines += [*table(contest), ""]
         if not each.contests:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,19 +118,28 @@ def end_feeder(feeder: subprocess.Popen[bytes], file: Path) -> None:
 
 
 def measure_all(
-    folder: Path, chosen: list[Mode], works: list[Workload], rounds: int
+    folder: Path,
+    chosen: list[Mode],
+    works: list[Workload],
+    rounds: int,
+    until_s: float = math.inf,
 ) -> tuple[list[Cost], dict[tuple[str, str], str]]:
-    """Alternate: every round runs every mode once, every other round backwards.
+    """Alternate: a round runs every workload in every mode once, every other round backwards.
 
     A mode that fails under a workload is left out there; the reason stands in the second result. Without a
-    bare run there is nothing to divide by, and the workload is left out.
+    bare run there is nothing to divide by, and the workload is left out. A workload whose last round would not
+    end until the time `until_s` of the monotonic clock has no more rounds.
     """
     measure = compile_c(HERE / "measure.c", folder / "measure")
     costs = []
     failures: dict[tuple[str, str], str] = {}
-    for work in works:
-        able = [mode for mode in chosen if work.python or not mode.python_only]
-        for number in range(rounds):
+    took: dict[str, float] = {}  # seconds of the last round of each workload
+    for number in range(rounds):
+        for work in works:
+            began = time.monotonic()
+            if work.name in took and began + took[work.name] > until_s:
+                continue
+            able = [mode for mode in chosen if work.python or not mode.python_only]
             for mode in able if number % 2 == 0 else reversed(able):
                 if (work.name, mode.name) in failures or (work.name, "bare") in failures:
                     continue
@@ -137,7 +148,8 @@ def measure_all(
                 except NotRunError as error:
                     failures[work.name, mode.name] = str(error)
                 print(".", end="", file=sys.stderr, flush=True)
-        print(f" {work.name}", file=sys.stderr)
+            took[work.name] = time.monotonic() - began
+            print(f" {work.name}, round {number + 1}", file=sys.stderr)
     return [cost for cost in costs if (cost.workload, "bare") not in failures], failures
 
 
@@ -201,6 +213,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the size, two rounds")
     parser.add_argument("--rounds", type=int, help="rounds per workload (7, quick: 2)")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin no round that would end later"
+    )
     parser.add_argument("--only", default="", help="workloads, separated by commas")
     parser.add_argument("--modes", default="", help="modes, separated by commas; bare always runs")
     parser.add_argument(
@@ -210,6 +225,7 @@ def main() -> None:
         help="another checkout, as the modes other, other --exact",
     )
     asked = parser.parse_args()
+    until_s = time.monotonic() + 60 * asked.minutes
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # idle workers of a thread pool burn CPU at random
     rounds = asked.rounds or (2 if asked.quick else 7)
     facts = machine()
@@ -225,7 +241,7 @@ def main() -> None:
             for mode in modes(asked.beside)
             if mode.name == "bare" or not asked.modes or mode.name in asked.modes.split(",")
         ]
-        costs, failures = measure_all(folder, chosen, works, rounds)
+        costs, failures = measure_all(folder, chosen, works, rounds, until_s)
     RESULTS.mkdir(parents=True, exist_ok=True)
     data = {"machine": facts, "rounds": rounds, "costs": [asdict(cost) for cost in costs]}
     data["failures"] = [[*where, why] for where, why in failures.items()]

@@ -128,6 +128,22 @@ def test_a_tool_that_cannot_run_leaves_the_table(tmp_path: Path) -> None:
     record_all(costs, failures)
 
 
+def test_every_workload_has_a_round_before_any_has_two(tmp_path: Path) -> None:
+    """Where the time is over, what was measured is equal for all, and whole."""
+    from compare import measure_all
+    from plan import Mode, Workload
+
+    works = [Workload(name, ("true",)) for name in ("first", "second")]
+    bare = [Mode("bare", lambda measure, work, _: [*measure, *work.command])]
+    costs, failures = measure_all(tmp_path, bare, works, 5, until_s=time.monotonic())
+    assert failures == {}
+    assert [(cost.workload, cost.round) for cost in costs] == [("first", 0), ("second", 0)]
+    costs, _ = measure_all(tmp_path, bare, works, 2)
+    assert [(cost.workload, cost.round) for cost in costs] == [
+        (name, number) for number in range(2) for name in ("first", "second")
+    ]
+
+
 def is_running(pid: str) -> bool:
     """Return whether a process exists and is no zombie."""
     try:
