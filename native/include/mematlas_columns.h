@@ -57,6 +57,13 @@ int64_t mematlas_unique_inverse(const uint64_t *values, uint64_t count, uint64_t
 int mematlas_rows_column(const uint8_t *turned, uint64_t rows, uint32_t offset, uint32_t bytes,
 			 void *ret_column);
 
+/* Lines at ascending byte offsets in the code of a Python function, from its line table. `format` is enum
+ * trace_linetable. INT64_MIN: the instruction has no line, or the table has another format or ends
+ * before. -EINVAL: the offsets do not ascend. */
+int mematlas_linetable_lines(uint32_t format, const uint8_t *table, uint64_t size,
+			     int64_t first_line, const uint32_t *offsets, uint64_t count,
+			     int64_t *ret_lines);
+
 /* A packed column. It begins with `words` values of 8 bytes, the dictionary. Then follow planes
  * with the low bytes of each row's number minus `base`: the first byte of all rows, then the second
  * of all, `width` in all. The high bytes of a number are 0, but in `odd` rows (exceptions). For

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,20 +46,26 @@ class Resolver:
         """Return the frames of each distinct word that is not in `known`, leaf (inlined) first."""
         distinct, _ = number_words(np.ascontiguousarray(words, np.uint64))
         owners = modules_of(distinct, modules)
+        unknown = [
+            pair
+            for pair in zip(distinct.tolist(), owners.tolist(), strict=True)
+            if pair[0] not in known
+        ]
         found: dict[int, tuple[Frame, ...]] = {}
-        for word, owner in zip(distinct.tolist(), owners.tolist(), strict=True):
-            if word in known:
-                continue
-            if word & PYTHON:
-                found[word] = _python(word, codes)
-            elif word == 0:
-                found[word] = _CUT
+        for owner, group in groupby(unknown, key=lambda pair: _source(*pair)):
+            those = [word for word, _ in group]
+            if those[0] & PYTHON:
+                found.update(zip(those, _python(those, codes), strict=True))
+            elif those[0] == 0:
+                found[0] = _CUT
             elif owner < 0 or not modules[owner].path:
-                address = word & ADDRESS
-                found[word] = (Frame(f"{address:#x}", None, None, None, "native"),)
+                for word in those:
+                    address = word & ADDRESS
+                    found[word] = (Frame(f"{address:#x}", None, None, None, "native"),)
             else:
                 module = modules[owner]
-                found[word] = self._table(module).frames(word - module.bias)
+                frames = self._table(module).all_frames([word - module.bias for word in those])
+                found.update(zip(those, frames, strict=True))
         return found
 
     def _table(self, module: Module) -> symbols.Table:
@@ -123,10 +130,20 @@ def modules_of(words: Words, modules: Sequence[Module]) -> NDArray[np.int64]:
     return owners
 
 
-def _python(word: int, codes: Sequence[CodeObject]) -> tuple[Frame, ...]:
-    number, offset = word >> 32 & 0x7FFFFFFF, word & 0x7FFFFFFF
+def _source(word: int, owner: int) -> int:
+    """Return where the name of a word comes from: the module, a code object, or -1 of what has neither."""
+    if word & PYTHON:
+        return word >> 32
+    return owner if word else -2
+
+
+def _python(words: Sequence[int], codes: Sequence[CodeObject]) -> list[tuple[Frame, ...]]:
+    """Return the frames of ascending words of one code object. A line has one frame."""
+    number = words[0] >> 32 & 0x7FFFFFFF
     if not 1 <= number <= len(codes):
-        return (Frame("[unknown Python code]", None, None, None, "python"),)
+        return [(Frame("[unknown Python code]", None, None, None, "python"),)] * len(words)
     code = codes[number - 1]
-    line = linetable.decode(code.linetable_format, code.linetable, code.first_line, offset)
-    return (Frame(code.name, code.file, line, None, "python"),)
+    offsets = [word & 0x7FFFFFFF for word in words]
+    lines = linetable.decode_all(code.linetable_format, code.linetable, code.first_line, offsets)
+    by_line = {line: (Frame(code.name, code.file, line, None, "python"),) for line in set(lines)}
+    return [by_line[line] for line in lines]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import lzma
+import math
 import os
 import re
 import time
@@ -59,6 +61,25 @@ class Table:
     hot_names: dict[int, str] = field(default_factory=dict)
     starts: array[int] | None = None  # of functions; None: not read yet
     is_loaded: bool = False  # the file at `path` is the one that was loaded
+    has_lines: bool = True  # False: the symbols tell where a function begins, and no more
+    named: dict[tuple[object, ...], Frame] = field(default_factory=dict)  # each frame once
+
+    def all_frames(self, file_addresses: list[int]) -> list[tuple[Frame, ...]]:
+        """Return the frames of each of ascending return addresses."""
+        if self.has_lines or len(self.caches) != 1:
+            return [*map(self.frames, file_addresses)]
+        cache, found, start = self.caches[0], list[tuple[Frame, ...]](), math.inf
+        frames: tuple[Frame, ...] = ()
+        # No symbol begins between a function's start and an address in it, so those before the address are in it too.
+        for file_address in reversed(file_addresses):
+            if file_address - 1 - self.load_address < start:
+                places = cache.lookup(file_address - 1 - self.load_address)
+                if len(places) == 1 and places[0].symbol not in _END_MARKS:
+                    frames, start = self._named(places, cache), int(places[0].sym_addr)
+                else:
+                    frames, start = self.frames(file_address), math.inf
+            found.append(frames)
+        return found[::-1]
 
     def frames(self, file_address: int) -> tuple[Frame, ...]:
         """Return the frames of the call before a return address, innermost inlined frame first."""
@@ -91,16 +112,17 @@ class Table:
 
     def _named(self, found: list[SourceLocation], cache: SymCache) -> tuple[Frame, ...]:
         last = len(found) - 1
-        return tuple(
-            Frame(
-                function=demangle(self._symbol(each, cache) if number == last else each.symbol),
-                file=each.full_path or None,
-                line=each.line or None,
-                module=self.path,
-                kind="native" if number == last else "inlined",
-            )
-            for number, each in enumerate(found)
-        )
+        return tuple(self._frame(each, cache, number == last) for number, each in enumerate(found))
+
+    def _frame(self, found: SourceLocation, cache: SymCache, outermost: bool) -> Frame:
+        symbol = self._symbol(found, cache) if outermost else found.symbol
+        key = (symbol, found.full_path, found.line, outermost)
+        frame = self.named.get(key)
+        if frame is None:
+            kind = "native" if outermost else "inlined"
+            file, line = found.full_path or None, found.line or None
+            frame = self.named[key] = Frame(demangle(symbol), file, line, self.path, kind)
+        return frame
 
 
 def open_table(module: Module) -> Table:
@@ -133,6 +155,7 @@ def open_table(module: Module) -> Table:
         table.note = ""  # symbols of the loaded build
         debug_headers = elf.read(debug)
         table.load_address = debug_headers.load_address if debug_headers else 0
+    table.has_lines = debug is not None or headers is None or headers.has_debug
     _add_caches(table, sources, module.build_id)
     if headers and headers.mini_debug and not debug:
         table.caches[:0] = _open_mini_debug(headers.mini_debug)
@@ -251,12 +274,16 @@ def cache_directory() -> Path:
 
 
 def _kept(path: Path, build_id: str) -> Path | None:
-    """Return the cache path of a file's table: build ID plus path, size and mtime."""
-    if not build_id:
-        return None
+    """Return the cache path of a file's table: build ID plus path, size and mtime.
+
+    Without a build ID the inode and ctime tell the file, which a program cannot set.
+    """
     try:
         status = path.stat()
         whole = f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
+        if not build_id:
+            inode = f"\0{status.st_dev}\0{status.st_ino}\0{status.st_ctime_ns}".encode()
+            build_id = f"file-{hashlib.sha256(whole + inode).hexdigest()[:32]}"
         return cache_directory() / f"{build_id}-{zlib.crc32(whole):08x}.symcache"
     except (OSError, RuntimeError):
         return None

@@ -254,57 +254,77 @@ def _find_innermost(calls: _Calls, known: set[Function]) -> Iterator[_Wrapper]:
     inside = (nodes > 0) & calls.is_wrapped(nodes)
     names = list(calls.functions)
     modules = {name: number for number, name in enumerate({module for _, module in names})}
-    module_of = np.array([*(modules[module] for _, module in names), -1])
-    stacks_of_module = np.bincount(module_of[function[function >= 0]], minlength=len(modules))
-    for number, rows in _by_function(function):
-        counted = _Count(
-            stacks=len(rows),
-            whole=int(stacks_of_module[module_of[number]]),
-            callers=len(set(caller[rows].tolist()) - {number, -1}),
-            above=len(set(callers_caller[rows].tolist()) - {number, -1}),
-            recursive=int((caller[rows] == number).sum()),
-            sizes=len(distinct(calls.sizes[rows])),
-            inside=int(inside[rows].sum()),
-            small=calls.lengths.get(number, SMALL_CODE + 1) <= SMALL_CODE,
-        )
-        if number not in calls.kept and _is_wrapper(counted) and not _is_root(names[number]):
-            yield _Wrapper(names[number], counted.stacks, counted.callers)
+    module_of = np.array([modules[module] for _, module in names], np.int64)
+    rows = function >= 0
+    counts = _Counts(function[rows], len(names))
+    stacks_of_module = np.bincount(module_of[function[rows]], minlength=len(modules))
+    small = np.zeros(len(names), bool)
+    small[[number for number, length in calls.lengths.items() if length <= SMALL_CODE]] = True
+    figures = _Figures(
+        stacks=counts.stacks,
+        whole=stacks_of_module[module_of],
+        callers=counts.others(caller[rows]),
+        above=counts.others(callers_caller[rows]),
+        recursive=counts.among(caller[rows] == function[rows]),
+        sizes=counts.distinct(calls.sizes[rows]),
+        inside=counts.among(inside[rows]),
+        small=small,
+    )
+    numbers = np.flatnonzero(_are_wrappers(figures))
+    for number in numbers.tolist():
+        if number not in calls.kept and not _is_root(names[number]):
+            yield _Wrapper(names[number], int(figures.stacks[number]), int(figures.callers[number]))
 
 
-def _by_function(function: Numbers) -> Iterator[tuple[int, Numbers]]:
-    """Yield each function and the rows that have it, sorted once: a program has thousands of functions."""
-    order = np.argsort(function, kind="stable")
-    order = order[function[order] >= 0]
-    numbers, starts = np.unique(function[order], return_index=True)
-    ends = [*starts[1:].tolist(), len(order)]
-    for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=False):
-        yield number, order[start:end]
+class _Counts:
+    """Counts of rows by function. `functions` has the number of each row's, below `most`."""
+
+    def __init__(self, functions: Numbers, most: int) -> None:
+        self._functions, self._most = functions, most
+        self.stacks = np.bincount(functions, minlength=most)
+
+    def among(self, marks: NDArray[np.bool_]) -> Numbers:
+        """Return how many rows of each function are marked."""
+        return np.bincount(self._functions[marks], minlength=self._most)
+
+    def distinct(self, values: Numbers, rows: NDArray[np.bool_] | None = None) -> Numbers:
+        """Return how many distinct values each function has, of all rows or of those marked."""
+        functions = self._functions
+        if rows is not None:
+            functions, values = functions[rows], values[rows]
+        numbered = np.searchsorted(known := distinct(values), values)
+        pairs = distinct(functions * max(len(known), 1) + numbered)
+        return np.bincount(pairs // max(len(known), 1), minlength=self._most)
+
+    def others(self, functions: Numbers) -> Numbers:
+        """Return how many distinct functions, which the rows have besides, differ from the row's own; -1: none."""
+        return self.distinct(functions, (functions != self._functions) & (functions >= 0))
 
 
 @dataclass(frozen=True, slots=True)
-class _Count:
-    stacks: int  # that allocate in the function
-    whole: int  # ... in its module
-    callers: int
-    above: int  # callers of its callers
-    recursive: int  # stacks in which it calls itself
-    sizes: int
-    small: bool
-    inside: int  # stacks in which a wrapper with a name calls the function, which has none
+class _Figures:
+    """Figures of all functions, by number."""
+
+    stacks: Numbers  # that allocate in the function
+    whole: Numbers  # ... in its module
+    callers: Numbers
+    above: Numbers  # callers of its callers
+    recursive: Numbers  # stacks in which it calls itself
+    sizes: Numbers
+    inside: Numbers  # stacks in which a wrapper with a name calls the function, which has none
+    small: NDArray[np.bool_]
 
 
-def _is_wrapper(count: _Count) -> bool:
-    if count.inside >= NEARLY_ALL * count.stacks:
-        return True
-    if count.recursive > count.stacks * (1 - NEARLY_ALL) or count.callers < 1:
-        return False
-    if count.small and count.sizes >= LEAST_SIZES_SMALL:
-        return True
-    if count.whole < LEAST_STACKS or count.sizes < LEAST_SIZES:
-        return False
-    if count.stacks < LEAST_SHARE * count.whole:
-        return False
-    return count.callers >= LEAST_CALLERS or count.above >= LEAST_CALLERS_ABOVE
+def _are_wrappers(each: _Figures) -> NDArray[np.bool_]:
+    """Return for each function whether it allocates on behalf of its callers."""
+    once = (each.recursive <= each.stacks * (1 - NEARLY_ALL)) & (each.callers >= 1)
+    passes_size = each.small & (each.sizes >= LEAST_SIZES_SMALL)
+    judged = (each.whole >= LEAST_STACKS) & (each.sizes >= LEAST_SIZES)
+    judged &= each.stacks >= LEAST_SHARE * each.whole
+    many = (each.callers >= LEAST_CALLERS) | (each.above >= LEAST_CALLERS_ABOVE)
+    wrapped = each.inside >= NEARLY_ALL * each.stacks
+    found: NDArray[np.bool_] = (each.stacks > 0) & (wrapped | once & (passes_size | judged & many))
+    return found
 
 
 def _is_root(function: Function) -> bool:
