@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -128,24 +129,34 @@ def commit(
 ) -> tuple[LakeState, bool]:
     """Commit what `decide` returns for the newest state; it is asked again after a commit of another writer.
 
-    Returns the state, and whether there was a commit: `decide` may return None.
+    Returns the state, and whether there was a commit: `decide` may return None. A store whose answer was lost says that
+    the number is taken, by this very commit, so that each commit has an ID of its own.
     """
-    state = read_state(store)
+    state, mine = read_state(store), secrets.token_hex(8)
     for attempt in range(_ATTEMPTS):
         change = decide(state)
         if change is None:
             return state, False
         now = time.time()
         after = _next(state, change.added, change.removed, change.deleted, now)
-        if store.create(_entry(after.number), _encode(after, change, action, now)):
+        entry = _encode(after, change, action, now, mine)
+        if store.create(_entry(after.number), entry) or _is_own(store, after.number, mine):
             return after, True
         time.sleep(random.uniform(0, min(_LONGEST_WAIT_S, 0.002 * 2**attempt)))
         state = read_state(store, state)
     raise MematlasError(f"{store.name}: other writers were faster {_ATTEMPTS} times; try again")
 
 
-def _encode(after: LakeState, change: Commit, action: str, now: float) -> bytes:
+def _is_own(store: Storage, number: int, mine: str) -> bool:
+    try:
+        return bool(json.loads(store.read(_entry(number))).get("id") == mine)
+    except (FileNotFoundError, ValueError, AttributeError):
+        return False
+
+
+def _encode(after: LakeState, change: Commit, action: str, now: float, mine: str) -> bytes:
     entry: dict[str, Any] = {"schema": "mematlas/lake-log/1", "action": action, "time": now}
+    entry["id"] = mine
     if after.number % WHOLE:
         entry["added"] = [asdict(each) for each in change.added]
         entry["removed"], entry["deleted"] = list(change.removed), list(change.deleted)

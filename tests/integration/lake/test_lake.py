@@ -298,6 +298,26 @@ def test_a_commit_of_another_writer_comes_first(
     assert files == set(read_state(store).files)  # those of the first attempt are gone
 
 
+def test_an_answer_that_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has written a commit and says that it is there: the commit is the writer's own, and its files stay."""
+    store, lost = Folder(str(tmp_path / "lake")), list[str]()
+    create = Folder.create
+
+    def create_silently(self: Folder, path: str, data: bytes) -> bool:
+        assert create(self, path, data)
+        lost.append(path)
+        return not path.startswith("log/")
+
+    monkeypatch.setattr(Folder, "create", create_silently)
+    for number in range(3):
+        assert len(Writer(store).add([recording(f"run-{number}", {"f": 1000})])) == 1
+    assert maintain.compact(store, grace_s=0).deleted > 0
+    assert len(lost) > 5
+    files = set(read_state(store).files)
+    assert files == {path for path, _ in store.paths("") if path.endswith(".parquet")}
+    assert [row["run"] for row in contents(store, "runs")] == [f"run-{each}" for each in range(3)]
+
+
 WRITER = """
 import sys
 sys.path.insert(0, {support!r})
