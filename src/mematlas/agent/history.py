@@ -31,7 +31,7 @@ class LastSeen:
     time_s: float
     kills: int | None  # of the machine
     groups: dict[str, list[int | None]] = field(default_factory=dict)
-    """Usage, reclaimable, limit, kills, failures and peak of each group."""
+    """Usage, reclaimable, limit, kills, failures, peak, `oom` and own `oom` of each group; older files lack the last two."""
     processes: list[list[Any]] = field(default_factory=list)
     """PID, start time, user, name, command, group, RSS and PSS of the largest processes."""
 
@@ -66,6 +66,8 @@ class History:
                         each.level.events.get("oom_kill"),
                         each.level.failures,
                         each.level.peak,
+                        each.level.events.get("oom"),
+                        each.level.ooms,
                     ]
                     for each in groups
                 },

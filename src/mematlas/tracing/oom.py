@@ -139,10 +139,16 @@ def _cause(
 
 
 def reached_limit(before: CgroupLevel, after: CgroupLevel) -> bool:
-    """Return whether memory ran out there. Reclaim counts as `max` of version 2, and as a failure of version 1."""
+    """Return whether memory ran out there. Reclaim counts as `max` of version 2, and as a failure of version 1.
+
+    `oom` of version 2 counts what ran out below, too, in groups that may be gone, so the group's own count decides
+    where the kernel has one (Linux 5.2).
+    """
     if after.version == 1:
         full = after.peak is None or (after.limit is not None and after.peak >= after.limit)
         return full and (after.failures or 0) > (before.failures or 0)
+    if before.ooms is not None and after.ooms is not None:
+        return after.ooms > before.ooms
     return _grew(before, after, "oom")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mematlas.agent.oom.kills import Kill
-from mematlas.agent.oom.missed import newest
+from mematlas.agent.oom.kills import Kill, count_kills
+from mematlas.agent.oom.missed import _level, newest
 from mematlas.agent.oom.model import OomLine
 from mematlas.agent.oom.report import Kept, make_report
 from mematlas.agent.oom.text import render_report
@@ -47,6 +47,25 @@ def shown(report: object) -> str:
     stream = io.StringIO()
     render_report(report, console=Console(file=stream, width=100))  # type: ignore[arg-type]
     return " ".join(stream.getvalue().split())
+
+
+@pytest.mark.parametrize(
+    ("row", "limited"),
+    [
+        ([200 << 20, 0, 200 << 20, 0, 0, None], None),  # an older file: nothing is known of `oom`
+        ([200 << 20, 0, 200 << 20, 0, 0, None, 3, 3], None),
+        ([200 << 20, 0, 200 << 20, 0, 0, None, 3, 2], "/web"),
+    ],
+)
+def test_old_oom_events_are_no_limit_that_was_reached(
+    row: list[int | None], limited: str | None
+) -> None:
+    """A kill after the last look is of the group's limit only if the group's own count grew since."""
+    now = {"oom_kill": 1, "oom": 3}
+    after = replace(_level("/web", row, 2), events=now, ooms=3)
+    (kill,) = count_kills({"/web": _level("/web", row, 2)}, {"/web": after})
+    assert kill.victim_group == "/web"
+    assert (kill.limited.path if kill.limited else None) == limited
 
 
 def test_a_kill_that_was_missed() -> None:

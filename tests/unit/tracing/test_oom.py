@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -182,6 +183,24 @@ def test_reclaim_at_the_limit_is_no_oom(tmp_path: Path) -> None:
     kernel.write("sys/fs/cgroup/outer/inner/memory.events", "max 0\noom 0\noom_kill 1\n")
     found = watch.forget(PID, is_suspected=True)
     assert found == "the OOM killer killed a process of its cgroup"
+
+
+@pytest.mark.parametrize(("own", "cause"), [
+    (0, "the OOM killer killed a process of its cgroup"),
+    (1, "cgroup /outer reached its limit of 200 MiB"),
+])  # fmt: skip
+def test_a_limit_below_that_is_gone(tmp_path: Path, own: int, cause: str) -> None:
+    """Version 2 counts in /outer what ran out in a group below, which was removed at once: its own count tells."""
+    kernel = Kernel(tmp_path, 2)
+    events = "sys/fs/cgroup/outer/memory.events"
+    kernel.write(f"{events}.local", "max 0\noom 0\noom_kill 0\n")
+    watch = OomWatch(str(tmp_path))
+    watch.see(PID)
+    shutil.rmtree(tmp_path / "sys/fs/cgroup/outer/inner")
+    kernel.machine(1)
+    kernel.write(events, "max 9\noom 1\noom_kill 1\n")
+    kernel.write(f"{events}.local", f"max {own}\noom {own}\noom_kill 0\n")
+    assert watch.forget(PID, is_suspected=True) == cause
 
 
 def test_a_kill_before_the_last_look(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _count_anew(groups: Groups, now: float) -> list[Kill]:
     after = read_levels(groups)
     for path, level in after.items():
         if path not in before:
-            before[path] = replace(level, events={}, failures=0)
+            before[path] = replace(level, events={}, failures=0, ooms=level.ooms and 0)
         groups.by_path[path].set_level(level, now)
     found = count_kills(before, after) or [Kill(None, "", None, (_UNKNOWN,))]
     return [

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _MOST = 20  # kills of one absence that are reported
 _TRIES = 5
+_UNKNOWN = 1 << 62  # a count that none exceeds
 _NOTE = "no agent ran at the time of the kill"
 
 
@@ -75,8 +76,10 @@ def _moment(time_s: float) -> str:
 
 
 def _level(path: str, row: list[int | None], version: int) -> CgroupLevel:
-    """Return a group as far as its counters were kept."""
-    usage, _, limit, kills, failures, peak = row
+    """Return a group as far as its counters were kept. Without its `oom` no limit is said to have been reached."""
+    usage, _, limit, kills, failures, peak, *counted = row
+    oom, own = counted if len(counted) == 2 else (_UNKNOWN, _UNKNOWN)
+    events = {"oom_kill": kills, "oom": oom}
     return CgroupLevel(
         path=path,
         current=usage,
@@ -87,7 +90,8 @@ def _level(path: str, row: list[int | None], version: int) -> CgroupLevel:
         swap_limit=None,
         failures=failures,
         stat={},
-        events={} if kills is None else {"oom_kill": kills},
+        events={name: count for name, count in events.items() if count is not None},
+        ooms=own,
         version=version,
         directory="",
     )
