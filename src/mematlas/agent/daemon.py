@@ -88,7 +88,11 @@ class Agent:
         address = parse_address(settings.listen)
         protection = protect(address, settings.token_file, settings.tls_cert, settings.tls_key)
         self.server = AgentServer(
-            address, protection, inherited_socket(settings.listen), self._why_not
+            address,
+            protection,
+            inherited_socket(settings.listen),
+            self._is_stuck,
+            lambda: self.pace.slowdown > _MOST_SLOWDOWN,
         )
         self.metrics = AgentMetrics(settings, self._view)
         self.server.metrics = self.metrics
@@ -327,13 +331,8 @@ class Agent:
 
     # Pages
 
-    def _why_not(self) -> str:
-        """Return why no page is served now; "" if they are."""
-        if time.monotonic() - self._ticked > _STUCK_S:
-            return "the agent has not read anything for a minute"
-        if self.pace.slowdown > _MOST_SLOWDOWN:
-            return "the agent has used up its CPU time; ask later"
-        return ""
+    def _is_stuck(self) -> bool:
+        return time.monotonic() - self._ticked > _STUCK_S
 
     def _view(self) -> View:
         processes = list(self.processes.by_pid.values())

@@ -29,11 +29,15 @@ class AgentServer(PageServer):
         address: Address,
         protection: Protection,
         inherited: int | None,
-        why_not: Callable[[], str],
+        is_stuck: Callable[[], bool],
+        is_in_debt: Callable[[], bool],
     ) -> None:
-        """Bind the address, or take the socket of the agent before. `why_not`: why no page is served now, or ""."""
+        """Bind the address, or take the socket of the agent before.
+
+        Ask `is_stuck` whether the agent has ceased to read, and `is_in_debt` whether it has used up its CPU time.
+        """
         self.metrics: AgentMetrics | None = None
-        self.why_not = why_not
+        self.is_stuck, self.is_in_debt = is_stuck, is_in_debt
         super().__init__(address, protection, _Handler, inherited)
 
 
@@ -52,16 +56,21 @@ class _Handler(PageHandler):
         self.send(_INDEX.encode(), "text/html; charset=utf-8")
 
     def _healthz(self, _path: str, _query: dict[str, str]) -> None:
-        reason = self.server.why_not()
-        if reason:
-            self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+        # An agent in debt is well: a restart would enter all programs again, and make the debt larger.
+        if self.server.is_stuck():
+            self._refuse("the agent has not read anything for a minute")
         else:
             self.send(b"ok\n", TEXT)
 
     def _metrics(self, path: str, query: dict[str, str]) -> None:
         metrics = self.server.metrics
-        if metrics is None or self.server.why_not():
+        if metrics is None or self.server.is_stuck():
             self._healthz(path, query)
-            return
-        body, kind = metrics.render(self.headers.get("Accept", ""))
-        self.send(body, kind)
+        elif self.server.is_in_debt():
+            self._refuse("the agent has used up its CPU time; ask later")
+        else:
+            body, kind = metrics.render(self.headers.get("Accept", ""))
+            self.send(body, kind)
+
+    def _refuse(self, reason: str) -> None:
+        self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, reason)
