@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mematlas import _core
 from mematlas.linux.mappings import Permission
+from mematlas.linux.pageflags import PagemapEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,6 +44,7 @@ class Heaps:
     unread: tuple[str, ...] = ()
 
 
+_EXISTS = int(PagemapEntry.PRESENT | PagemapEntry.SWAPPED)
 _HEAP_MAX = 64 << 20  # HEAP_MAX_SIZE: heaps of other arenas are aligned to it
 _HEADER = struct.Struct("<4Q")  # struct heap_info: arena, previous heap, size, size made accessible
 _STATE_SIZES = (
@@ -90,7 +92,7 @@ def _read(memory: int, pagemap: int, mappings: Mappings) -> Heaps | str:
             heaps.append(found)
         else:
             unread.append("[heap] does not belong to glibc's malloc, or changed during each walk")
-    for start, size, firsts in _arenas(memory, ranges):
+    for start, size, firsts in _arenas(memory, pagemap, ranges):
         found = _walk(memory, pagemap, start, start + size, firsts, main=False)
         if found:
             heaps.append(found)
@@ -124,11 +126,17 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _arenas(
-    memory: int, ranges: list[tuple[int, int]]
+    memory: int, pagemap: int, ranges: list[tuple[int, int]]
 ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """Find the heaps of other arenas: start, size, and candidate addresses of the first chunk."""
+    """Find the heaps of other arenas: start, size, and candidate addresses of the first chunk.
+
+    Only pages that exist are read: reading another one would make a page table in the process, of which a reserved
+    range of terabytes has room for gigabytes, and would wait where user space handles its faults.
+    """
     for low, high in ranges:
         for start in range(-(-low // _HEAP_MAX) * _HEAP_MAX, high, _HEAP_MAX):
+            if not _exists(pagemap, start):
+                continue
             try:
                 arena, previous, size, accessible = _HEADER.unpack(
                     os.pread(memory, _HEADER.size, start)
@@ -143,6 +151,15 @@ def _arenas(
             else:
                 firsts = tuple(start + each for each in _INFO_SIZES)
             yield start, size, firsts
+
+
+def _exists(pagemap: int, address: int) -> bool:
+    """Return whether a page is present or swapped out."""
+    try:
+        (entry,) = struct.unpack("<Q", os.pread(pagemap, 8, address // _core.PAGE * 8))
+    except (OSError, struct.error):
+        return False
+    return bool(entry & _EXISTS)
 
 
 def _plausible(arena: int, previous: int, size: int, accessible: int) -> bool:
