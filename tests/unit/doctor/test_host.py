@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from doctor_states import GIB, MIB, group, host, node, row
@@ -178,6 +180,16 @@ def test_the_kernels_reserve_can_be_too_large() -> None:
     finding = rules.examine_host(host(sysctl={"min_free_kbytes": str(4 << 20)})).findings[0]
     assert finding.rule == "memory.reserve"
     assert finding.cost > 3 * GIB
+
+
+def test_a_mount_point_is_one_word_of_a_command() -> None:
+    """Any user with a namespace of users may choose the path, and root is asked to run the command."""
+    path = "/tmp/a;touch${IFS}/pwned `id` $(id) \n"
+    state = host(mounts=(MemoryMount(path, 64 * MIB, 0),))
+    (finding,) = [each for each in rules.examine_host(state).findings if each.rule == "tmpfs.full"]
+    assert len(finding.fixes) == 2
+    for fix in finding.fixes:
+        assert shlex.split(fix.command)[-1] == path
 
 
 def test_the_largest_processes_are_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -244,3 +245,14 @@ def test_fixes_are_those_of_the_allocator(more: dict[str, Any], names: list[str]
     assert all(each.gain is None or 0 < each.gain <= 190 * MIB for each in found.fixes)
     if not names:
         assert re.search("no setting|run --exact", " ".join(found.evidence))
+
+
+def test_a_mount_point_is_one_word_of_a_command() -> None:
+    """A recording comes from anywhere, and root is asked to run the command."""
+    path = "/tmp/a;touch${IFS}/pwned `id` $(id) \n"
+    mounts = (UsedMount(path, 64 * MIB, 0, 200 * MIB),)
+    state = run(ending="killed by SIGBUS", room=Room(mounts=mounts))
+    found = next(
+        each for each in rules.examine_recording(state).findings if each.rule == "ended.tmpfs"
+    )
+    assert [shlex.split(each.command)[-1] for each in found.fixes] == [path]

@@ -195,10 +195,11 @@ def bloat(pid: int, free: FreeMemory, heaps: Sequence[HeapUse]) -> tuple[Fix, ..
         "glibc.trim-now",
         FixKind.SHELL,
         f"gdb -p {pid} -batch -ex 'call (int)malloc_trim(0)'",
-        "now, from outside; the process stops meanwhile",
+        "now, from outside, and only where a restart would do as well: the process stops meanwhile, and may hang or be "
+        "corrupted if it is inside malloc",
         gain,
     )
-    return (now, *_of_glibc(free))
+    return (*_of_glibc(free), now)
 
 
 def named(allocator: Allocator | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, RecordingState, Rule, Severity
@@ -56,7 +57,7 @@ def _full(state: RecordingState) -> Answer:
             ),
             (
                 Fix("tmpfs.grow", FixKind.SHELL,
-                    f"mount -o remount,size={2 * max(mount.size, mount.mapped) >> 10}k {mount.path}",
+                    f"mount -o remount,size={2 * max(mount.size, mount.mapped) >> 10}k {shlex.quote(mount.path)}",
                     ("twice what its mappings need, now" if mount.mapped
                      else "twice the size, now; how much the program needs was not seen")
                     + "; a container is given its size at its start: --shm-size"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, HostState, ProcessState, Rule, Severity
@@ -39,6 +40,7 @@ def _found(rows: list[MemoryMount], enter: str) -> Answer:
     if not rows:
         return None
     first = rows[0]
+    path = shlex.quote(first.path)  # any user who may mount has chosen it
     return Found(
         Severity.CRITICAL if first.path == SHARED else Severity.WARNING,
         f"{first.path} is full: {format_bytes(first.used)} of {format_bytes(first.size)}",
@@ -50,11 +52,11 @@ def _found(rows: list[MemoryMount], enter: str) -> Answer:
             Fix(
                 "tmpfs.grow",
                 FixKind.SHELL,
-                f"{enter}mount -o remount,size={first.size * 2 >> 10}k {first.path}",
+                f"{enter}mount -o remount,size={first.size * 2 >> 10}k {path}",
                 "twice the size, now; whether that suffices is not known, as files may grow further; "
                 "a container is given its size at its start: --shm-size",
             ),
-            inspect(f"{enter}ls -lS {first.path}", "its files: delete those that nothing uses"),
+            inspect(f"{enter}ls -lS {path}", "its files: delete those that nothing uses"),
         ),
         first.used,
     )
