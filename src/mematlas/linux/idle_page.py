@@ -13,8 +13,9 @@ import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mematlas._core.columns.distinct import distinct
+from mematlas import _core
 from mematlas.linux.damon import WorkingSetMethod
+from mematlas.linux.hugepages import pmd_size
 from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 
 BITMAP = "sys/kernel/mm/page_idle/bitmap"
 _NEAR = 512  # words of the bitmap; words closer than this share one read or write
-# Frames. A large folio is aligned to its size, so a head lies at most this far before its tail.
-_HUGE = 512
+_MOST_FLAGS = 1 << 21  # read at a time, if each tail is in a block of its own
 
 
 def try_idle(root: str = "/") -> WorkingSetMethod:
@@ -48,20 +48,35 @@ def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
     import numpy as np
 
     frames = entry & np.uint64(PagemapEntry.FRAME)
-    tails = (flags & np.uint64(FrameFlag.TAIL)) != 0
+    tails = np.flatnonzero(flags & np.uint64(FrameFlag.TAIL))
     heads = frames.copy()
-    blocks = distinct(frames[tails] // np.uint64(_HUGE)).tolist()
-    for block in blocks:
-        first = block * _HUGE
-        inside = tails & (frames >= np.uint64(first)) & (frames < np.uint64(first + _HUGE))
-        data = os.pread(frame_flags, _HUGE * 8, first * 8)
-        is_head = (np.frombuffer(data, np.uint64) & np.uint64(FrameFlag.HEAD)) != 0
-        numbers = np.where(is_head, np.arange(len(is_head)), -1)
-        nearest = np.maximum.accumulate(numbers)
-        at = (frames[inside] - np.uint64(first)).astype(np.int64)
-        found = nearest[at]
-        heads[inside] = np.where(found >= 0, first + found, frames[inside]).astype(np.uint64)
+    # A large folio is aligned to its size, which the table below a PMD bounds, so its head is in the block of a tail.
+    size = pmd_size() // _core.PAGE
+    order = np.argsort(frames[tails], kind="stable")
+    tails = tails[order]
+    blocks = frames[tails] // np.uint64(size)
+    step = max(1, _MOST_FLAGS // size)
+    for start in range(0, len(tails), step):
+        some = tails[start : start + step]
+        numbers, which = np.unique(blocks[start : start + step], return_inverse=True)
+        nearest = _nearest_heads(frame_flags, numbers.tolist(), size)
+        place = (frames[some] % np.uint64(size)).astype(np.int64)
+        head = nearest[which, place]
+        found = frames[some] - (place - head).astype(np.uint64)
+        heads[some] = np.where(head >= 0, found, frames[some])
     return heads
+
+
+def _nearest_heads(frame_flags: int, blocks: list[int], size: int) -> NDArray[np.int64]:
+    """Return for each frame of each block the place of the head at or before it; -1: none in the block."""
+    import numpy as np
+
+    flags = np.zeros((len(blocks), size), np.uint64)
+    for row, block in zip(flags, blocks, strict=True):
+        data = np.frombuffer(os.pread(frame_flags, size * 8, block * size * 8), np.uint64)
+        row[: len(data)] = data
+    places = np.where(flags & np.uint64(FrameFlag.HEAD), np.arange(size), -1)
+    return np.maximum.accumulate(places, axis=1)
 
 
 def mark(bitmap: int, frames: Words) -> None:

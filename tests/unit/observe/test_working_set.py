@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mematlas import _core
 from mematlas.errors import UnsupportedError
 from mematlas.linux import damon, idle_page, references
 from mematlas.linux.damon import WorkingSetMethod
@@ -49,8 +50,9 @@ def test_marks_are_one_bit_a_frame(
     ] == sorted(gone)
 
 
-def test_tails_stand_for_their_head(tmp_path: Path) -> None:
+def test_tails_stand_for_their_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tail is marked by its head, mapped or not; a single page is its own head."""
+    monkeypatch.setattr(idle_page, "pmd_size", lambda: 512 * _core.PAGE)
     flags = np.zeros(2048, np.uint64)
     flags[1024] = FrameFlag.HEAD
     flags[1025:1536] = FrameFlag.TAIL
@@ -62,6 +64,25 @@ def test_tails_stand_for_their_head(tmp_path: Path) -> None:
     heads = idle_page.heads_of(frames | np.uint64(1 << 63), flags[frames], descriptor)
     os.close(descriptor)
     assert heads.tolist() == [3, 1024, 1024, 1024, 528, 528, 544]
+
+
+@pytest.mark.parametrize("size", [512, 2048, 8192])
+def test_heads_of_many_folios_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A huge page has 512 frames of 4 KiB, 2,048 of 16 KiB and 8,192 of 64 KiB; heads are found in pieces."""
+    monkeypatch.setattr(idle_page, "pmd_size", lambda: size * _core.PAGE)
+    monkeypatch.setattr(idle_page, "_MOST_FLAGS", 3 * size)
+    flags = np.full(8 * size, FrameFlag.TAIL, np.uint64)
+    flags[::size] = FrameFlag.HEAD
+    flags[2 * size : 3 * size] = 0
+    flags.tofile(tmp_path / "kpageflags")
+    frames = np.random.default_rng(1).permutation(8 * size).astype(np.uint64)
+    descriptor = os.open(tmp_path / "kpageflags", os.O_RDONLY)
+    heads = idle_page.heads_of(frames, flags[frames], descriptor)
+    os.close(descriptor)
+    single = frames // np.uint64(size) == 2
+    assert (heads == np.where(single, frames, frames - frames % np.uint64(size))).all()
 
 
 def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
