@@ -42,26 +42,30 @@ static bool step_line(struct reader *reader, int64_t step)
 	return !__builtin_add_overflow(reader->line, step, &reader->line);
 }
 
-static bool read_location(struct reader *reader, uint8_t code)
+static bool read_long(struct reader *reader, uint8_t code)
 {
 	uint64_t step, column;
+
+	if (!read_varint(reader, &step))
+		return false;
+	int64_t half = (int64_t)(step >> 1);
+	if (!step_line(reader, step & 1 ? -half : half))
+		return false;
+	for (int i = 0; code == LONG_FORM && i < 3; i++)
+		if (!read_varint(reader, &column))
+			return false;
+	return true;
+}
+
+static bool read_location(struct reader *reader, uint8_t code)
+{
 	uint8_t byte;
 
-	if (code == NO_COLUMNS || code == LONG_FORM) {
-		if (!read_varint(reader, &step))
-			return false;
-		int64_t half = (int64_t)(step >> 1);
-		if (!step_line(reader, step & 1 ? -half : half))
-			return false;
-		for (int i = 0; code == LONG_FORM && i < 3; i++)
-			if (!read_varint(reader, &column))
-				return false;
-		return true;
-	}
-	if (code < ONE_LINE)
-		return read_byte(reader, &byte);
-	return step_line(reader, code - ONE_LINE) && read_byte(reader, &byte) &&
-	       read_byte(reader, &byte);
+	if (code >= NO_COLUMNS)
+		return read_long(reader, code);
+	if (code >= ONE_LINE && (!step_line(reader, code - ONE_LINE) || !read_byte(reader, &byte)))
+		return false;
+	return read_byte(reader, &byte);
 }
 
 static bool next_location(struct reader *reader)
@@ -97,19 +101,34 @@ static bool next_pep626(struct reader *reader)
 	return true;
 }
 
+typedef bool next_fn(struct reader *reader);
+
+static next_fn *next_of(uint32_t format)
+{
+	if (format == TRACE_LINES_LOCATIONS)
+		return next_location;
+	return format == TRACE_LINES_PEP626 ? next_pep626 : NULL;
+}
+
+static bool do_ascend(const uint32_t *offsets, uint64_t count)
+{
+	uint64_t i = 1;
+
+	while (i < count && offsets[i] >= offsets[i - 1])
+		i++;
+	return i >= count;
+}
+
 int mematlas_linetable_lines(uint32_t format, const uint8_t *table, uint64_t size,
 			     int64_t first_line, const uint32_t *offsets, uint64_t count,
 			     int64_t *ret_lines)
 {
 	struct reader reader = {.at = table, .end = table + size, .line = first_line};
-	bool (*next)(struct reader *) = format == TRACE_LINES_LOCATIONS ? next_location
-					: format == TRACE_LINES_PEP626  ? next_pep626
-									: NULL;
+	next_fn *next = next_of(format);
 	uint64_t done = 0, end = 0;
 
-	for (uint64_t i = 1; i < count; i++)
-		if (offsets[i] < offsets[i - 1])
-			return -EINVAL;
+	if (!do_ascend(offsets, count))
+		return -EINVAL;
 	while (next && done < count && next(&reader)) {
 		end += reader.bytes;
 		for (; done < count && offsets[done] < end; done++)

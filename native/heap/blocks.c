@@ -256,6 +256,7 @@ static void separate(struct heap *heap)
 	for (uint32_t i = 0; i < blocks->count; i++) {
 		uint64_t address = blocks->address[i];
 
+		blocks->size[i] = heap_within(&heap->image, address, blocks->size[i]);
 		if (!blocks->size[i] || address % 8 || address + blocks->size[i] < address)
 			continue;
 		if (kept && address - blocks->address[kept - 1] < blocks->size[kept - 1]) {

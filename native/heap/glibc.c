@@ -41,7 +41,8 @@ int mematlas_heap_read_glibc(struct mematlas_heap *handle, struct mematlas_heap_
 
 	*ret = (struct mematlas_heap_glibc){.told_mapped = UINT64_MAX,
 					    .told_mapped_chunks = UINT64_MAX};
-	while (!error && glibc_find_arenas(&glibc, &range, &offset)) {
+	while (!error && ret->copies < HEAP_MOST_COPIES &&
+	       glibc_find_arenas(&glibc, &range, &offset)) {
 		glibc.region_count = glibc.main = 0;
 		error = read_one(&glibc);
 	}

@@ -18,6 +18,8 @@ struct heap_image {
 const struct mematlas_heap_range *heap_range(const struct heap_image *image, uint64_t address);
 /* The copied bytes [address, address + size); NULL unless wholly inside one range. */
 const void *heap_at(const struct heap_image *image, uint64_t address, size_t size);
+/* The size of a block, or what the image has of it where the rest is far beyond the image: a damaged size. 0: no part. */
+uint64_t heap_within(const struct heap_image *image, uint64_t address, uint64_t size);
 /* The aligned or unaligned word at `address`; false: not in the image. */
 bool heap_word(const struct heap_image *image, uint64_t address, uint64_t *ret);
 /* Resident bytes of [address, address + size); all of them where the image does not know. */

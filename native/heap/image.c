@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#define MOST_BEYOND (64ULL << 20) /* that a core file may lack of a block */
+
 const struct mematlas_heap_range *heap_range(const struct heap_image *image, uint64_t address)
 {
 	/* Reads come in clusters: the last range is tried first. */
@@ -24,6 +26,19 @@ const struct mematlas_heap_range *heap_range(const struct heap_image *image, uin
 		}
 	}
 	return NULL;
+}
+
+uint64_t heap_within(const struct heap_image *image, uint64_t address, uint64_t size)
+{
+	const struct mematlas_heap_range *range = heap_range(image, address);
+
+	if (!range)
+		return size < MOST_BEYOND ? size : 0;
+	const struct mematlas_heap_range *end = image->ranges + image->count;
+	uint64_t left = range->size - (address - range->start);
+	while (left < size && ++range < end && range->start == address + left)
+		left += range->size;
+	return size > left && size - left > MOST_BEYOND ? left : size;
 }
 
 const void *heap_at(const struct heap_image *image, uint64_t address, size_t size)

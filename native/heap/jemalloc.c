@@ -66,7 +66,8 @@ static int visit_span(struct jemalloc *jemalloc, const struct jemalloc_extent *e
 
 	if (!heap_range(&jemalloc->heap->image, extent->start))
 		return 0;
-	error = heap_note_span(&jemalloc->spans, extent->start, extent->start + extent->size);
+	uint64_t size = heap_within(&jemalloc->heap->image, extent->start, extent->size);
+	error = heap_note_span(&jemalloc->spans, extent->start, extent->start + size);
 	return error ? error : jemalloc_add_base(jemalloc, extent->edata);
 }
 

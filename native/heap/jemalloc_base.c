@@ -21,7 +21,7 @@ static uint64_t block_size(const struct jemalloc *jemalloc, uint64_t start)
 	if (!size || size % STEP || start + size < start || next % JEMALLOC_PAGE ||
 	    inside < start || inside - start > size)
 		return 0;
-	return size;
+	return heap_within(image, start, size);
 }
 
 static uint32_t place(const struct jemalloc *jemalloc, uint64_t address)

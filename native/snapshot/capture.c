@@ -250,10 +250,15 @@ int mematlas_image_capture(int pid, int way, double timeout_s, double limit_s, d
 			   struct mematlas_image **ret)
 {
 	struct mematlas_image *image;
-	int error = open_image(pid, &image);
 
 	*ret = NULL;
 	*estimate_s = 0;
+#ifndef __x86_64__
+	if (way !=
+	    MEMATLAS_IMAGE_NO_STOP) /* registers cannot be read: the process is not stopped for nothing */
+		return -ENOSYS;
+#endif
+	int error = open_image(pid, &image);
 	if (error)
 		return error;
 	double began_s = clock_monotonic_s();

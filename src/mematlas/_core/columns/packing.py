@@ -69,21 +69,22 @@ class ColumnPacker:
 
         `ascending`: sort the rows by their first 8 bytes. ValueError: not whole rows; OSError ENOMEM.
         """
-        data, size = ffi.from_buffer("uint8_t[]", rows), sum(sizes)
-        self.count, left = divmod(len(data), size)
+        size, length = sum(sizes), memoryview(rows).nbytes
+        self.count, left = divmod(length, size)
         if left:
-            message = f"{len(data)} bytes are not whole rows of {size}"
+            message = f"{length} bytes are not whole rows of {size}"
             raise ValueError(message)
-        order = ffi.NULL
-        if ascending:
-            found = ffi.new("uint32_t[]", self.count)
-            if check(lib.mematlas_rows_order(data, self.count, size, found)):
-                order = found
-        self._columns = ffi.new("uint64_t[]", len(data) // 8 + 1)  # aligned
-        lib.mematlas_rows_split(
-            *(data, self.count, order, bytes(sizes), len(sizes)),
-            ffi.cast("uint8_t *", self._columns),
-        )
+        self._columns = ffi.new("uint64_t[]", length // 8 + 1)  # aligned
+        with ffi.from_buffer("uint8_t[]", rows) as data:
+            order = ffi.NULL
+            if ascending:
+                found = ffi.new("uint32_t[]", self.count)
+                if check(lib.mematlas_rows_order(data, self.count, size, found)):
+                    order = found
+            lib.mematlas_rows_split(
+                *(data, self.count, order, bytes(sizes), len(sizes)),
+                ffi.cast("uint8_t *", self._columns),
+            )
         self._sizes = sizes
         self._packed = bytearray(8 * self.count)
 
@@ -112,11 +113,12 @@ def unpack_odd(
     import numpy as np
 
     found, values = np.empty(packing.odd, np.uint32), np.empty(packing.odd, np.uint64)
-    data = ffi.from_buffer("uint8_t[]", packed)
-    if lib.mematlas_column_odd(
-        *(_made(packing), data, len(data), rows),
-        *(ffi.from_buffer("uint32_t[]", found), ffi.from_buffer("uint64_t[]", values)),
-    ):
+    with ffi.from_buffer("uint8_t[]", packed) as data:
+        result = lib.mematlas_column_odd(
+            *(_made(packing), data, len(data), rows),
+            *(ffi.from_buffer("uint32_t[]", found), ffi.from_buffer("uint64_t[]", values)),
+        )
+    if result:
         message = "a column is malformed"
         raise ValueError(message)
     return found, values
@@ -136,17 +138,17 @@ def unpack_column(
     if words is not None and len(words) < packing.words:
         message = "too few words"
         raise ValueError(message)
-    data = ffi.from_buffer("uint8_t[]", packed)
-    result = lib.mematlas_column_unpack(
-        _made(packing),
-        data,
-        len(data),
-        len(column),
-        ffi.NULL if words is None else ffi.from_buffer("uint64_t[]", words),
-        lib.MEMATLAS_COLUMN_DOUBLE if doubles else lib.MEMATLAS_COLUMN_WHOLE,
-        column.dtype.itemsize,
-        ffi.cast("void *", ffi.from_buffer("char[]", column, require_writable=True)),
-    )
+    with ffi.from_buffer("uint8_t[]", packed) as data:
+        result = lib.mematlas_column_unpack(
+            _made(packing),
+            data,
+            len(data),
+            len(column),
+            ffi.NULL if words is None else ffi.from_buffer("uint64_t[]", words),
+            lib.MEMATLAS_COLUMN_DOUBLE if doubles else lib.MEMATLAS_COLUMN_WHOLE,
+            column.dtype.itemsize,
+            ffi.cast("void *", ffi.from_buffer("char[]", column, require_writable=True)),
+        )
     if result == -errno.ERANGE:
         message = "a value is too large for its column"
         raise OverflowError(message)

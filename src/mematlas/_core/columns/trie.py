@@ -187,13 +187,14 @@ def number_words(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Indices
 
 def join_column(turned: bytes | memoryview, rows: int, place: int, column: NDArray[Any]) -> None:
     """Fill a column from transposed rows; `place` is its first byte in a row."""
-    data = ffi.from_buffer("uint8_t[]", turned)
     size = column.dtype.itemsize
-    if len(column) != rows or len(data) < (place + size) * rows or not column.flags.c_contiguous:
+    have = memoryview(turned).nbytes
+    if len(column) != rows or have < (place + size) * rows or not column.flags.c_contiguous:
         message = "the column is not one of these rows"
         raise ValueError(message)
     filled = ffi.from_buffer("char[]", column)
-    check(lib.mematlas_rows_column(data, rows, place, size, ffi.cast("void *", filled)))
+    with ffi.from_buffer("uint8_t[]", turned) as data:
+        check(lib.mematlas_rows_column(data, rows, place, size, ffi.cast("void *", filled)))
 
 
 class LabelTree:

@@ -211,7 +211,10 @@ class HeapHandle:
         self.handle: Any = ffi.gc(out[0], lib.mematlas_heap_destroy)
 
     def _pointer(self, buffer: memoryview | bytes) -> Any:
-        pointer = ffi.from_buffer("uint8_t[]", buffer)
+        import numpy as np
+
+        # Of an array, not of the memoryview: CPython 3.11 crashes where it collects a memoryview that is exported.
+        pointer = ffi.from_buffer("uint8_t[]", np.frombuffer(buffer, np.uint8))
         self._kept.append(pointer)
         return pointer
 

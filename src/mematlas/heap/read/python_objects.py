@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,8 +32,9 @@ class ObjectReader:
         self.image = image
         self.layout = layout
         self._shift = head - HEAD
-        self.type_name = lru_cache(maxsize=None)(self._type_name)
-        self.flags = lru_cache(maxsize=None)(self._flags)
+        # No caches of bound methods: those would keep the copy of a process until the next garbage collection.
+        self._type_names: dict[int, str] = {}
+        self._type_flags: dict[int, int] = {}
 
     def word(self, address: int) -> int:
         """Return the word at an address; 0 where the image has none."""
@@ -44,8 +44,13 @@ class ObjectReader:
         """Return the address of an object's type."""
         return self.word(address + 8)
 
-    def _flags(self, type_address: int) -> int:
-        return self.word(type_address + self._shift + TYPE_FLAGS)
+    def flags(self, type_address: int) -> int:
+        """Return tp_flags of a type."""
+        found = self._type_flags.get(type_address)
+        if found is None:
+            found = self.word(type_address + self._shift + TYPE_FLAGS)
+            self._type_flags[type_address] = found
+        return found
 
     def text(self, address: int) -> str | None:
         """Return the value of a str object, cut at some thousand characters."""
@@ -157,7 +162,14 @@ class ObjectReader:
         """Return the address of the value that a dict has for a text."""
         return next((v for k, v in self.items(dict_address) if self.text(k) == name), None)
 
-    def _type_name(self, type_address: int) -> str:
+    def type_name(self, type_address: int) -> str:
+        """Return the name of a type, with its module where that is known."""
+        found = self._type_names.get(type_address)
+        if found is None:
+            found = self._type_names[type_address] = self._read_type_name(type_address)
+        return found
+
+    def _read_type_name(self, type_address: int) -> str:
         name_at = self.word(type_address + self._shift + TYPE_NAME)
         short = self.image.read_text(name_at, 256) or "?"
         if not self.flags(type_address) & HEAP_TYPE or self.layout is None:
