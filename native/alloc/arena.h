@@ -33,6 +33,7 @@
 #define LARGE_MIN (2ull << 20) /* or the size of a huge page, if the arena has these */
 #define GROW_BYTES (4ull << 20)    /* made accessible at a time */
 #define RETAIN_BYTES (64ull << 20) /* free bytes kept resident before runs are released */
+#define RELEASE_PAGES 128u /* of a run that is resident in part, released at a time */
 #define BINS 128u /* lists of free runs by length in pages; the last bin holds all longer runs */
 #define CAPACITY_MAX (1ull << 36)
 #define BY_16_MAX 1024u /* largest size looked up in steps of 16 bytes; above, steps of 128 */
@@ -53,7 +54,7 @@ enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN, RUN_SPARE };
  *   span: free_count <= count, listed == (free_count > 0)
  *         count slots == free_count on the stack + in use + in magazines + in transfer caches
  *                        + in flight in batches
- *   free: both neighbours are not free, and arena->pages leads to the run at both its ends */
+ *   free: resident <= pages; both neighbours are not free, and arena->pages leads to the run at both its ends */
 struct run {
 	_Alignas(64) char *_Atomic start;
 	uint64_t reciprocal;      /* 2^32 / slot_size, rounded up */
@@ -64,11 +65,11 @@ struct run {
 	uint32_t count; /* slots */
 	uint32_t pages;
 	_Atomic uint8_t state;
-	bool released; /* free: no memory behind the run */
 	bool listed;   /* span: in size_class->partial */
 	struct size_class *size_class;
 	uint16_t *free; /* stack of slot numbers */
 	uint32_t free_count;
+	uint32_t resident; /* free: pages that may have memory, at most */
 	struct run *next, *previous;
 	struct run *next_in_class; /* links size_class->all */
 	uint8_t *marks;            /* for mematlas_arena_check() only; by slot */
@@ -112,13 +113,14 @@ struct shard {
 /* Free runs and blocks of whole pages.
  *
  *   span bytes + block_bytes + free_bytes == top - base
- *   released_bytes <= free_bytes == sum over bins of run->pages * PAGE
+ *   free_bytes == sum over bins of run->pages * PAGE
+ *   released_bytes == sum over bins of (run->pages - run->resident) * PAGE
  *   bit i of bin_bitmap == bin i is not empty */
 struct page_heap {
 	_Alignas(TCACHE_LINE) pthread_mutex_t lock; /* guards the rest */
 	char *top; /* end of the accessible part of the reservation */
 	uint64_t free_bytes;
-	uint64_t released_bytes; /* the part of free_bytes without memory */
+	uint64_t released_bytes; /* the part of free_bytes without memory, at least */
 	uint64_t block_bytes, blocks;
 	uint64_t returned_bytes; /* to the kernel since creation, in total */
 	uint64_t bin_bitmap[BINS / 64];

@@ -91,7 +91,13 @@ static void recycle_run(struct mematlas_arena *arena, struct run *run)
 	arena->heap.spare_runs = run;
 }
 
-/* Before the run's `pages` or `released` change, because both are subtracted from the sums. */
+/* Of a free run, at least. */
+static uint64_t released_bytes_of(const struct run *run)
+{
+	return (run->pages - run->resident) * PAGE;
+}
+
+/* Before the run's `pages` or `resident` change, because both are subtracted from the sums. */
 static void bin_remove(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
@@ -102,8 +108,7 @@ static void bin_remove(struct mematlas_arena *arena, struct run *run)
 	if (heap->bins[bin].next == &heap->bins[bin])
 		heap->bin_bitmap[bin / 64] &= ~(1ull << bin % 64);
 	heap->free_bytes -= run->pages * PAGE;
-	if (run->released)
-		heap->released_bytes -= run->pages * PAGE;
+	heap->released_bytes -= released_bytes_of(run);
 }
 
 /* The neighbours must have been merged. Sets state, both entries in the page table and the sums. */
@@ -119,8 +124,7 @@ static void bin_insert(struct mematlas_arena *arena, struct run *run)
 	run->next->previous = run->previous->next = run;
 	heap->bin_bitmap[bin / 64] |= 1ull << bin % 64;
 	heap->free_bytes += run->pages * PAGE;
-	if (run->released)
-		heap->released_bytes += run->pages * PAGE;
+	heap->released_bytes += released_bytes_of(run);
 }
 
 /* `address` may be below the reservation or at its end, where no run is. The caller holds the
@@ -139,7 +143,7 @@ static void absorb(struct mematlas_arena *arena, struct run *run, struct run *ot
 	if (other->start < run->start)
 		SET(run->start, other->start);
 	run->pages += other->pages;
-	run->released &= other->released;
+	run->resident += other->resident;
 	recycle_run(arena, other);
 }
 
@@ -156,22 +160,23 @@ static struct run *merge(struct mematlas_arena *arena, struct run *run)
 }
 
 /* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel
- * pages at both ends keep their memory, because a neighbour may be in use. Once the neighbour is
- * free, both merge to a run that counts as not released. A huge page released in part would be
- * split, and the next block there would be in base pages. */
+ * pages at both ends keep their memory, because a neighbour may be in use. A huge page released in
+ * part would be split, and the next block there would be in base pages. */
 static void release_run(struct mematlas_arena *arena, struct run *run)
 {
 	uint64_t mask = (arena->huge_page ? arena->huge_page : page_size_base()) - 1;
 	uintptr_t start = ((uintptr_t)run->start + mask) & ~mask;
 	uintptr_t end = ((uintptr_t)run->start + run->pages * PAGE) & ~mask;
 
-	if (run->released || end <= start)
+	if (!run->resident || end <= start)
 		return;
 	if (madvise((void *)start, end - start, MADV_DONTNEED) != 0)
 		return;
-	run->released = true;
-	arena->heap.returned_bytes += end - start;
-	arena->heap.released_bytes += run->pages * PAGE;
+	uint32_t ends = run->pages - (uint32_t)((end - start) >> PAGE_BITS);
+	uint32_t left = run->resident < ends ? run->resident : ends;
+	arena->heap.returned_bytes += (run->resident - left) * PAGE;
+	arena->heap.released_bytes += (run->resident - left) * PAGE;
+	run->resident = left;
 }
 
 /* Makes more of the reservation accessible. Returns a free run of at least `pages` pages in its
@@ -195,7 +200,7 @@ static struct run *grow(struct mematlas_arena *arena, uint64_t pages)
 	}
 	SET(run->start, heap->top);
 	run->pages = (uint32_t)(bytes >> PAGE_BITS);
-	run->released = true;
+	run->resident = 0;
 	heap->top += bytes;
 	run = merge(arena, run);
 	bin_insert(arena, run);
@@ -246,11 +251,10 @@ static struct run *split_run(struct mematlas_arena *arena, uint64_t pages)
 	if (rest) {
 		SET(rest->start, run->start + pages * PAGE);
 		rest->pages = run->pages - (uint32_t)pages;
-		rest->released = run->released;
+		rest->resident = run->resident < rest->pages ? run->resident : rest->pages;
 		run->pages = (uint32_t)pages;
 		bin_insert(arena, rest);
 	}
-	run->released = false;
 	return run;
 }
 
@@ -264,18 +268,23 @@ static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
 	return run;
 }
 
-/* Takes a run that is in no bin. Its memory may be resident, so it counts as not released. Above
- * RETAIN_BYTES the kernel gets the run's memory back at once. */
+/* A small part of a long run waits for more, because a call walks the whole run. */
+static bool is_worth_release(const struct run *run)
+{
+	return run->resident >= RELEASE_PAGES || run->resident >= run->pages / 8;
+}
+
+/* Takes a run that is in no bin. All of its pages may be resident. */
 static void free_run(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
 
 	arena_uncharge(arena, run->pages * PAGE);
-	run->released = false;
+	run->resident = run->pages;
 	set_ends(arena, run, NULL);
 	run = merge(arena, run);
 	bin_insert(arena, run);
-	if (heap->free_bytes - heap->released_bytes > RETAIN_BYTES)
+	if (heap->free_bytes - heap->released_bytes > RETAIN_BYTES && is_worth_release(run))
 		release_run(arena, run);
 }
 
@@ -378,7 +387,7 @@ static bool is_sound(struct mematlas_arena *arena, const struct run *run, unsign
 	const char *end = run->start + run->pages * PAGE;
 	struct run *other;
 
-	if (GET(run->state) != RUN_FREE || bin_of(run->pages) != bin)
+	if (GET(run->state) != RUN_FREE || bin_of(run->pages) != bin || run->resident > run->pages)
 		return false;
 	if (arena_run_at(arena, run->start) != run || arena_run_at(arena, end - PAGE) != run)
 		return false;
@@ -400,7 +409,7 @@ bool page_heap_is_sound(struct mematlas_arena *arena)
 			if (!is_sound(arena, run, bin))
 				return false;
 			free_bytes += run->pages * PAGE;
-			released_bytes += run->released ? run->pages * PAGE : 0;
+			released_bytes += released_bytes_of(run);
 		}
 	}
 	return free_bytes == heap->free_bytes && released_bytes == heap->released_bytes;

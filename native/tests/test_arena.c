@@ -321,6 +321,29 @@ static void test_trim(void)
 	end();
 }
 
+/* More free memory than the arena retains: what blocks return to released runs is counted once. */
+static void test_retained(void)
+{
+	static char *blocks[6400];
+	const uint64_t touched = 6400ull * 40960;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	make();
+	for (unsigned i = 0; i < 6400; i++) {
+		blocks[i] = mematlas_arena_alloc(arena, 40960, 0);
+		CHECK(blocks[i]);
+		memset(blocks[i], 1, 40960);
+	}
+	for (unsigned i = 0; i < 6400; i++)
+		CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
+	struct mematlas_arena_stats now = stats();
+	CHECK(now.returned_bytes <= touched && now.returned_bytes >= touched / 2);
+	CHECK(resident_pages() * page <= now.free_bytes - now.released_bytes);
+	mematlas_arena_trim(arena);
+	CHECK(stats().returned_bytes == touched && resident_pages() == 0);
+	end();
+}
+
 /* A full arena returns NULL, until any thread has freed a block. */
 static void *free_all(void *argument)
 {
@@ -359,6 +382,7 @@ int main(void)
 	test_threads();
 	test_fork();
 	test_trim();
+	test_retained();
 	test_full();
 	return 0;
 }
