@@ -274,13 +274,12 @@ static bool is_worth_release(const struct run *run)
 	return run->resident >= RELEASE_PAGES || run->resident >= run->pages / 8;
 }
 
-/* Takes a run that is in no bin. All of its pages may be resident. */
+/* Takes a run that is in no bin. */
 static void free_run(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
 
 	arena_uncharge(arena, run->pages * PAGE);
-	run->resident = run->pages;
 	set_ends(arena, run, NULL);
 	run = merge(arena, run);
 	bin_insert(arena, run);
@@ -299,14 +298,15 @@ char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages)
 	return start;
 }
 
-void page_heap_free(struct mematlas_arena *arena, char *start, uint64_t pages)
+void page_heap_free(struct mematlas_arena *arena, char *start, uint32_t pages, uint32_t resident)
 {
 	struct run *run = new_run(arena);
 
 	if (!run)
 		return; /* leaks the pages until the arena is destroyed */
 	SET(run->start, start);
-	run->pages = (uint32_t)pages;
+	run->pages = pages;
+	run->resident = resident;
 	free_run(arena, run);
 }
 
@@ -357,6 +357,7 @@ int page_heap_free_block(struct mematlas_arena *arena, void *block)
 		return bad_address_error(arena, block);
 	arena->heap.block_bytes -= run->pages * PAGE;
 	arena->heap.blocks--;
+	run->resident = run->pages;
 	free_run(arena, run);
 	return 0;
 }
@@ -368,17 +369,31 @@ int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block)
 	return run ? (int64_t)(run->pages * PAGE) : bad_address_error(arena, block);
 }
 
-uint64_t page_heap_trim(struct mematlas_arena *arena)
+void page_heap_trim(struct mematlas_arena *arena)
 {
 	struct page_heap *heap = &arena->heap;
 
 	LOCK_SCOPE(&heap->lock);
-	uint64_t before = heap->returned_bytes;
 	for (unsigned bin = 0; bin < BINS; bin++)
 		for (struct run *run = heap->bins[bin].next; run != &heap->bins[bin];
 		     run = run->next)
 			release_run(arena, run);
-	return heap->returned_bytes - before;
+}
+
+bool page_heap_release(struct mematlas_arena *arena, char *start, uint64_t bytes)
+{
+	if (arena->huge_page || ((uintptr_t)start | bytes) & (page_size_base() - 1) ||
+	    madvise(start, bytes, MADV_DONTNEED) != 0)
+		return false;
+	LOCK_SCOPE(&arena->heap.lock);
+	arena->heap.returned_bytes += bytes;
+	return true;
+}
+
+uint64_t page_heap_returned(struct mematlas_arena *arena)
+{
+	LOCK_SCOPE(&arena->heap.lock);
+	return arena->heap.returned_bytes;
 }
 
 /* A free run in the right bin, with an entry at both ends and no free neighbour. */
