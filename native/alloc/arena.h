@@ -284,11 +284,13 @@ void page_heap_close(struct mematlas_arena *arena);
 char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages);
 /* At most `resident` of the pages have memory. */
 void page_heap_free(struct mematlas_arena *arena, char *start, uint32_t pages, uint32_t resident);
-void *page_heap_alloc_block(struct mematlas_arena *arena, uint64_t size);
-/* Returns 0; -EALREADY: free; -EINVAL: not the start of a block; -EFAULT: never allocated. */
-int page_heap_free_block(struct mematlas_arena *arena, void *block);
-/* Returns bytes, or an error as above. */
-int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block);
+/* A run of exactly `pages` pages, in no bin and without entries in the page table, or NULL. Heap's lock
+ * held, as in the next two. */
+struct run *page_heap_alloc_run(struct mematlas_arena *arena, uint64_t pages);
+/* Take a run that is in no bin. */
+void page_heap_free_run(struct mematlas_arena *arena, struct run *run);
+/* Set the entries of the first and the last page. */
+void page_heap_set_ends(struct mematlas_arena *arena, struct run *run, struct run *to);
 /* Release all free runs. */
 void page_heap_trim(struct mematlas_arena *arena);
 /* Release the memory of a free slot. False, and nothing is changed, if the slot is not made of whole
@@ -297,6 +299,13 @@ bool page_heap_release(struct mematlas_arena *arena, char *start, uint64_t bytes
 /* The bytes returned to the kernel since creation. */
 uint64_t page_heap_returned(struct mematlas_arena *arena);
 bool page_heap_is_sound(struct mematlas_arena *arena);
+
+/* page_blocks.c */
+void *page_heap_alloc_block(struct mematlas_arena *arena, uint64_t size);
+/* Returns 0; -EALREADY: free; -EINVAL: not the start of a block; -EFAULT: never allocated. */
+int page_heap_free_block(struct mematlas_arena *arena, void *block);
+/* Returns bytes, or an error as above. */
+int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block);
 
 /* arena_large.c */
 void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);

@@ -60,7 +60,7 @@ static void set_page(struct mematlas_arena *arena, const char *address, struct r
 			      memory_order_release);
 }
 
-static void set_ends(struct mematlas_arena *arena, struct run *run, struct run *to)
+void page_heap_set_ends(struct mematlas_arena *arena, struct run *run, struct run *to)
 {
 	set_page(arena, run->start, to);
 	set_page(arena, run->start + (run->pages - 1) * PAGE, to);
@@ -118,7 +118,7 @@ static void bin_insert(struct mematlas_arena *arena, struct run *run)
 	unsigned bin = bin_of(run->pages);
 
 	SET(run->state, RUN_FREE);
-	set_ends(arena, run, run);
+	page_heap_set_ends(arena, run, run);
 	run->next = heap->bins[bin].next;
 	run->previous = &heap->bins[bin];
 	run->next->previous = run->previous->next = run;
@@ -139,7 +139,7 @@ static bool is_free(struct mematlas_arena *arena, const char *address, struct ru
 static void absorb(struct mematlas_arena *arena, struct run *run, struct run *other)
 {
 	bin_remove(arena, other);
-	set_ends(arena, other, NULL);
+	page_heap_set_ends(arena, other, NULL);
 	if (other->start < run->start)
 		SET(run->start, other->start);
 	run->pages += other->pages;
@@ -247,7 +247,7 @@ static struct run *split_run(struct mematlas_arena *arena, uint64_t pages)
 	if (run->pages > pages && !rest)
 		return NULL;
 	bin_remove(arena, run);
-	set_ends(arena, run, NULL);
+	page_heap_set_ends(arena, run, NULL);
 	if (rest) {
 		SET(rest->start, run->start + pages * PAGE);
 		rest->pages = run->pages - (uint32_t)pages;
@@ -258,7 +258,7 @@ static struct run *split_run(struct mematlas_arena *arena, uint64_t pages)
 	return run;
 }
 
-static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
+struct run *page_heap_alloc_run(struct mematlas_arena *arena, uint64_t pages)
 {
 	if (!arena_charge(arena, pages * PAGE))
 		return NULL;
@@ -274,13 +274,12 @@ static bool is_worth_release(const struct run *run)
 	return run->resident >= RELEASE_PAGES || run->resident >= run->pages / 8;
 }
 
-/* Takes a run that is in no bin. */
-static void free_run(struct mematlas_arena *arena, struct run *run)
+void page_heap_free_run(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
 
 	arena_uncharge(arena, run->pages * PAGE);
-	set_ends(arena, run, NULL);
+	page_heap_set_ends(arena, run, NULL);
 	run = merge(arena, run);
 	bin_insert(arena, run);
 	if (heap->free_bytes - heap->released_bytes > RETAIN_BYTES && is_worth_release(run))
@@ -289,7 +288,7 @@ static void free_run(struct mematlas_arena *arena, struct run *run)
 
 char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages)
 {
-	struct run *run = alloc_run(arena, pages);
+	struct run *run = page_heap_alloc_run(arena, pages);
 
 	if (!run)
 		return NULL;
@@ -307,66 +306,7 @@ void page_heap_free(struct mematlas_arena *arena, char *start, uint32_t pages, u
 	SET(run->start, start);
 	run->pages = pages;
 	run->resident = resident;
-	free_run(arena, run);
-}
-
-void *page_heap_alloc_block(struct mematlas_arena *arena, uint64_t size)
-{
-	uint64_t pages = (size + PAGE - 1) >> PAGE_BITS;
-
-	LOCK_SCOPE(&arena->heap.lock);
-	struct run *run = alloc_run(arena, pages);
-	if (!run)
-		return NULL;
-	SET(run->state, RUN_BLOCK);
-	set_ends(arena, run, run);
-	arena->heap.block_bytes += pages * PAGE;
-	arena->heap.blocks++;
-	return run->start;
-}
-
-/* The error for an address that is not the start of a block. Heap's lock held. */
-static int bad_address_error(struct mematlas_arena *arena, const char *address)
-{
-	struct page_heap *heap = &arena->heap;
-
-	if (address >= heap->top)
-		return -EFAULT;
-	for (unsigned bin = 0; bin < BINS; bin++)
-		for (struct run *run = heap->bins[bin].next; run != &heap->bins[bin];
-		     run = run->next)
-			if (address >= run->start && address < run->start + run->pages * PAGE)
-				return -EALREADY;
-	return -EINVAL;
-}
-
-/* The run of the block that begins at an address of the reservation, or NULL. Heap's lock held. */
-static struct run *find_block(struct mematlas_arena *arena, const void *block)
-{
-	struct run *run = arena_run_at(arena, block);
-
-	return run && GET(run->state) == RUN_BLOCK && run->start == (const char *)block ? run
-											: NULL;
-}
-
-int page_heap_free_block(struct mematlas_arena *arena, void *block)
-{
-	LOCK_SCOPE(&arena->heap.lock);
-	struct run *run = find_block(arena, block);
-	if (!run)
-		return bad_address_error(arena, block);
-	arena->heap.block_bytes -= run->pages * PAGE;
-	arena->heap.blocks--;
-	run->resident = run->pages;
-	free_run(arena, run);
-	return 0;
-}
-
-int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block)
-{
-	LOCK_SCOPE(&arena->heap.lock);
-	struct run *run = find_block(arena, block);
-	return run ? (int64_t)(run->pages * PAGE) : bad_address_error(arena, block);
+	page_heap_free_run(arena, run);
 }
 
 void page_heap_trim(struct mematlas_arena *arena)
