@@ -154,11 +154,14 @@ int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t s
 uint64_t mematlas_arena_trim(struct mematlas_arena *arena)
 {
 	struct arena_tcache *tcache = arena_tcache_join(arena);
+	uint64_t before = page_heap_returned(arena);
 
 	if (tcache) {
 		arena_tcache_collect(arena, tcache);
 		arena_tcache_flush(&arena->group, &tcache->base);
 	}
 	arena_release_spans(arena);
-	return page_heap_trim(arena);
+	arena_release_slots(arena);
+	page_heap_trim(arena);
+	return page_heap_returned(arena) - before;
 }

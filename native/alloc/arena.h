@@ -25,14 +25,16 @@
 #define PAGE (1ull << PAGE_BITS)
 /* Alignment of every block. A number of a unit in 32 bits reaches over CAPACITY_MAX. */
 #define UNIT 16u
-#define CLASSES 40u
+#define CLASSES 48u
 #define MOVE_MAX 128u       /* slots moved between a magazine and its class at a time */
 #define TRANSFER_BATCHES 4u /* that a class keeps ready for the next magazine */
 #define SHARDS 8u /* groups of threads; two shards use slots of one span only after a steal */
-#define SMALL_MAX 32768u
+#define SMALL_MAX 131072u
+#define RELEASE_SLOT_MIN 40960u /* free slots of this size on are released one by one */
 #define LARGE_MIN (2ull << 20) /* or the size of a huge page, if the arena has these */
 #define GROW_BYTES (4ull << 20)    /* made accessible at a time */
 #define RETAIN_BYTES (64ull << 20) /* free bytes kept resident before runs are released */
+#define RELEASE_PAGES 128u /* of a run that is resident in part, released at a time */
 #define BINS 128u /* lists of free runs by length in pages; the last bin holds all longer runs */
 #define CAPACITY_MAX (1ull << 36)
 #define BY_16_MAX 1024u /* largest size looked up in steps of 16 bytes; above, steps of 128 */
@@ -53,10 +55,10 @@ enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN, RUN_SPARE };
  *   span: free_count <= count, listed == (free_count > 0)
  *         count slots == free_count on the stack + in use + in magazines + in transfer caches
  *                        + in flight in batches
- *   free: both neighbours are not free, and arena->pages leads to the run at both its ends */
+ *   free: resident <= pages; both neighbours are not free, and arena->pages leads to the run at both its ends */
 struct run {
 	_Alignas(64) char *_Atomic start;
-	uint64_t reciprocal;      /* 2^32 / slot_size, rounded up */
+	uint64_t reciprocal;      /* 2^64 / slot_size, rounded up */
 	_Atomic uint64_t in_span; /* slots of a span, count; of any other run 0 */
 	uint32_t magazine;        /* offset in a thread cache */
 	uint32_t remote_limit;    /* slots of a batch of remote frees */
@@ -64,11 +66,12 @@ struct run {
 	uint32_t count; /* slots */
 	uint32_t pages;
 	_Atomic uint8_t state;
-	bool released; /* free: no memory behind the run */
 	bool listed;   /* span: in size_class->partial */
 	struct size_class *size_class;
 	uint16_t *free; /* stack of slot numbers */
 	uint32_t free_count;
+	uint32_t resident; /* free: pages that may have memory, at most */
+	uint32_t released_slots; /* span: bit i, slot i is free and has no memory */
 	struct run *next, *previous;
 	struct run *next_in_class; /* links size_class->all */
 	uint8_t *marks;            /* for mematlas_arena_check() only; by slot */
@@ -112,13 +115,14 @@ struct shard {
 /* Free runs and blocks of whole pages.
  *
  *   span bytes + block_bytes + free_bytes == top - base
- *   released_bytes <= free_bytes == sum over bins of run->pages * PAGE
+ *   free_bytes == sum over bins of run->pages * PAGE
+ *   released_bytes == sum over bins of (run->pages - run->resident) * PAGE
  *   bit i of bin_bitmap == bin i is not empty */
 struct page_heap {
 	_Alignas(TCACHE_LINE) pthread_mutex_t lock; /* guards the rest */
 	char *top; /* end of the accessible part of the reservation */
 	uint64_t free_bytes;
-	uint64_t released_bytes; /* the part of free_bytes without memory */
+	uint64_t released_bytes; /* the part of free_bytes without memory, at least */
 	uint64_t block_bytes, blocks;
 	uint64_t returned_bytes; /* to the kernel since creation, in total */
 	uint64_t bin_bitmap[BINS / 64];
@@ -198,10 +202,11 @@ static inline struct run *arena_run_at(const struct mematlas_arena *arena, const
  * remainder 0. The invariants test tries all addresses of all classes. */
 static inline struct slot *run_slot_at(struct run *run, const void *address)
 {
-	uint64_t product = (uint64_t)((const char *)address - GET(run->start)) * run->reciprocal;
-	uint64_t number = product >> 32;
+	uint64_t offset = (uint64_t)((const char *)address - GET(run->start));
+	unsigned __int128 product = (unsigned __int128)offset * run->reciprocal;
+	uint64_t number = (uint64_t)(product >> 64);
 
-	return (product & UINT32_MAX) < run->reciprocal && number < GET(run->in_span)
+	return (uint64_t)product < run->reciprocal && number < GET(run->in_span)
 		       ? &run_slots(run)[number]
 		       : NULL;
 }
@@ -277,15 +282,30 @@ int page_heap_open(struct mematlas_arena *arena);
 void page_heap_close(struct mematlas_arena *arena);
 /* Pages without an entry in the page table, or NULL. Heap's lock held. */
 char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages);
-void page_heap_free(struct mematlas_arena *arena, char *start, uint64_t pages);
+/* At most `resident` of the pages have memory. */
+void page_heap_free(struct mematlas_arena *arena, char *start, uint32_t pages, uint32_t resident);
+/* A run of exactly `pages` pages, in no bin and without entries in the page table, or NULL. Heap's lock
+ * held, as in the next two. */
+struct run *page_heap_alloc_run(struct mematlas_arena *arena, uint64_t pages);
+/* Take a run that is in no bin. */
+void page_heap_free_run(struct mematlas_arena *arena, struct run *run);
+/* Set the entries of the first and the last page. */
+void page_heap_set_ends(struct mematlas_arena *arena, struct run *run, struct run *to);
+/* Release all free runs. */
+void page_heap_trim(struct mematlas_arena *arena);
+/* Release the memory of a free slot. False, and nothing is changed, if the slot is not made of whole
+ * pages of the kernel. */
+bool page_heap_release(struct mematlas_arena *arena, char *start, uint64_t bytes);
+/* The bytes returned to the kernel since creation. */
+uint64_t page_heap_returned(struct mematlas_arena *arena);
+bool page_heap_is_sound(struct mematlas_arena *arena);
+
+/* page_blocks.c */
 void *page_heap_alloc_block(struct mematlas_arena *arena, uint64_t size);
 /* Returns 0; -EALREADY: free; -EINVAL: not the start of a block; -EFAULT: never allocated. */
 int page_heap_free_block(struct mematlas_arena *arena, void *block);
 /* Returns bytes, or an error as above. */
 int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block);
-/* Release all free runs. Returns the bytes released. */
-uint64_t page_heap_trim(struct mematlas_arena *arena);
-bool page_heap_is_sound(struct mematlas_arena *arena);
 
 /* arena_large.c */
 void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
@@ -315,6 +335,8 @@ void size_class_release_empty(struct mematlas_arena *arena, struct size_class *c
 /* Give the slots of transfer caches back to their spans, and the pages of all empty spans back to
  * the page heap. */
 void arena_release_spans(struct mematlas_arena *arena);
+/* Release the memory of free slots of several pages. */
+void arena_release_slots(struct mematlas_arena *arena);
 /* Insert a span in `partial`, or remove the span, as free_count and state require. Class's lock
  * held. */
 void size_class_relist(struct size_class *class, struct run *run);

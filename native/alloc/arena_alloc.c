@@ -99,7 +99,7 @@ static void steal(struct mematlas_arena *arena, struct arena_tcache *tcache, str
 {
 	uint32_t next;
 
-	for (uint32_t number = remote_free_steal(other); number; number = next) {
+	for (uint32_t number = remote_free_steal(&arena->group, other); number; number = next) {
 		next = GET(batch_at(&arena->group, number)->next);
 		receive_batch(arena, tcache, number);
 	}

@@ -1,6 +1,5 @@
 #define _GNU_SOURCE
 #include <linux/membarrier.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,11 +15,10 @@ bool membarrier_register(void)
 	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
 }
 
-void membarrier_run(void)
+bool membarrier_run(void)
 {
 	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0)
-		return;
+		return true;
 	/* A forked child may not have the registration of its parent. */
-	if (!membarrier_register() || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
-		abort();
+	return membarrier_register() && membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
 }

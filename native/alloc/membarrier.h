@@ -8,8 +8,8 @@
  * lacks the command (Linux before 4.14) or a seccomp filter refuses the system call. */
 bool membarrier_register(void);
 
-/* Run a full memory barrier on every CPU that runs a thread of this process. Abort if the kernel
- * refuses, since a caller that went on would hand out a slot twice. */
-void membarrier_run(void);
+/* Run a full memory barrier on every CPU that runs a thread of this process. False if the kernel
+ * refuses, as after a seccomp filter that the program installed meanwhile. */
+bool membarrier_run(void);
 
 #endif

@@ -60,7 +60,7 @@ static void set_page(struct mematlas_arena *arena, const char *address, struct r
 			      memory_order_release);
 }
 
-static void set_ends(struct mematlas_arena *arena, struct run *run, struct run *to)
+void page_heap_set_ends(struct mematlas_arena *arena, struct run *run, struct run *to)
 {
 	set_page(arena, run->start, to);
 	set_page(arena, run->start + (run->pages - 1) * PAGE, to);
@@ -91,7 +91,13 @@ static void recycle_run(struct mematlas_arena *arena, struct run *run)
 	arena->heap.spare_runs = run;
 }
 
-/* Before the run's `pages` or `released` change, because both are subtracted from the sums. */
+/* Of a free run, at least. */
+static uint64_t released_bytes_of(const struct run *run)
+{
+	return (run->pages - run->resident) * PAGE;
+}
+
+/* Before the run's `pages` or `resident` change, because both are subtracted from the sums. */
 static void bin_remove(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
@@ -102,8 +108,7 @@ static void bin_remove(struct mematlas_arena *arena, struct run *run)
 	if (heap->bins[bin].next == &heap->bins[bin])
 		heap->bin_bitmap[bin / 64] &= ~(1ull << bin % 64);
 	heap->free_bytes -= run->pages * PAGE;
-	if (run->released)
-		heap->released_bytes -= run->pages * PAGE;
+	heap->released_bytes -= released_bytes_of(run);
 }
 
 /* The neighbours must have been merged. Sets state, both entries in the page table and the sums. */
@@ -113,14 +118,13 @@ static void bin_insert(struct mematlas_arena *arena, struct run *run)
 	unsigned bin = bin_of(run->pages);
 
 	SET(run->state, RUN_FREE);
-	set_ends(arena, run, run);
+	page_heap_set_ends(arena, run, run);
 	run->next = heap->bins[bin].next;
 	run->previous = &heap->bins[bin];
 	run->next->previous = run->previous->next = run;
 	heap->bin_bitmap[bin / 64] |= 1ull << bin % 64;
 	heap->free_bytes += run->pages * PAGE;
-	if (run->released)
-		heap->released_bytes += run->pages * PAGE;
+	heap->released_bytes += released_bytes_of(run);
 }
 
 /* `address` may be below the reservation or at its end, where no run is. The caller holds the
@@ -135,11 +139,11 @@ static bool is_free(struct mematlas_arena *arena, const char *address, struct ru
 static void absorb(struct mematlas_arena *arena, struct run *run, struct run *other)
 {
 	bin_remove(arena, other);
-	set_ends(arena, other, NULL);
+	page_heap_set_ends(arena, other, NULL);
 	if (other->start < run->start)
 		SET(run->start, other->start);
 	run->pages += other->pages;
-	run->released &= other->released;
+	run->resident += other->resident;
 	recycle_run(arena, other);
 }
 
@@ -156,22 +160,23 @@ static struct run *merge(struct mematlas_arena *arena, struct run *run)
 }
 
 /* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel
- * pages at both ends keep their memory, because a neighbour may be in use. Once the neighbour is
- * free, both merge to a run that counts as not released. A huge page released in part would be
- * split, and the next block there would be in base pages. */
+ * pages at both ends keep their memory, because a neighbour may be in use. A huge page released in
+ * part would be split, and the next block there would be in base pages. */
 static void release_run(struct mematlas_arena *arena, struct run *run)
 {
 	uint64_t mask = (arena->huge_page ? arena->huge_page : page_size_base()) - 1;
 	uintptr_t start = ((uintptr_t)run->start + mask) & ~mask;
 	uintptr_t end = ((uintptr_t)run->start + run->pages * PAGE) & ~mask;
 
-	if (run->released || end <= start)
+	if (!run->resident || end <= start)
 		return;
 	if (madvise((void *)start, end - start, MADV_DONTNEED) != 0)
 		return;
-	run->released = true;
-	arena->heap.returned_bytes += end - start;
-	arena->heap.released_bytes += run->pages * PAGE;
+	uint32_t ends = run->pages - (uint32_t)((end - start) >> PAGE_BITS);
+	uint32_t left = run->resident < ends ? run->resident : ends;
+	arena->heap.returned_bytes += (run->resident - left) * PAGE;
+	arena->heap.released_bytes += (run->resident - left) * PAGE;
+	run->resident = left;
 }
 
 /* Makes more of the reservation accessible. Returns a free run of at least `pages` pages in its
@@ -195,7 +200,7 @@ static struct run *grow(struct mematlas_arena *arena, uint64_t pages)
 	}
 	SET(run->start, heap->top);
 	run->pages = (uint32_t)(bytes >> PAGE_BITS);
-	run->released = true;
+	run->resident = 0;
 	heap->top += bytes;
 	run = merge(arena, run);
 	bin_insert(arena, run);
@@ -242,19 +247,18 @@ static struct run *split_run(struct mematlas_arena *arena, uint64_t pages)
 	if (run->pages > pages && !rest)
 		return NULL;
 	bin_remove(arena, run);
-	set_ends(arena, run, NULL);
+	page_heap_set_ends(arena, run, NULL);
 	if (rest) {
 		SET(rest->start, run->start + pages * PAGE);
 		rest->pages = run->pages - (uint32_t)pages;
-		rest->released = run->released;
+		rest->resident = run->resident < rest->pages ? run->resident : rest->pages;
 		run->pages = (uint32_t)pages;
 		bin_insert(arena, rest);
 	}
-	run->released = false;
 	return run;
 }
 
-static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
+struct run *page_heap_alloc_run(struct mematlas_arena *arena, uint64_t pages)
 {
 	if (!arena_charge(arena, pages * PAGE))
 		return NULL;
@@ -264,24 +268,27 @@ static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
 	return run;
 }
 
-/* Takes a run that is in no bin. Its memory may be resident, so it counts as not released. Above
- * RETAIN_BYTES the kernel gets the run's memory back at once. */
-static void free_run(struct mematlas_arena *arena, struct run *run)
+/* A small part of a long run waits for more, because a call walks the whole run. */
+static bool is_worth_release(const struct run *run)
+{
+	return run->resident >= RELEASE_PAGES || run->resident >= run->pages / 8;
+}
+
+void page_heap_free_run(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
 
 	arena_uncharge(arena, run->pages * PAGE);
-	run->released = false;
-	set_ends(arena, run, NULL);
+	page_heap_set_ends(arena, run, NULL);
 	run = merge(arena, run);
 	bin_insert(arena, run);
-	if (heap->free_bytes - heap->released_bytes > RETAIN_BYTES)
+	if (heap->free_bytes - heap->released_bytes > RETAIN_BYTES && is_worth_release(run))
 		release_run(arena, run);
 }
 
 char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages)
 {
-	struct run *run = alloc_run(arena, pages);
+	struct run *run = page_heap_alloc_run(arena, pages);
 
 	if (!run)
 		return NULL;
@@ -290,86 +297,43 @@ char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages)
 	return start;
 }
 
-void page_heap_free(struct mematlas_arena *arena, char *start, uint64_t pages)
+void page_heap_free(struct mematlas_arena *arena, char *start, uint32_t pages, uint32_t resident)
 {
 	struct run *run = new_run(arena);
 
 	if (!run)
 		return; /* leaks the pages until the arena is destroyed */
 	SET(run->start, start);
-	run->pages = (uint32_t)pages;
-	free_run(arena, run);
+	run->pages = pages;
+	run->resident = resident;
+	page_heap_free_run(arena, run);
 }
 
-void *page_heap_alloc_block(struct mematlas_arena *arena, uint64_t size)
-{
-	uint64_t pages = (size + PAGE - 1) >> PAGE_BITS;
-
-	LOCK_SCOPE(&arena->heap.lock);
-	struct run *run = alloc_run(arena, pages);
-	if (!run)
-		return NULL;
-	SET(run->state, RUN_BLOCK);
-	set_ends(arena, run, run);
-	arena->heap.block_bytes += pages * PAGE;
-	arena->heap.blocks++;
-	return run->start;
-}
-
-/* The error for an address that is not the start of a block. Heap's lock held. */
-static int bad_address_error(struct mematlas_arena *arena, const char *address)
-{
-	struct page_heap *heap = &arena->heap;
-
-	if (address >= heap->top)
-		return -EFAULT;
-	for (unsigned bin = 0; bin < BINS; bin++)
-		for (struct run *run = heap->bins[bin].next; run != &heap->bins[bin];
-		     run = run->next)
-			if (address >= run->start && address < run->start + run->pages * PAGE)
-				return -EALREADY;
-	return -EINVAL;
-}
-
-/* The run of the block that begins at an address of the reservation, or NULL. Heap's lock held. */
-static struct run *find_block(struct mematlas_arena *arena, const void *block)
-{
-	struct run *run = arena_run_at(arena, block);
-
-	return run && GET(run->state) == RUN_BLOCK && run->start == (const char *)block ? run
-											: NULL;
-}
-
-int page_heap_free_block(struct mematlas_arena *arena, void *block)
-{
-	LOCK_SCOPE(&arena->heap.lock);
-	struct run *run = find_block(arena, block);
-	if (!run)
-		return bad_address_error(arena, block);
-	arena->heap.block_bytes -= run->pages * PAGE;
-	arena->heap.blocks--;
-	free_run(arena, run);
-	return 0;
-}
-
-int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block)
-{
-	LOCK_SCOPE(&arena->heap.lock);
-	struct run *run = find_block(arena, block);
-	return run ? (int64_t)(run->pages * PAGE) : bad_address_error(arena, block);
-}
-
-uint64_t page_heap_trim(struct mematlas_arena *arena)
+void page_heap_trim(struct mematlas_arena *arena)
 {
 	struct page_heap *heap = &arena->heap;
 
 	LOCK_SCOPE(&heap->lock);
-	uint64_t before = heap->returned_bytes;
 	for (unsigned bin = 0; bin < BINS; bin++)
 		for (struct run *run = heap->bins[bin].next; run != &heap->bins[bin];
 		     run = run->next)
 			release_run(arena, run);
-	return heap->returned_bytes - before;
+}
+
+bool page_heap_release(struct mematlas_arena *arena, char *start, uint64_t bytes)
+{
+	if (arena->huge_page || ((uintptr_t)start | bytes) & (page_size_base() - 1) ||
+	    madvise(start, bytes, MADV_DONTNEED) != 0)
+		return false;
+	LOCK_SCOPE(&arena->heap.lock);
+	arena->heap.returned_bytes += bytes;
+	return true;
+}
+
+uint64_t page_heap_returned(struct mematlas_arena *arena)
+{
+	LOCK_SCOPE(&arena->heap.lock);
+	return arena->heap.returned_bytes;
 }
 
 /* A free run in the right bin, with an entry at both ends and no free neighbour. */
@@ -378,7 +342,7 @@ static bool is_sound(struct mematlas_arena *arena, const struct run *run, unsign
 	const char *end = run->start + run->pages * PAGE;
 	struct run *other;
 
-	if (GET(run->state) != RUN_FREE || bin_of(run->pages) != bin)
+	if (GET(run->state) != RUN_FREE || bin_of(run->pages) != bin || run->resident > run->pages)
 		return false;
 	if (arena_run_at(arena, run->start) != run || arena_run_at(arena, end - PAGE) != run)
 		return false;
@@ -400,7 +364,7 @@ bool page_heap_is_sound(struct mematlas_arena *arena)
 			if (!is_sound(arena, run, bin))
 				return false;
 			free_bytes += run->pages * PAGE;
-			released_bytes += run->released ? run->pages * PAGE : 0;
+			released_bytes += released_bytes_of(run);
 		}
 	}
 	return free_bytes == heap->free_bytes && released_bytes == heap->released_bytes;

@@ -119,7 +119,7 @@ static bool refill_by_stealing(struct mematlas_pool *pool, struct pool_tcache *t
 		struct tcache *other =
 			atomic_load_explicit(&group->tcaches[i], memory_order_acquire);
 		if (other && other != &tcache->base)
-			receive_stolen(pool, &tcache->base, remote_free_steal(other));
+			receive_stolen(pool, &tcache->base, remote_free_steal(group, other));
 	}
 	return refill_from_queue(pool, tcache) || refill_from_transfer_cache(pool, tcache);
 }

@@ -190,16 +190,29 @@ static uint32_t take_all(_Atomic uint64_t *stack)
 	return (uint32_t)(seen & NUMBER_MASK);
 }
 
+static void push_all(struct tcache_group *group, _Atomic uint64_t *stack, uint32_t number)
+{
+	while (number) {
+		uint32_t next = GET(batch_at(group, number)->next);
+
+		batch_push(group, stack, number);
+		number = next;
+	}
+}
+
 /* The owner may be about to free one of these slots too, if the owner read `remote_freed` before
  * the sender wrote that word. After the barrier, an owner that is not inside tcache_begin_free()
  * reads the new value. */
-uint32_t remote_free_steal(struct tcache *other)
+uint32_t remote_free_steal(struct tcache_group *group, struct tcache *other)
 {
 	uint32_t batches = take_all(&other->remote_queue);
 
 	if (!batches)
 		return 0;
-	membarrier_run();
+	if (!membarrier_run()) {
+		push_all(group, &other->remote_queue, batches);
+		return 0;
+	}
 	while (atomic_load_explicit(&other->freeing, memory_order_acquire))
 		sched_yield();
 	return batches;

@@ -56,7 +56,7 @@ void remote_free_flush(struct tcache_group *group, struct tcache *from);
 /* Pop a batch off the queue of the calling thread's cache. 0: the queue is empty. */
 uint32_t remote_free_receive(struct tcache_group *group, struct tcache *to);
 /* Detach the queue of another thread's cache. Blocks while that thread is freeing a slot. Returns
- * the first batch, linked by `next`, or 0. */
-uint32_t remote_free_steal(struct tcache *other);
+ * the first batch, linked by `next`, or 0, also if the kernel refuses membarrier(2). */
+uint32_t remote_free_steal(struct tcache_group *group, struct tcache *other);
 
 #endif

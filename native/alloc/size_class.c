@@ -10,8 +10,8 @@ static uint32_t next_size(uint32_t size)
 	return size + (1u << (31 - __builtin_clz(size))) / 4;
 }
 
-/* Pages for 64 slots, clamped to 16 .. 256 KiB, so for at least 8. Smaller spans would lose more at
- * their end and refill more often. */
+/* Pages for 64 slots, clamped to 16 .. 256 KiB, so for at least 8 of up to 32 KiB. Larger slots share
+ * spans of at least 4. Smaller spans would lose more at their end and refill more often. */
 static uint32_t span_pages(uint32_t size)
 {
 	uint64_t bytes = (uint64_t)size * 64;
@@ -20,6 +20,8 @@ static uint32_t span_pages(uint32_t size)
 		bytes = 2 * PAGE;
 	if (bytes > 256u << 10)
 		bytes = 256u << 10;
+	if (bytes < (uint64_t)size * 4)
+		bytes = (uint64_t)size * 4;
 	return (uint32_t)((bytes + PAGE - 1) >> PAGE_BITS);
 }
 
@@ -80,7 +82,7 @@ static struct run *create_run(struct mematlas_arena *arena, struct size_class *c
 	if (!run)
 		return NULL;
 	run->slot_size = class->size;
-	run->reciprocal = UINT32_MAX / class->size + 1;
+	run->reciprocal = UINT64_MAX / class->size + 1;
 	run->count = count;
 	run->magazine = magazine_offset(class->index);
 	/* No more bytes are held back than a magazine moves. */
@@ -140,6 +142,13 @@ static struct run *create_span(struct mematlas_arena *arena, struct size_class *
 	return run;
 }
 
+static uint32_t resident_pages(const struct run *run)
+{
+	uint32_t released = (uint32_t)__builtin_popcount(run->released_slots);
+
+	return run->pages - (uint32_t)(released * run->slot_size / PAGE);
+}
+
 /* All slots must be free. The state changes first, so that a late reader of the page table
  * refuses the address. Class's lock held; takes the heap's lock, which comes later in the order. */
 static void release_span(struct mematlas_arena *arena, struct size_class *class, struct run *run)
@@ -150,8 +159,9 @@ static void release_span(struct mematlas_arena *arena, struct size_class *class,
 	set_pages(arena, run, NULL);
 	class->empty--;
 	pthread_mutex_lock(&arena->heap.lock);
-	page_heap_free(arena, run->start, run->pages);
+	page_heap_free(arena, run->start, run->pages, resident_pages(run));
 	pthread_mutex_unlock(&arena->heap.lock);
+	run->released_slots = 0;
 	push_spare(class, run);
 }
 
@@ -193,6 +203,8 @@ static uint32_t refill_from_spans(struct mematlas_arena *arena, struct size_clas
 		class->empty -= run->free_count == run->count;
 		for (; filled < class->batch_size && run->free_count; filled++) {
 			uint32_t number = run->free[--run->free_count];
+			if (run->released_slots)
+				run->released_slots &= ~(1u << number);
 			magazine_put(magazine, GET(run->start) + number * run->slot_size,
 				     &run_slots(run)[number]);
 		}
@@ -310,6 +322,32 @@ void arena_release_spans(struct mematlas_arena *arena)
 		struct size_class *class = arena_class_at(arena, i);
 		pthread_mutex_lock(class->lock);
 		size_class_release_empty(arena, class, 0);
+		pthread_mutex_unlock(class->lock);
+	}
+}
+
+/* Class's lock held. */
+static void release_slots(struct mematlas_arena *arena, struct run *run)
+{
+	for (uint32_t i = 0; i < run->free_count; i++) {
+		uint32_t number = run->free[i];
+		char *slot = GET(run->start) + number * run->slot_size;
+
+		if (!(run->released_slots >> number & 1) &&
+		    page_heap_release(arena, slot, run->slot_size))
+			run->released_slots |= 1u << number;
+	}
+}
+
+void arena_release_slots(struct mematlas_arena *arena)
+{
+	for (unsigned i = 0; i < SHARDS * CLASSES; i++) {
+		struct size_class *class = arena_class_at(arena, i);
+		if (class->size < RELEASE_SLOT_MIN)
+			continue;
+		pthread_mutex_lock(class->lock);
+		for (struct run *run = class->partial.next; run != &class->partial; run = run->next)
+			release_slots(arena, run);
 		pthread_mutex_unlock(class->lock);
 	}
 }

@@ -35,8 +35,8 @@ static uint64_t random_size(uint64_t *seed)
 	if (kind < 900)
 		return 16 + random_next(seed) % 1000;
 	if (kind < 985)
-		return 16 + random_next(seed) % 40000;
-	return kind < 998 ? 40000 + random_next(seed) % 300000
+		return 16 + random_next(seed) % 150000;
+	return kind < 998 ? 140000 + random_next(seed) % 300000
 			  : (2u << 20) + random_next(seed) % 100000;
 }
 
@@ -146,7 +146,7 @@ static void test_mistakes(void)
 
 	make();
 	char *small = mematlas_arena_alloc(arena, 100, 0),
-	     *pages = mematlas_arena_alloc(arena, 100000, 0);
+	     *pages = mematlas_arena_alloc(arena, 200000, 0);
 	char *large = mematlas_arena_alloc(arena, 5 << 20, 0);
 	CHECK(mematlas_arena_free(arena, small + 16) == -EINVAL);
 	CHECK(mematlas_arena_free(arena, small + 1) == -EINVAL);
@@ -321,6 +321,53 @@ static void test_trim(void)
 	end();
 }
 
+/* Slots of several pages go back one by one, also out of spans that are in use in part. */
+static void test_trim_slots(void)
+{
+	static void *blocks[1000];
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	make();
+	for (unsigned i = 0; i < 1000; i++) {
+		blocks[i] = mematlas_arena_alloc(arena, 65536, 0);
+		CHECK(blocks[i]);
+		memset(blocks[i], 1, 65536);
+	}
+	for (unsigned i = 0; i < 1000; i++)
+		if (i % 4)
+			CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
+	CHECK(mematlas_arena_trim(arena) == 750 * 65536 && mematlas_arena_trim(arena) == 0);
+	CHECK(mematlas_arena_check(arena) == 0 && resident_pages() * page == 250 * 65536);
+	for (unsigned i = 0; i < 1000; i += 4)
+		CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
+	mematlas_arena_trim(arena);
+	CHECK(stats().returned_bytes == 1000 * 65536 && resident_pages() == 0);
+	end();
+}
+
+/* More free memory than the arena retains: what blocks return to released runs is counted once. */
+static void test_retained(void)
+{
+	static char *blocks[1280];
+	const uint64_t touched = 1280ull * 204800;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	make();
+	for (unsigned i = 0; i < 1280; i++) {
+		blocks[i] = mematlas_arena_alloc(arena, 204800, 0);
+		CHECK(blocks[i]);
+		memset(blocks[i], 1, 204800);
+	}
+	for (unsigned i = 0; i < 1280; i++)
+		CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
+	struct mematlas_arena_stats now = stats();
+	CHECK(now.returned_bytes <= touched && now.returned_bytes >= touched / 2);
+	CHECK(resident_pages() * page <= now.free_bytes - now.released_bytes);
+	mematlas_arena_trim(arena);
+	CHECK(stats().returned_bytes == touched && resident_pages() == 0);
+	end();
+}
+
 /* A full arena returns NULL, until any thread has freed a block. */
 static void *free_all(void *argument)
 {
@@ -359,6 +406,8 @@ int main(void)
 	test_threads();
 	test_fork();
 	test_trim();
+	test_trim_slots();
+	test_retained();
 	test_full();
 	return 0;
 }

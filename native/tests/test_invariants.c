@@ -113,6 +113,9 @@ static void test_arena_slots(struct arena_tcache *tcache, void *used)
 static void test_arena_pages(void)
 {
 	struct page_heap *heap = &arena->heap;
+	void *block = mematlas_arena_alloc(arena, BINS * PAGE, 0);
+
+	CHECK(block && mematlas_arena_free(arena, block) == 0);
 	struct run *run = heap->bins[BINS - 1].next;
 
 	CHECK(run != &heap->bins[BINS - 1]);
@@ -121,6 +124,7 @@ static void test_arena_pages(void)
 	BREAK(heap->released_bytes, +PAGE, arena);
 	BREAK(heap->bin_bitmap[0], ^1, arena);
 	BREAK(run->pages, -1, arena);
+	BREAK(run->resident, +run->pages, arena);
 	BREAK(run->state, *0 + RUN_BLOCK, arena);
 	BREAK(arena->large.bytes, +1, arena);
 	BREAK(arena->large.blocks[0].size, +1, arena);
