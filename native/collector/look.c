@@ -8,6 +8,8 @@
 #include "collector.h"
 
 #define GROWTH 33 /* a look per 3 % of growth: their number grows by the logarithm of RSS */
+#define MOST_GROWTH                                                                                \
+	20 /* growth by 5 % is looked at when a process asks, whatever looks have cost */
 #define LEAST_GROWTH (128u << 10)
 #define LEAST_SUM (16u << 20) /* smaller groups, as of a shell, have the looks of each process */
 #define STALE 64 /* part of the sum by which one process may have changed since its snapshot */
@@ -16,6 +18,11 @@
 static uint64_t above(uint64_t looked)
 {
 	return looked + looked / GROWTH + LEAST_GROWTH;
+}
+
+static uint64_t far_above(uint64_t looked)
+{
+	return looked + looked / MOST_GROWTH + LEAST_GROWTH;
 }
 
 static bool has_company(const struct mematlas_collector *collector)
@@ -28,10 +35,20 @@ bool look_is_worth(const struct process *process)
 	return process->rss > above(process->looked_rss);
 }
 
+bool look_is_needed(const struct process *process)
+{
+	return process->rss > far_above(process->looked_rss);
+}
+
 bool looks_are_worth(const struct mematlas_collector *collector)
 {
 	return has_company(collector) && collector->sum_rss >= LEAST_SUM &&
 	       collector->sum_rss > above(collector->looked_sum);
+}
+
+bool looks_are_needed(const struct mematlas_collector *collector)
+{
+	return collector->sum_rss > far_above(collector->looked_sum);
 }
 
 static bool is_running(const struct process *process)
@@ -101,12 +118,14 @@ void looks_of_all(struct mematlas_collector *collector, double now)
 	for (uint32_t i = 0; i < collector->count; i++)
 		if (is_running(collector->processes[i]))
 			tell_when_to_ask(collector, collector->processes[i]);
-	if (!looks_are_worth(collector) || now < collector->next_sum_look)
+	if (!looks_are_worth(collector))
 		return;
+	/* A sum that the snapshots have already is looked at, and nobody asks for it again. */
 	struct process *stalest = find_stalest(collector);
 	if (!stalest || stale_bytes(stalest) <= collector->sum_rss / STALE)
 		collector->looked_sum = collector->sum_rss;
-	else if (event_push(collector, MEMATLAS_EVENT_PEAK, stalest->index))
+	else if (now >= collector->next_sum_look &&
+		 event_push(collector, MEMATLAS_EVENT_PEAK, stalest->index))
 		stalest->due_in = collector->round;
 }
 
@@ -129,6 +148,15 @@ void look_refuse(struct process *process)
 	__atomic_store_n(&process->shared->look_above, UINT64_MAX, __ATOMIC_RELAXED);
 	if (look_asked(process) != process->answered)
 		look_answer(process, look_asked(process));
+}
+
+/* A process asks no more about growth that is not looked at now. */
+void look_put_off(struct process *process)
+{
+	uint64_t *told = &process->shared->look_above, wanted = far_above(process->looked_rss);
+
+	if (look_is_worth(process) && __atomic_load_n(told, __ATOMIC_RELAXED) < wanted)
+		__atomic_store_n(told, wanted, __ATOMIC_RELAXED);
 }
 
 static void raise_looked(struct process *process, uint64_t rss)

@@ -101,9 +101,9 @@ int mematlas_linetable_lines(uint32_t format, const uint8_t *table, uint64_t siz
 			     int64_t first_line, const uint32_t *offsets, uint64_t count,
 			     int64_t *ret_lines)
 {
-	struct reader reader = { .at = table, .end = table + size, .line = first_line };
+	struct reader reader = {.at = table, .end = table + size, .line = first_line};
 	bool (*next)(struct reader *) = format == TRACE_LINES_LOCATIONS ? next_location
-					: format == TRACE_LINES_PEP626	? next_pep626
+					: format == TRACE_LINES_PEP626  ? next_pep626
 									: NULL;
 	uint64_t done = 0, end = 0;
 
