@@ -77,6 +77,6 @@ def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
 def _group_name(row: ProcessRow, group: str) -> str:
     if group == "cgroup":
         return row.cgroup or "unknown"
-    from mematlas.observe.address_space.text import user_name
+    from mematlas.linux.users import user_name
 
     return user_name(row.uid)

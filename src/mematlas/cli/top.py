@@ -133,7 +133,7 @@ def _print(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.observe.address_space.text import user_name
+    from mematlas.linux.users import user_name
     from mematlas.observe.top.analyse import build_lines
     from mematlas.observe.top.text import render_snapshot
 

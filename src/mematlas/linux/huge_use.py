@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,6 +78,8 @@ def _sample(
     size = sum(end - start for start, end in runs)
     if not size:
         return "its huge pages changed while they were read"
+    import random  # here: most processes have no huge pages to look at
+
     pages = size // _core.PAGE
     chosen = sorted(random.Random(pages).sample(range(pages), min(pages, SAMPLES)))
     zeros = samples = 0

@@ -18,9 +18,11 @@ class NodePages:
     start: int
     policy: str
     nodes: dict[int, int]
+    mappers: int = 1  # most processes that map one of the pages
 
 
 _NODE = re.compile(r"^N(\d+)=(\d+)$")
+_MAPPERS = "mapmax="  # absent: 1
 
 
 def read(process: ProcessDirectory) -> tuple[NodePages, ...] | str:
@@ -44,5 +46,6 @@ def parse(text: str) -> tuple[NodePages, ...]:
         nodes = {
             int(match[1]): int(match[2]) * size for word in words if (match := _NODE.match(word))
         }
-        found.append(NodePages(int(words[0], 16), words[1], nodes))
+        mappers = next((int(w[len(_MAPPERS) :]) for w in words if w.startswith(_MAPPERS)), 1)
+        found.append(NodePages(int(words[0], 16), words[1], nodes, mappers))
     return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,22 @@ def test_an_interrupted_action_can_be_cleared(root: Path, monkeypatch: pytest.Mo
     monkeypatch.undo()
     if journal.read_all(root)[-1].state is KnobState.INTERRUPTED:
         assert journal.find_undoable(root).number == 1
+
+
+@pytest.mark.parametrize("line", [1, 2, 3])
+def test_no_space_for_the_journal(root: Path, monkeypatch: pytest.MonkeyPatch, line: int) -> None:
+    """A line that does not fit leaves no part of it, and all values are restored."""
+    before, write = values(root), os.write
+    lines = count(1)
+
+    def write_less(descriptor: int, data: bytes) -> int:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        torn = name == "0001.jsonl" and next(lines) == line
+        return write(descriptor, data[:10] if torn else data)
+
+    monkeypatch.setattr(os, "write", write_less)
+    with pytest.raises(MematlasError if line > 1 else OSError, match="no space"):
+        change(root)
+    assert values(root) == before
+    states = [each.state for each in journal.read_all(root)]
+    assert states == ([KnobState.RESTORED] if line > 1 else [])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from knob_tree import WANTED, change, values
+from knob_tree import VM, WANTED, change, values
 from mematlas.cli.main import main
 from mematlas.control.tune import knobs, plan
 from mematlas.errors import MematlasError, UsageError
@@ -161,3 +161,24 @@ def test_every_value_this_machine_has_fits_its_knob() -> None:
     for key, value in now.items():
         if key != "zswap.compressor":  # may name a module that is not loaded
             assert plan.make(root, {key: value}).changes == (), key
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ({"vm.min_free_kbytes": str(5 << 20)}, "5.00 GiB of 16.0 GiB of memory"),
+        ({"hugepages.2M": "3000"}, "5.85 GiB more, and 4.00 GiB are available"),
+        ({"hugepages.2M.node0": "3000"}, "are available"),
+    ],
+)
+def test_what_would_end_the_machine_is_refused(
+    root: Path, wanted: dict[str, str], told: str
+) -> None:
+    """A reserve of more than a quarter, or pools larger than what is available, are not planned."""
+    (root / "proc/meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 4194304 kB\n")
+    (root / VM / "min_free_kbytes").write_text("67584\n")
+    with pytest.raises(UsageError, match=told):
+        plan.make(root, wanted)
+    assert (
+        len(plan.make(root, {"hugepages.2M": "2000", "vm.min_free_kbytes": "4194304"}).changes) == 2
+    )

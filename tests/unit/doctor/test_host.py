@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +14,11 @@ from mematlas.doctor.model import Counters, HostState, Severity
 from mematlas.linux.hugepages import HugePool
 from mematlas.linux.machine import Stall, SwapArea, Zone
 from mematlas.linux.memory_mounts import MemoryMount
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mematlas.doctor.model import Fix
 
 DISK = SwapArea("/dev/vdb", "partition", 4 * GIB, GIB, -2)
 ZRAM = SwapArea("/dev/zram0", "partition", 4 * GIB, GIB, 100)
@@ -190,6 +197,45 @@ def test_a_mount_point_is_one_word_of_a_command() -> None:
     assert len(finding.fixes) == 2
     for fix in finding.fixes:
         assert shlex.split(fix.command)[-1] == path
+
+
+def fixes_of(state: HostState, rule: str) -> dict[str, Fix]:
+    """Return the fixes of a finding by name."""
+    (finding,) = [each for each in rules.examine_host(state).findings if each.rule == rule]
+    return {each.name: each for each in finding.fixes}
+
+
+def test_a_limit_is_raised_in_an_order_the_kernel_accepts() -> None:
+    """Memory with swap may not be limited below memory (EINVAL); a limit above is named."""
+    full = group(version=1, current=GIB - MIB, swap_limit=GIB, path="/pod/app")
+    above = group(version=1, path="/pod", limit=GIB)
+    fix = fixes_of(host(cgroup=(full, above)), "cgroup.limit")["cgroup.raise-limit"]
+    first, second = fix.command.split(" && ")
+    assert first == f"echo {GIB * 3 // 2} > /sys/fs/cgroup/app/memory.memsw.limit_in_bytes"
+    assert second == f"echo {GIB * 3 // 2} > /sys/fs/cgroup/app/memory.limit_in_bytes"
+    assert "the limit of /pod above it stays 1.00 GiB" in fix.note
+    roomy = group(version=1, path="/pod", limit=4 * GIB)
+    fix = fixes_of(host(cgroup=(replace(full, swap_limit=4 * GIB), roomy)), "cgroup.limit")[
+        "cgroup.raise-limit"
+    ]
+    assert "&&" not in fix.command
+    assert "above it" not in fix.note
+
+
+def test_reclaim_is_advised_where_the_kernel_has_it(tmp_path: Path) -> None:
+    """memory.reclaim exists since Linux 5.19; how much it frees is not promised."""
+    stat = {"slab_reclaimable": 250 * MIB, "inactive_file": 0, "active_file": 0}
+    state = host(cgroup=(group(kernel=300 * MIB, stat=stat, directory=str(tmp_path)),))
+    assert "cgroup.reclaim" not in fixes_of(state, "cgroup.kernel")
+    (tmp_path / "memory.reclaim").touch()
+    assert fixes_of(state, "cgroup.kernel")["cgroup.reclaim"].gain is None
+
+
+def test_nodes_are_named_where_their_numbers_have_holes() -> None:
+    """A range would hold node 1, which is not there."""
+    state = host(nodes=(node(0, free=0), node(2)))
+    fix = fixes_of(state, "numa.node-full")["numa.interleave"]
+    assert fix.command == "mematlas exec --interleave 0,2 -- COMMAND"
 
 
 def test_the_largest_processes_are_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from doctor_states import BASE, CODE, GIB, MIB, heap, host, mapping, node, process
 from mematlas.doctor import rules
 from mematlas.doctor.model import Finding, FixKind, ProcessState, Severity
+from mematlas.linux import numa_maps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.held_files import HeldFile
 from mematlas.linux.huge_use import HugeUse
@@ -209,3 +211,52 @@ def test_swap_is_critical_with_major_faults() -> None:
     assert quiet is not None
     assert busy is not None
     assert (quiet.severity, busy.severity) == (Severity.WARNING, Severity.CRITICAL)
+
+
+def test_pages_that_others_map_are_moved_with_shared() -> None:
+    """Without --shared the kernel leaves them where they are, and the command does nothing."""
+    for mappers, shared in ((1, False), (8, True)):
+        (line,) = numa_maps.parse(
+            f"7f00 default mapmax={mappers} N0=100 N1=40000 kernelpagesize_kB=4"
+        )
+        state = process(on=TWO, numa=(line,))
+        (finding,) = [
+            each for each in rules.examine_process(state).findings if each.rule == "numa.remote"
+        ]
+        fix = finding.fixes[0]
+        assert fix.name == "numa.migrate"
+        assert fix.command.endswith(" --shared") is shared
+
+
+HOSTILE = "/tmp/a;touch${IFS}/pwned `id` $(id) 'b'"
+
+
+def hostile(value: Any) -> Any:
+    """Return a state in which a stranger has chosen each path, name and word of a command."""
+    if isinstance(value, str):
+        return value + HOSTILE if value.startswith("/") else value
+    if isinstance(value, tuple):
+        return type(value)(map(hostile, value)) if type(value) is tuple else value
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = {
+            each.name: hostile(getattr(value, each.name)) for each in fields(value) if each.init
+        }
+        if "command" in kept and isinstance(kept["command"], tuple):
+            kept["command"] = tuple(f"{word}{HOSTILE}" for word in kept["command"])
+        return replace(value, **kept)
+    return value
+
+
+def test_a_name_from_outside_is_one_word_of_a_command() -> None:
+    """No command that is printed runs, or splits, what a process or its mounts are called."""
+    named = set()
+    for faulty, _ in CASES.values():
+        for finding in rules.examine_process(hostile(faulty)).findings:
+            for fix in finding.fixes:
+                if "pwned" in fix.command:
+                    named.add(fix.name)
+                    parts = [each for each in shlex.split(fix.command) if HOSTILE not in each]
+                    assert not any(
+                        each in " ".join(parts) for each in ("pwned", "touch", "`", "$(")
+                    )
+    assert {"tmpfs.grow", "thp.malloc"} <= named

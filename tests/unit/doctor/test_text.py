@@ -56,7 +56,7 @@ def test_order_and_counts() -> None:
     assert "2 critical · 2 warning · 1 info" in text
     assert (
         text.index("memory is nearly exhausted")
-        < text.index("4 KiB pages")
+        < text.index("of large allocations")
         < text.index("OOM killer kills")
     )
     assert "Not checked" in text

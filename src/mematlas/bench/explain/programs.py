@@ -19,7 +19,7 @@ from mematlas.bench.explain.terms import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from mematlas.bench.model import Figure, Label, Section
 
@@ -255,9 +255,9 @@ def _timed(section: Section, allocator: str) -> dict[tuple[Label, ...], Figure]:
     }
 
 
-def _compared(section: Section, name: str) -> Difference | None:
-    """Return the mean gain of a malloc over glibc's; None if no case is of both."""
-    base, mine = _timed(section, "glibc"), _timed(section, name)
+def _compared(section: Section, name: str, base_name: str = "glibc") -> Difference | None:
+    """Return the mean gain of a malloc over another one; None if no case is of both."""
+    base, mine = _timed(section, base_name), _timed(section, name)
     both = [key for key in mine if key in base]
     return mean_gain((base[key], mine[key]) for key in both) if both else None
 
@@ -275,8 +275,8 @@ def _fastest(section: Section) -> Explanation | None:
     if better:
         library = section.proofs.get(name, name)
         return Explanation(
-            f"{name} is {times(best)} as fast as glibc's malloc (geometric mean of all patterns), the "
-            "most of this machine's",
+            f"{name} is {times(best)} as fast as glibc's malloc (geometric mean of all patterns)"
+            + (", the most of this machine's" if _beats(section, name, found) else ""),
             f"try your program with LD_PRELOAD={library}",
             all(sure(each) for each in _timed(section, "glibc").values()),
         )
@@ -287,6 +287,12 @@ def _fastest(section: Section) -> Explanation | None:
     name, widest = max(found.items(), key=lambda each: each[1].high)
     costs = f"{name} took {1 / widest.factor:.2g} of glibc's time" if widest.is_known else ""
     return cannot_tell("whether another malloc is faster than glibc's", costs, widest)
+
+
+def _beats(section: Section, name: str, others: Iterable[str]) -> bool:
+    """Return whether a malloc is surely faster than each other one."""
+    compared = (_compared(section, name, other) for other in others if other != name)
+    return all(each is None or each.outcome is Outcome.BETTER for each in compared)
 
 
 def _worst(section: Section) -> Explanation | None:
@@ -310,12 +316,16 @@ def _worst(section: Section) -> Explanation | None:
     return Explanation(
         f"glibc is weakest at {slow.labels['what']} of {size} with {slow.labels['threads']} threads: "
         f"{nanoseconds(slow.median)}, against {nanoseconds(fast.median)} of {fast.labels['allocator']}",
-        "if your program does that, use GLIBC_TUNABLES=glibc.malloc.trim_threshold=268435456, a pool, "
-        "or another malloc",
+        _BATCH_ADVICE if slow.labels["what"] == "batch" else _OTHER_ADVICE,
         sure(slow, fast),
     )
 
 
+_OTHER_ADVICE = "if your program does that, use a pool, or another malloc"
+_BATCH_ADVICE = (
+    f"{_OTHER_ADVICE}, or GLIBC_TUNABLES=glibc.malloc.trim_threshold=268435456, which keeps up to 256 MiB "
+    "and fixes the mmap threshold at 128 KiB: each larger block is then mapped by itself"
+)
 _OURS = {
     "pool": ("pool", "use mematlas.memory.Pool for objects of one size"),
     "arena": ("arena", "use mematlas.memory.Arena for the allocations of one job, from Python"),

@@ -6,6 +6,8 @@ import errno
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mematlas import _core
 from mematlas.control.migrate.model import Migration
 from mematlas.errors import AccessError, TargetError, UnsupportedError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mematlas.linux.mappings import Mapping
+    from mematlas.linux.pageflags import Words
 
 _CHUNK = 1 << 16
 _AGAIN = 3  # times that pages are tried again that the kernel was using
@@ -85,21 +88,18 @@ def _resident_pages(pid: int) -> Iterator[tuple[int, list[int]]]:
             step = mapping.fields.get("KernelPageSize", _core.PAGE)
             pages = _present(pid, mapping, step)
             for first in range(0, len(pages), _CHUNK):
-                yield step, pages[first : first + _CHUNK]
+                yield step, pages[first : first + _CHUNK].tolist()
 
 
 def _hugetlb(mapping: Mapping) -> int:
     return mapping.fields.get("Private_Hugetlb", 0) | mapping.fields.get("Shared_Hugetlb", 0)
 
 
-def _present(pid: int, mapping: Mapping, step: int) -> list[int]:
+def _present(pid: int, mapping: Mapping, step: int) -> Words:
     table = pagemap.read(pid, [(mapping.start, mapping.end)], join=False)
-    addresses, entries = table.address.tolist(), table.entry.tolist()
-    return [
-        address
-        for address, entry in zip(addresses, entries, strict=True)
-        if entry & PagemapEntry.PRESENT and address % step == 0
-    ]
+    present = table.entry & np.uint64(PagemapEntry.PRESENT) != 0
+    pages: Words = table.address[present & (table.address % np.uint64(step) == 0)]
+    return pages
 
 
 def _move(

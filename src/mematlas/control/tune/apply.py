@@ -46,12 +46,13 @@ def apply(
                 results.append(_write(root, change))
                 journal.note_read_back(root, number, index, results[-1].now)
             before_write(len(plan.changes))
-        except MematlasError as error:
+        except (MematlasError, OSError) as error:
             failed = _roll_back(root, plan.changes[:begun])
-            if not failed:
-                journal.note_state(root, number, KnobState.RESTORED)
             what = f"{failed} could not be restored" if failed else "all values were restored"
-            raise type(error)(f"{error}; {what}") from None
+            if not failed:
+                what += _note_restored(root, number)
+            kind = type(error) if isinstance(error, MematlasError) else MematlasError
+            raise kind(f"{error}; {what}") from None
         journal.note_state(root, number, KnobState.APPLIED)
     return number, results
 
@@ -79,6 +80,15 @@ def undo(root: Path, transaction: Transaction, *, write: bool) -> list[ApplyResu
         if all(each.outcome is not WriteOutcome.FAILED for each in results):
             journal.note_state(root, transaction.number, KnobState.UNDONE)
     return results
+
+
+def _note_restored(root: Path, number: int) -> str:
+    """Note that a set was restored; return what to tell if the journal cannot be written."""
+    try:
+        journal.note_state(root, number, KnobState.RESTORED)
+    except OSError as error:
+        return f"; the journal still has the change as interrupted: {error.strerror}"
+    return ""
 
 
 def _check_none_interrupted(root: Path) -> None:

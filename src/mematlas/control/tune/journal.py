@@ -7,6 +7,7 @@ Later lines hold the values read back, and the final state. A file without a sta
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import fcntl
 import json
 import os
@@ -154,7 +155,11 @@ def _append(root: Path, number: int, line: dict[str, Any]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     descriptor = os.open(_path(root, number), flags, 0o600)
     try:
-        os.write(descriptor, json.dumps(line).encode() + b"\n")
+        before = os.fstat(descriptor).st_size
+        data = json.dumps(line).encode() + b"\n"
+        if os.write(descriptor, data) < len(data):
+            os.ftruncate(descriptor, before)  # or the next line would join the torn one
+            raise OSError(errno.ENOSPC, "the journal has no space", str(_path(root, number)))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from mematlas.control.tune import knobs
 from mematlas.control.tune.model import KnobChange, KnobKind, Plan
 from mematlas.errors import TargetError, UnsupportedError, UsageError
+from mematlas.linux.hugepages import folder_size
+from mematlas.linux.machine import parse_meminfo
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,6 +24,8 @@ _SYSCTL = (
     "run/sysctl.d/*.conf",
     "usr/lib/sysctl.d/*.conf",
 )
+
+_RESERVE_SHARE = 4  # a quarter of memory: more was never right, and ends programs at once
 
 
 def parse(words: Iterable[str]) -> dict[str, str]:
@@ -47,7 +52,7 @@ def make(root: Path, wanted: Mapping[str, str]) -> Plan:
     """Compare requested values with the current ones and return the writes needed; nothing is written.
 
     Raises:
-        UsageError: a value does not fit its knob, or two knobs are forms of one value.
+        UsageError: a value does not fit its knob or the machine's memory, or two knobs are forms of one value.
         UnsupportedError: this kernel lacks a knob.
         TargetError: there is no such process.
     """
@@ -70,11 +75,42 @@ def make(root: Path, wanted: Mapping[str, str]) -> Plan:
             continue
         changes.append(_change(root, knob, reading.value, value))
         notes += _find_overrides(root, knob)
+    _check_room(root, changes)
     if any(change.kind is not KnobKind.ONE_SHOT for change in changes):
         notes.append(
             "values last until the next reboot; make them permanent in sysctl.d or by boot parameters"
         )
     return Plan(tuple(changes), tuple(unchanged), tuple(notes))
+
+
+def _check_room(root: Path, changes: Iterable[KnobChange]) -> None:
+    """Refuse what takes so much memory that the machine would stop."""
+    try:
+        info = parse_meminfo((root / "proc/meminfo").read_text())
+    except OSError:
+        return
+    added = 0
+    for change in changes:
+        if change.key == "vm.min_free_kbytes":
+            _check_reserve(int(change.after) << 10, info.get("MemTotal"))
+        elif change.kind is KnobKind.PARTIAL:
+            folder = (root / change.path).parent  # of one size; or vm, of the default size
+            size = info.get("Hugepagesize", 0) if folder.name == "vm" else folder_size(folder)
+            added += (int(change.after) - int(change.before)) * size
+    room = info.get("MemAvailable")
+    if room is not None and added > room:
+        raise UsageError(
+            f"these pools take {format_bytes(added)} more, and {format_bytes(room)} are available: "
+            "programs would be killed"
+        )
+
+
+def _check_reserve(size: int, total: int | None) -> None:
+    if total is not None and size > total // _RESERVE_SHARE:
+        raise UsageError(
+            f"vm.min_free_kbytes: {format_bytes(size)} of {format_bytes(total)} of memory; more than a "
+            "quarter leaves programs too little, and they would be killed"
+        )
 
 
 def process_start(root: Path, path: str) -> int | None:

@@ -5,7 +5,9 @@ Sources: Documentation/admin-guide/mm/ and Documentation/admin-guide/sysctl/vm.r
 
 from __future__ import annotations
 
+from mematlas._core import PAGE
 from mematlas.control.tune.model import Knob, KnobKind
+from mematlas.linux.hugepages import pmd_size
 
 _VM = "proc/sys/vm"
 _MM = "sys/kernel/mm"
@@ -13,6 +15,7 @@ _THP = f"{_MM}/transparent_hugepage"
 _ZSWAP = "sys/module/zswap/parameters"
 _KSM = f"{_MM}/ksm"
 _KHUGEPAGED = f"{_THP}/khugepaged"
+_MOST_PTES = pmd_size() // PAGE - 1  # HPAGE_PMD_NR - 1
 _CHOICE, _PLAIN = KnobKind.CHOICE, KnobKind.PLAIN
 _PAIRED, _ONE_SHOT = KnobKind.PAIRED, KnobKind.ONE_SHOT
 _YES_NO = ("Y", "N")
@@ -48,14 +51,14 @@ FIXED = (
          "whether khugepaged compacts memory to get huge pages",
          "0: it gets none in fragmented memory", 0, 1),
     Knob("khugepaged.max_ptes_none", f"{_KHUGEPAGED}/max_ptes_none", _PLAIN,
-         "unmapped 4 KiB pages that khugepaged may fill with zeros per huge page",
-         "high: RSS grows without a page fault", 0, 511),
+         "unmapped pages that khugepaged may fill with zeros per huge page",
+         "high: RSS grows without a page fault", 0, _MOST_PTES),
     Knob("khugepaged.max_ptes_swap", f"{_KHUGEPAGED}/max_ptes_swap", _PLAIN,
-         "swapped 4 KiB pages that khugepaged may read back per huge page",
-         "high: many reads from swap", 0, 511),
+         "swapped pages that khugepaged may read back per huge page",
+         "high: many reads from swap", 0, _MOST_PTES),
     Knob("khugepaged.max_ptes_shared", f"{_KHUGEPAGED}/max_ptes_shared", _PLAIN,
-         "shared 4 KiB pages that khugepaged may copy per huge page",
-         "high: less sharing, more memory", 0, 511),
+         "shared pages that khugepaged may copy per huge page",
+         "high: less sharing, more memory", 0, _MOST_PTES),
     Knob("khugepaged.pages_to_scan", f"{_KHUGEPAGED}/pages_to_scan", _PLAIN,
          "pages khugepaged scans per round", "high: more CPU time", 1),
     Knob("khugepaged.scan_sleep_ms", f"{_KHUGEPAGED}/scan_sleep_millisecs", _PLAIN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, HostState, Rule, Severity
@@ -70,14 +71,29 @@ def _before(state: HostState, level: CgroupLevel) -> CgroupLevel | None:
     return next((each for each in state.before.cgroup if each.path == level.path), None)
 
 
-def _raise_limit(level: CgroupLevel) -> Fix:
-    name = "memory.limit_in_bytes" if level.version == 1 else "memory.max"
-    return Fix(
-        "cgroup.raise-limit",
-        FixKind.SHELL,
-        _write(level, name, (level.limit or 0) * 3 // 2),
-        "1.5 times the limit; what manages the group may write its own again",
-    )
+def _raise_limit(state: HostState, level: CgroupLevel) -> Fix:
+    limit = (level.limit or 0) * 3 // 2
+    commands = [
+        _write(level, "memory.limit_in_bytes" if level.version == 1 else "memory.max", limit)
+    ]
+    if level.version == 1 and level.swap_limit is not None and level.swap_limit < limit:
+        # Memory with swap may not be limited below memory: EINVAL.
+        commands.insert(0, _write(level, "memory.memsw.limit_in_bytes", limit))
+    note = "1.5 times the limit; what manages the group may write its own again"
+    above = [each for each in _above(state, level) if each.limit and each.limit < limit]
+    if above:
+        tightest = min(above, key=lambda each: each.limit or 0)
+        note += (
+            f"; the limit of {tightest.path} above it stays {format_bytes(tightest.limit or 0)}, "
+            "and must be raised as well"
+        )
+    return Fix("cgroup.raise-limit", FixKind.SHELL, " && ".join(commands), note)
+
+
+def _above(state: HostState, level: CgroupLevel) -> tuple[CgroupLevel, ...]:
+    """Return the levels above one: they are read from the innermost on."""
+    levels = state.now.cgroup
+    return levels[levels.index(level) + 1 :]
 
 
 def _limit(state: HostState) -> Answer:
@@ -91,7 +107,7 @@ def _limit(state: HostState) -> Answer:
             f"the cgroup {level.path} is at {percent(level.current, level.limit)} of its limit of "
             f"{format_bytes(level.limit)}",
             (parts(level), reclaim(level), _hits(level)),
-            (inspect(_whose(state)), _raise_limit(level)),
+            (inspect(_whose(state)), _raise_limit(state, level)),
             level.current,
         )
     return None
@@ -118,7 +134,7 @@ def _killed(state: HostState) -> Answer:
             (
                 inspect(_whose(state)),
                 inspect("dmesg | grep -i 'killed process'", "which process, and how large it was"),
-                _raise_limit(level),
+                _raise_limit(state, level),
             ),
             level.current or 0,
         )
@@ -199,13 +215,14 @@ def _free_kernel(level: CgroupLevel) -> tuple[Fix, ...]:
         return ()
     if level.version == 1:
         command = _write(level, "memory.force_empty", 0)
+    elif not Path(level.directory, "memory.reclaim").exists():  # since Linux 5.19
+        return ()
     else:
         command = _write(level, "memory.reclaim", (slab or 0) + (_cache(level) or 0))
     return (
         Fix("cgroup.reclaim", FixKind.SHELL, command,
             ("frees dentries, inodes and page cache of the group, which are read again when needed; "
-             "where there is swap, anonymous memory may be swapped out, too"),
-            slab),
+             "where there is swap, anonymous memory may be swapped out, too; how much is not sure")),
     )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ def _node_full(state: HostState) -> Answer:
             Fix(
                 "numa.interleave",
                 FixKind.EXEC,
-                f"mematlas exec --interleave {min(least.number, most.number)}-"
+                f"mematlas exec --interleave {min(least.number, most.number)},"
                 f"{max(least.number, most.number)} -- COMMAND",
                 "spread a program that needs more memory than one node has",
             ),

@@ -191,7 +191,7 @@ def _page_tables(state: HostState) -> Answer:
     return Found(
         _WARNING,
         f"page tables alone take {format_bytes(tables)}",
-        (f"{percent(tables, total)} of memory: many processes map the same memory in 4 KiB pages",),
+        (f"{percent(tables, total)} of memory: many processes map the same memory in small pages",),
         (
             inspect(
                 "grep -H VmPTE /proc/[0-9]*/status | sort -k2 -n | tail",

@@ -52,7 +52,6 @@ def _remote(state: ProcessState) -> Answer:
     if remote < _LARGE // 2 or remote < total // 10:
         return None
     home = ",".join(map(str, sorted(near)))
-    away = ",".join(map(str, sorted(far)))
     return Found(
         _CRITICAL,
         f"{format_bytes(remote)} of its memory are on other nodes than its CPUs",
@@ -61,16 +60,37 @@ def _remote(state: ProcessState) -> Answer:
             *(f"node {node}: {format_bytes(size)}" for node, size in sorted(by_node.items())),
         ),
         (
-            Fix(
-                "numa.migrate",
-                FixKind.SHELL,
-                f"mematlas migrate {state.info.pid} --only {away} --to {min(near)}",
-                "moves what only this process maps, now; the program goes on meanwhile",
-            ),
+            _migrate(state, near, far),
             restart("numa.bind", state, f"--membind {home} --cpunodebind {home}"),
             inspect(f"mematlas system numa --pid {state.info.pid}"),
         ),
         remote,
+    )
+
+
+def _migrate(state: ProcessState, near: frozenset[int], far: dict[int, int]) -> Fix:
+    """Return the command that moves the pages of other nodes; those that others map need --shared."""
+    own = sum(
+        size
+        for line in state.numa
+        if not isinstance(line, str) and line.mappers == 1
+        for node, size in line.nodes.items()
+        if node in far
+    )
+    command = f"mematlas migrate {state.info.pid} --only {','.join(map(str, sorted(far)))} --to {min(near)}"
+    going = "now; the program goes on meanwhile"
+    if 2 * own >= sum(far.values()):
+        return Fix(
+            "numa.migrate",
+            FixKind.SHELL,
+            command,
+            f"moves what only this process maps, {format_bytes(own)} or more, {going}",
+        )
+    return Fix(
+        "numa.migrate",
+        FixKind.SHELL,
+        f"{command} --shared",
+        f"other processes map most of it, and their pages move, too: as root, {going}",
     )
 
 

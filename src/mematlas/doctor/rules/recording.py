@@ -114,7 +114,7 @@ def _small_pages(state: RecordingState) -> Answer:
         return None
     return Found(
         _WARNING,
-        f"{format_bytes(size)} of large blocks were in 4 KiB pages at the peak",
+        f"{format_bytes(size)} of large blocks were not in huge pages at the peak",
         tuple(_ranked(state, cost)),
         (
             Fix("thp.malloc", FixKind.EXEC, f"mematlas exec --huge thp -- {_command(state)}",

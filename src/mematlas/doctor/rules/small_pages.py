@@ -63,7 +63,7 @@ def _small_pages(state: ProcessState) -> Answer:
     )
     return Found(
         _WARNING,
-        f"{format_bytes(resident - huge)} of large allocations are in 4 KiB pages",
+        f"{format_bytes(resident - huge)} of large allocations are not in huge pages of {format_bytes(pmd)}",
         (
             reason,
             f"{format_bytes(huge)} of {format_bytes(resident)} are in huge pages (AnonHugePages)",
@@ -187,7 +187,8 @@ def _small_shared(state: ProcessState) -> Answer:
     )
     return Found(
         _WARNING,
-        f"{format_bytes(resident - huge)} of shared memory are in 4 KiB pages",
+        f"{format_bytes(resident - huge)} of shared memory are not in huge pages of "
+        f"{format_bytes(state.host.now.pmd_size)}",
         (
             f"transparent_hugepage/shmem_enabled is {mode or 'not in this kernel'}"
             + (": MADV_HUGEPAGE succeeds and does nothing" if mode in {"never", "deny"} else ""),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import pwd
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from mematlas.linux.users import user_name
 from mematlas.linux.vma_class import VmaClass
 from mematlas.present import drawing
 from mematlas.present.printable import clean
@@ -44,14 +44,6 @@ def render_address_space(
     _limits(space, console)
     for text in space.notes:
         note(console, text)
-
-
-def user_name(uid: int) -> str:
-    """Return the name of a user, or the number if the user has no name."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _header(space: AddressSpace, console: Console) -> None:

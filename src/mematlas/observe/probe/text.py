@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.observe.address_space.text import user_name
+from mematlas.linux.users import user_name
 from mematlas.present.tables import line, show, title
 
 if TYPE_CHECKING:

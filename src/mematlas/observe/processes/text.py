@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.observe.address_space.text import user_name
+from mematlas.linux.users import user_name
 from mematlas.observe.processes.analyse import sum_processes
 from mematlas.present import drawing
 from mematlas.present.printable import clean

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.widgets import Footer, Input, Static
 
-from mematlas.observe.address_space.text import user_name
+from mematlas.linux.users import user_name
 from mematlas.observe.top.analyse import SHAPES, ListOptions, build_lines
 from mematlas.observe.top.history import History
 from mematlas.observe.top.model import SORTS

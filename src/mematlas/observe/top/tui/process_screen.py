@@ -14,7 +14,8 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual.worker import Worker, WorkerState
 
 from mematlas.errors import MematlasError
-from mematlas.observe.address_space.text import render_address_space, user_name
+from mematlas.linux.users import user_name
+from mematlas.observe.address_space.text import render_address_space
 from mematlas.observe.page_faults.analyse import fault_rates
 from mematlas.observe.page_states.text import render_pages
 from mematlas.observe.top.tui.columns import format_rate
