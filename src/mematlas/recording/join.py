@@ -22,6 +22,7 @@ from mematlas.recording.join_results import (
     renumbered_touches,
 )
 from mematlas.recording.lazy_rows import LazyRows
+from mematlas.recording.snapshots import by_process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,7 @@ def join(segments: Sequence[RecordingData]) -> RecordingData:
     for segment in segments:
         for index in dict.fromkeys(each.index for each in segment.processes):
             parts[index].append(segment)
-    snapshots = [_by_process(each.snapshots) for each in segments]
+    snapshots = [by_process(each.snapshots) for each in segments]
     of_segment = {id(each): found for each, found in zip(segments, snapshots, strict=True)}
     for index, own in parts.items():
         _join_process(joined, own, index, [of_segment[id(each)].get(index, ()) for each in own])
@@ -87,13 +88,6 @@ def _segment(segments: Sequence[RecordingData]) -> model.Segment | None:
         detail_s=max(each.detail_s for each in known),
         past=known[0].past,
     )
-
-
-def _by_process(snapshots: Sequence[Snapshot]) -> dict[int, list[Snapshot]]:
-    found: dict[int, list[Snapshot]] = {}
-    for each in snapshots:
-        found.setdefault(each.process, []).append(each)
-    return found
 
 
 def _join_process(

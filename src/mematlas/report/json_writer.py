@@ -103,6 +103,7 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
             "least_bytes": leaks.least_bytes,
             "most_bytes": leaks.most_bytes,
             "growth_known": leaks.growth_known,
+            "growth_unknown_processes": leaks.growth_unknown,
             "heap": _heap_at_exit(leaks.heap),
             "growth": [{**asdict(each), "bytes_per_s": each.bytes_per_s} for each in leaks.growth],
             "bad_frees": [_bad_free(each) for each in leaks.bad_frees],

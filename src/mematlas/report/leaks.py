@@ -26,7 +26,6 @@ TITLES = {
     LeakVerdict.SETUP: "allocated once and kept (start-up, imports)",
     LeakVerdict.UNCLEAR: "too few samples or snapshots for a verdict",
 }
-GROWTH_UNKNOWN = "Growth of RSS outside live allocations is unknown: fewer than 5 snapshots of a process (run --interval)."
 DOUBTS = 3  # of a heap graph that are shown
 SEARCHED = 1000  # leaks in which the largest of a verdict is looked for
 _SMALL = 100  # a leak of less than this fraction of the memory is not for the headline
@@ -54,6 +53,21 @@ def growth_sentence(leaks: Leaks, of_bytes: int = 0) -> str:
     )
 
 
+def growth_unknown(leaks: Leaks) -> str:
+    """Describe of how many processes growth is unknown; "" if it is known of all."""
+    if leaks.growth_known:
+        return ""
+    some = (
+        f" for {leaks.growth_unknown:,} of {leaks.process_count:,} processes"
+        if leaks.process_count > 1
+        else ""
+    )
+    return (
+        f"Growth of RSS outside live allocations is unknown{some}: fewer than 5 snapshots of a process "
+        "(run --interval)."
+    )
+
+
 def growth_name(growth: RssGrowth) -> str:
     """Return the name of what grew: "allocator slack (glibc heap)"."""
     if growth.kind == PAGE_TABLES:
@@ -69,6 +83,8 @@ def growth_evidence(growth: RssGrowth) -> str:
         f"{start} at {format_duration(growth.since_s)}, {format_bytes(growth.end_bytes)} at "
         f"{format_duration(growth.time_s)}; {format_bytes(growth.bytes_per_s)}/s"
     )
+    if growth.processes > 1:
+        text += f"; shared memory, which grew in {growth.processes} processes and counts once"
     return text if growth.kind != PAGE_TABLES else f"{text}; of the kernel, not in RSS"
 
 

@@ -201,9 +201,9 @@ def _lost(heap: HeapAtExit, directory: str, top: int) -> Iterator[str]:
 
 def _growth(leaks: Leaks) -> Iterator[str]:
     """Yield the growth of RSS that no live allocation explains; nothing if nothing grew."""
-    if not leaks.growth_known:
+    if unknown := words.growth_unknown(leaks):
         yield ""
-        yield plain(words.GROWTH_UNKNOWN)
+        yield plain(unknown)
     if not leaks.growth:
         return
     yield ""

@@ -126,7 +126,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     """A function may be named so that a spreadsheet would evaluate its cell."""
-    names = ["=HYPERLINK(1)", "+1", "-1", "@x"]
+    names = ["=HYPERLINK(1)", "+1", "-1", "@x", "  =1", "\uff1d1", "\u3000\uff0b1"]
     for name in names:
         assert str(_cell([name, "main"])).startswith("'")
         assert str(_cell(name)) == f"'{name}"

@@ -121,7 +121,7 @@ def test_growth_outside_live_allocations_is_listed(*, known: bool) -> None:
     leaks = Leaks(
         command=("app",), started="", sampling=Sampling("exact", 1, 1.0), complete=True, time_s=9.0,
         live_bytes=0, likely_bytes=0, leaks=(), bad_frees=(), notes=(),
-        growth=(growth,) if known else (), growth_known=known,
+        growth=(growth,) if known else (), growth_unknown=int(not known),
     )  # fmt: skip
     text = "\n".join(render_leaks(leaks, top=5))
     assert ("5.00 MiB ± 1.00 MiB | allocator slack \\(glibc heap\\)" in text) == known

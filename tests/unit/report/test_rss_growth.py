@@ -14,7 +14,7 @@ from mematlas.recording.model import RecordingData as Data
 from mematlas.recording.row_types import SNAPSHOT_DTYPE
 from mematlas.report import leaks as words
 from mematlas.report.analyse.leaks import exceeds, find_leaks
-from mematlas.report.analyse.rss_growth import find_growth, is_known
+from mematlas.report.analyse.rss_growth import count_unknown, find_growth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,6 +128,37 @@ def test_page_tables_are_told_apart_from_rss() -> None:
 
 def test_too_few_snapshots_are_said_to_be() -> None:
     """Without five snapshots growth is not known to be none."""
-    assert is_known(recording(EVEN))
-    assert not is_known(recording(EVEN[:4]))
-    assert not find_leaks(recording(EVEN[:4])).growth_known
+    assert count_unknown(recording(EVEN)) == 0
+    assert count_unknown(recording(EVEN[:4])) == 1
+    assert "unknown: fewer than 5" in words.growth_unknown(find_leaks(recording(EVEN[:4])))
+
+
+def several(*recordings: Data) -> Data:
+    """Return a recording of a process and its forks, each with the snapshots of one of some recordings."""
+    first = recordings[0].processes[0]
+    forks = [
+        replace(first, index=at, pid=first.pid + at, parent_index=0, forked=True)
+        for at in range(1, len(recordings))
+    ]
+    looks = [
+        replace(look, process=at) for at, each in enumerate(recordings) for look in each.snapshots
+    ]
+    return replace(recordings[0], processes=[first, *forks], snapshots=looks)
+
+
+def test_shared_memory_of_a_family_counts_once() -> None:
+    """Workers that fill the pages of one segment have the same pages: the largest growth stands for all."""
+    smaller = recording([each / 2 for each in EVEN], kind=PartKind.SHARED)
+    (alone,) = find_growth(recording(EVEN, kind=PartKind.SHARED))
+    (found,) = find_growth(several(smaller, *[recording(EVEN, kind=PartKind.SHARED)] * 3))
+    assert found.bytes == alone.bytes
+    assert found.processes == 4
+    assert "grew in 4 processes and counts once" in words.growth_evidence(found)
+    assert len(find_growth(several(recording(EVEN), recording(EVEN)))) == 2  # private memory
+
+
+def test_growth_is_unknown_for_each_process_with_too_few_snapshots() -> None:
+    """One process whose growth is known says nothing of the others."""
+    leaks = find_leaks(several(recording(EVEN), *[recording(EVEN[:4])] * 3))
+    assert not leaks.growth_known
+    assert "unknown for 3 of 4 processes" in words.growth_unknown(leaks)

@@ -111,11 +111,15 @@ def at_end(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[
     return [each for each in last.values() if each.process not in gone or each.time_s == latest]
 
 
-def exit_of(recording: RecordingData, process: int) -> Snapshot | Totals | None:
-    """Return the rows that were live at the end of a process; of Python, before finalization."""
-    exits = [
-        each for each in recording.snapshots if each.process == process and each.trigger == "exit"
-    ]
+def exit_of(
+    recording: RecordingData, process: int, mine: Sequence[Snapshot] | None = None
+) -> Snapshot | Totals | None:
+    """Return the rows that were live at the end of a process; of Python, before finalization.
+
+    `mine` are its snapshots, if the caller has them: a recording can be of thousands of processes.
+    """
+    found = recording.snapshots if mine is None else mine
+    exits = [each for each in found if each.process == process and each.trigger == "exit"]
     return exits[-1] if exits else recording.totals.get(process)
 
 

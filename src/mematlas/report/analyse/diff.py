@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mematlas._core.columns.trie import LabelTree
-from mematlas.errors import UsageError
-from mematlas.report.analyse import moments, sums
+from mematlas.report.analyse import sums
+from mematlas.report.analyse.diff_moment import find_moment, moment_of, snapshots_of, why_unlike
 from mematlas.report.analyse.matching import FrameMatcher
 from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.shared_once import counted_elsewhere, own_bytes, shared_bytes
+from mematlas.report.analyse.significance import (
+    count_large,
+    least_change,
+    least_changes,
+    make_change,
+    missing_in_total,
+    variance_of,
+)
 from mematlas.report.analyse.spread import additive
-from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
+from mematlas.report.analyse.table import StackTable
 from mematlas.report.analyse.wrappers import share_marks
-from mematlas.report.model.diff import SURE, Diff, Moment, StackChange
-from mematlas.report.model.report import END, PEAK
-from mematlas.units import format_bytes, format_duration
+from mematlas.report.model.diff import Diff, Moment, StackChange
+from mematlas.report.model.report import PEAK
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,16 +41,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Whole = NDArray[Any]  # integers of any width
 
-_OF_TOTALS = {"peak": "peak_variance", "allocated": "allocated_variance"}
-_OF_RUN = {
-    "peak": "each process at its highest live bytes",
-    "allocated": "over the whole run",
-    "faulted": "over the whole run",
-    "temporary": "over the whole run",
-    "idle": "at the last look for idle pages",
-}
-"""Metrics that are not of an account, with their moment."""
-_CHANCE = 0.05  # that any of the lines said to have changed has not
 MOST_STACKS = 1000  # there can be a million
 
 
@@ -60,16 +57,16 @@ def compare(
     `at` is PEAK, END or the label of a mark; by default the peak, or of live bytes the end. With `ignore_lines`
     frames match by function only. Raises UsageError if a recording has no such moment, or the metric is of none.
     """
-    at = _moment_of(by, at)
+    at = moment_of(by, at)
     share_marks(before, after)
     both = (before, after)
-    joined = [_snapshots(each, at) for each in both]
+    joined = [snapshots_of(each, at) for each in both]
     reports = [
         make_report(each, at=at, joined=some) for each, some in zip(both, joined, strict=True)
     ]
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip(both, tables, strict=True))
-    spreads = [additive(table, _variance(recording, table, by)) for recording, table in pairs]
+    spreads = [additive(table, variance_of(recording, table, by)) for recording, table in pairs]
     known = all(_has_error(each, by) for each in both)
     matcher = _matcher(both, tables, ignore_lines=ignore_lines)
     keys = _Keys(matcher)
@@ -83,15 +80,20 @@ def compare(
         _values(table, by, some, less)
         for table, some, less in zip(tables, joined, elsewhere, strict=True)
     ]
-    lines = _changes(tables, spreads, values, owners)
-    stacks = _changes(tables, spreads, values, ways)
-    there = [_moment(by, at, *each) for each in zip(both, reports, joined, strict=True)]
-    unlike = _unlike(by, at, joined, both)
+    mean = max(_sample_bytes(each) for each in both)
+    large = [_large_blocks(each, some, by, mean) for each, some in zip(tables, values, strict=True)]
+    lines = _changes(tables, spreads, values, owners, large)
+    stacks = _changes(tables, spreads, values, ways, large)
+    there = [find_moment(by, at, *each) for each in zip(both, reports, joined, strict=True)]
+    unlike = why_unlike(by, at, joined, both)
     whole = [
         sum(map(own_bytes, some)) - sum(less.values())
         for some, less in zip(joined, elsewhere, strict=True)
     ]
-    total, rest = _totals(spreads, values, whole if all(joined) else (), there, by, known=known)
+    blocks = max(float(each.sum()) for each in large)
+    total, rest = _totals(
+        spreads, values, whole if all(joined) else (), there, by, (mean, blocks), known=known
+    )
     margin = _MARGIN * sum(each.missed_bytes for each in there)
     return Diff(
         by=by,
@@ -107,95 +109,11 @@ def compare(
         commands=(" ".join(before.command), " ".join(after.command)),
         total=total,
         rest=rest,
-        lines=tuple(_shown(tables, lines, margin, known=known, whole=False)),
-        stacks=tuple(_shown(tables, stacks, margin, known=known, whole=True)),
-        stack_count=int((stacks[0][0] != stacks[0][1]).sum()),
+        missing_bytes=missing_in_total(mean, blocks) if total.error_bytes else 0,
+        lines=tuple(_shown(tables, lines, mean, margin, known=known, whole=False)),
+        stacks=tuple(_shown(tables, stacks, mean, margin, known=known, whole=True)),
+        stack_count=int((stacks.by_side[0] != stacks.by_side[1]).sum()),
         notes=tuple(_notes(reports, there)),
-    )
-
-
-def _moment_of(by: str, at: str | None) -> str:
-    if at is None:
-        return END if by == "live" else PEAK
-    if by in _OF_RUN and not (by == "peak" and at == PEAK):
-        raise UsageError(
-            f"{by} is {_OF_RUN[by]}, not of one moment: leave out --at, or use --by live"
-        )
-    if by == "live" and at == PEAK:
-        raise UsageError(
-            "the peak of RSS is not one moment of live bytes: use --by peak, or --at end or a mark"
-        )
-    return at
-
-
-def _snapshots(recording: RecordingData, at: str) -> list[Snapshot]:
-    """Return the snapshots of a moment. The peak is each process's own: when processes overlap is chance."""
-    if at != PEAK:
-        return moments.snapshots_at(recording, recording.processes, at)
-    best: dict[int, Snapshot] = {}
-    for each in recording.snapshots:
-        if each.process not in best or own_bytes(each) >= own_bytes(best[each.process]):
-            best[each.process] = each
-    return list(best.values())
-
-
-def _moment(
-    by: str, at: str, recording: RecordingData, report: Report, joined: Sequence[Snapshot]
-) -> Moment:
-    if by in _OF_RUN:
-        return Moment(None, _OF_RUN[by], 0)
-    if not joined:
-        return Moment(None, "unknown: the program's pages could not be read", 0)
-    time_s = report.account.time_s
-    if at == PEAK:
-        highest = {each.index: each.peak_rss_bytes for each in report.processes}
-        missed = sum(max(highest.get(each.process, 0) - each.rss_bytes, 0) for each in joined)
-        if len(joined) > 1:
-            return Moment(None, "each process at its peak", missed)
-        return Moment(time_s, f"at its peak, {format_duration(time_s)}", missed)
-    if at == END:
-        ended = {each.trigger for each in joined} == {"exit"}
-        words = "at exit" if ended else "at its last account"
-        return Moment(time_s, f"{words}, {format_duration(time_s)}", 0)
-    late = time_s - moments.find_mark(recording, at).time_s
-    words = f"at the mark {at}, {format_duration(time_s)}"
-    return Moment(time_s, words + (f" ({format_duration(late)} late)" if late > _LATE_S else ""), 0)
-
-
-_LATE_S = 0.1  # from a mark to its account; the program waits that long, and other threads may not
-
-
-def _unlike(
-    by: str,
-    at: str,
-    joined: Sequence[Sequence[Snapshot]],
-    recordings: Sequence[RecordingData],
-) -> str:
-    """Return why the moments of the two recordings differ."""
-    if by in _OF_RUN or at not in (PEAK, END):
-        return ""
-    if at == PEAK:
-        return _without_account(joined, recordings)
-    first, second = ({each.trigger for each in some} <= {"exit"} for some in joined)
-    if first == second:
-        return ""
-    last = "first" if second else "second"
-    return f"the {last} recording has no account of its exit: its last one is of an earlier moment"
-
-
-def _without_account(
-    joined: Sequence[Sequence[Snapshot]], recordings: Sequence[RecordingData]
-) -> str:
-    """Return which recording lacks the account of more processes: those that ended before one could be taken."""
-    lacking = [
-        len(each.processes) - len(some) for each, some in zip(recordings, joined, strict=True)
-    ]
-    if lacking[0] == lacking[1]:
-        return ""
-    which = int(lacking[1] > lacking[0])
-    return (
-        f"the {('first', 'second')[which]} recording has no account of {lacking[which]} of its "
-        f"{len(recordings[which].processes)} processes, the other of {lacking[1 - which]}"
     )
 
 
@@ -259,25 +177,6 @@ class _Keys:
         return found
 
 
-def _variance(recording: RecordingData, table: StackTable, by: str) -> Floats:
-    """Return the variance of each row. Resident bytes inherit the relative error of the live bytes."""
-    live = table.metric("live").astype(np.float64)
-    found = table.columns["error_bytes"].astype(np.float64) ** 2
-    if by in _OF_TOTALS:
-        found = np.zeros(len(table))
-        for index, totals in recording.totals.items():
-            rows = np.flatnonzero((table.process == index) & (table.kind != FAULT_NUMBER))
-            keys = table.keys(rows)
-            name = _OF_TOTALS[by]
-            found[rows] = sums.gather(totals.rows, keys, (name,))[name]
-    elif by != "live":
-        share = np.divide(table.metric(by), live, out=np.ones(len(table)), where=live > 0)
-        found *= (
-            share**2
-        )  # what was touched first is not live, and its error is of its resident bytes
-    return found
-
-
 def _values(
     table: StackTable, by: str, snapshots: Sequence[Snapshot], elsewhere: Mapping[int, int]
 ) -> Numbers:
@@ -307,37 +206,51 @@ def _totals(
     own: Sequence[int],
     there: Sequence[Moment],
     by: str,
+    sampled: tuple[int, float],
     *,
     known: bool,
 ) -> tuple[StackChange, StackChange]:
-    """Return the change of the whole, and of what is in no line. `own` are the kernel's figures; none: unknown."""
+    """Return the change of the whole, and of what is in no line.
+
+    `own` are the kernel's figures; none: unknown. `sampled` are the mean distance of samples and the large blocks.
+    """
     lines = [int(each.sum()) for each in values]
     error = math.sqrt(sum(float(each.sum()) for each in spreads))
     if by != "resident" or not own:
-        return _change((), lines, error, known=known), StackChange((), 0, 0, 0, certain=False)
+        least = least_change(error, *sampled)
+        total = make_change((), lines, error, known=known, least=least)
+        return total, StackChange((), 0, 0, 0, certain=False)
     whole = [size + moment.missed_bytes for size, moment in zip(own, there, strict=True)]
     rest = [size - some for size, some in zip(whole, lines, strict=True)]
-    return _change((), whole, 0.0, known=True), _change((), rest, error, known=known)
+    least = least_change(error, *sampled)
+    return (
+        make_change((), whole, 0.0, known=True, least=0.0),
+        make_change((), rest, error, known=known, least=least),
+    )
 
 
-def _change(
-    frames: tuple[Frame, ...],
-    sizes: Sequence[int],
-    error: float,
-    *,
-    known: bool,
-    sure: float = SURE,
-    margin: int = 0,
-) -> StackChange:
-    before, after = sizes
-    certain = known and after != before and abs(after - before) > sure * error + margin
-    return StackChange(frames, before, after, round(error) if known else None, certain)
+class _Changes(NamedTuple):
+    by_side: Numbers
+    variance: Floats
+    blocks: Floats  # of half a mean and more, of the side with more
+    row_of: Callable[[int], tuple[int, int]]  # the side and a row of a number
 
 
-def _sure(variance: Floats, delta: Numbers) -> float:
-    """Return the standard errors above which a change is significant, with as many compared at once."""
-    compared = int(((variance > 0) & (delta > 0)).sum())
-    return max(SURE, NormalDist().inv_cdf(1 - _CHANCE / (2 * max(compared, 1))))
+def _sample_bytes(recording: RecordingData) -> int:
+    sampling = recording.sampling
+    return 0 if sampling.mode == "exact" else sampling.sample_bytes
+
+
+def _large_blocks(table: StackTable, values: Numbers, by: str, mean: int) -> Floats:
+    """Return how many blocks of half a mean and more each row can have."""
+    sizes = values.astype(np.float64)
+    if by in _COUNTS:
+        return count_large(mean, sizes, table.columns[_COUNTS[by]].astype(np.float64))
+    return count_large(mean, sizes, np.full(len(sizes), np.inf))
+
+
+_COUNTS = {"live": "live_count", "allocated": "allocations"}
+"""Columns of how many blocks a metric is of."""
 
 
 def _changes(
@@ -345,19 +258,22 @@ def _changes(
     spreads: Sequence[Floats],
     values: Sequence[Numbers],
     numbers: Sequence[Numbers],
-) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:
-    """Sum rows of equal number. Return sums by side, variances, and a row of each number."""
+    large: Sequence[Floats],
+) -> _Changes:
+    """Sum rows of equal number."""
     whole = np.concatenate(numbers)
     distinct, which = sums.numbered(whole)
     last = np.zeros(len(distinct), np.int64)
     last[which] = np.arange(len(whole))  # of the second recording, if it has any
     by_side = np.zeros((2, len(distinct)), np.int64)
     variance = np.zeros(len(distinct))
+    blocks = np.zeros(len(distinct))
     start = 0
     for side, table in enumerate(tables):
         mine = which[start : start + len(table)]
         np.add.at(by_side[side], mine, values[side])
         variance += np.bincount(mine, spreads[side], len(distinct))
+        blocks = np.maximum(blocks, np.bincount(mine, large[side], len(distinct)))
         start += len(table)
     split = len(tables[0])
 
@@ -365,21 +281,22 @@ def _changes(
         row = int(last[number])
         return (0, row) if row < split else (1, row - split)
 
-    return by_side, variance, row_of
+    return _Changes(by_side, variance, blocks, row_of)
 
 
 def _shown(
     tables: Sequence[StackTable],
-    found: tuple[Numbers, Floats, Callable[[int], tuple[int, int]]],
+    found: _Changes,
+    mean: int,
     margin: int,
     *,
     known: bool,
     whole: bool,
 ) -> list[StackChange]:
     """Return the changes as objects, largest absolute change first. Those within `margin` are not certain."""
-    by_side, variance, row_of = found
+    by_side, variance, blocks, row_of = found
     delta = np.abs(by_side[1] - by_side[0])
-    sure = _sure(variance, delta)
+    least = least_changes(variance, mean, blocks) + margin
     owners = [table.owners() for table in tables]
     changes: list[StackChange] = []
     for number in np.argsort(-delta, kind="stable").tolist():
@@ -394,7 +311,7 @@ def _shown(
             frames = (owner,) if owner else ()
         error = math.sqrt(max(float(variance[number]), 0.0))
         sizes = by_side[:, number].tolist()
-        changes.append(_change(frames, sizes, error, known=known, sure=sure, margin=margin))
+        changes.append(make_change(frames, sizes, error, known=known, least=float(least[number])))
     return changes
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from mematlas._core.columns.trie import trie_depths
 from mematlas.recording.model import PYTHON
 from mematlas.recording.row_types import LIFETIMES
+from mematlas.recording.snapshots import by_process
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.account import exit_of
 from mematlas.report.analyse.column import NarrowColumn
@@ -69,8 +70,10 @@ class _ExtraColumns:
     def _last_rows(self) -> dict[int, Rows]:
         """Return the rows of the last snapshot of each process, that of the exit if there is one."""
         found = {}
+        of_process = by_process(self._recording.snapshots)
         for process in self._recording.processes:
-            snapshots = _snapshots_of(self._recording, process)
+            mine = of_process.get(process.index, ())
+            snapshots = _snapshots_of(self._recording, process, mine)
             if snapshots:
                 found[process.index] = snapshots[-1].rows
         return found
@@ -96,8 +99,10 @@ class _ExtraColumns:
             name: np.zeros(len(self._table), np.int64)
             for name in ("max_bytes", "max_count", "lifetime_us")
         }
+        of_process = by_process(self._recording.snapshots)
         for process, rows in self._processes():
-            replayed = _replay(self._recording, process, self._table.keys(rows))
+            mine = of_process.get(process.index, ())
+            replayed = _replay(self._recording, process, mine, self._table.keys(rows))
             for column, replayed_column in zip(found.values(), replayed, strict=True):
                 column[rows] = sums.rounded(replayed_column)
         classes = zip(LIFETIMES[:-1], _CLASS_US, strict=True)
@@ -190,7 +195,7 @@ def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _replay(
-    recording: RecordingData, process: Process, keys: Numbers
+    recording: RecordingData, process: Process, mine: Sequence[Snapshot], keys: Numbers
 ) -> tuple[Floats, Floats, Floats]:
     """Return the maxima of bytes and blocks by key, and the lifetime: block microseconds of the snapshots."""
     totals = recording.totals.get(process.index)
@@ -198,7 +203,7 @@ def _replay(
     max_bytes, max_count = sums.gather(totals.rows if totals else None, keys, names).values()
     lifetime, count, size = (np.zeros(len(keys)) for _ in range(3))
     last_s, last = process.start_s, np.zeros(0, np.int64)
-    for snapshot in _snapshots_of(recording, process):
+    for snapshot in _snapshots_of(recording, process, mine):
         now, rows = sums.gather_some(snapshot.rows, keys, ("live_bytes", "live_count"))
         changed = sums.distinct(last, now)  # the others were 0, and still are
         before = count[changed]
@@ -212,13 +217,14 @@ def _replay(
     return max_bytes, max_count, lifetime
 
 
-def _snapshots_of(recording: RecordingData, process: Process) -> list[Snapshot | Totals]:
+def _snapshots_of(
+    recording: RecordingData, process: Process, mine: Sequence[Snapshot]
+) -> list[Snapshot | Totals]:
     """Return the snapshots of a process in order of time, the exit last; without one, the totals."""
-    index = process.index
-    end = exit_of(recording, index)
+    end = exit_of(recording, process.index, mine)
     earlier: list[Snapshot | Totals] = [
         each
-        for each in sorted(recording.snapshots, key=lambda each: each.time_s)
-        if each.process == index and each is not end and (not end or each.time_s < end.time_s)
+        for each in sorted(mine, key=lambda each: each.time_s)
+        if each is not end and (not end or each.time_s < end.time_s)
     ]
     return [*earlier, end] if end else earlier

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.recording.ownership import is_import_system
+from mematlas.recording.snapshots import by_process
 from mematlas.report.analyse import account, leak_groups, rss_growth, sums, trend
 from mematlas.report.analyse.activity import activity, born_after
 from mematlas.report.analyse.bad_frees import find_bad_frees
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         Process,
         RecordingData,
         Sampling,
+        Snapshot,
         Totals,
     )
 
@@ -62,10 +64,17 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
     `paths` are stacks already loaded, by process index.
     """
     known, children = dict(paths or {}), forked(recording.processes)
+    snapshots = by_process(recording.snapshots)
     judged = [
         each
         for process in recording.processes
-        for each in _of(process, recording, known, forked=process.index in children)
+        for each in _of(
+            process,
+            recording,
+            known,
+            snapshots.get(process.index, []),
+            forked=process.index in children,
+        )
     ]
     found = LeakTable.ranked(pool(judged))
     by_verdict = found.add_up()
@@ -94,7 +103,8 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
         likely_error_bytes=round(math.hypot(*(each.error_bytes for each in likely))),
         resolution_bytes=resolution(recording.sampling),
         growth=rss_growth.find_growth(recording),
-        growth_known=rss_growth.is_known(recording),
+        growth_unknown=rss_growth.count_unknown(recording),
+        process_count=len(recording.processes),
     )
 
 
@@ -116,10 +126,15 @@ def exceeds(leaks: Leaks, limit: int) -> bool | None:
 
 
 def _of(
-    process: Process, recording: RecordingData, paths: dict[int, Stacks], *, forked: bool
+    process: Process,
+    recording: RecordingData,
+    paths: dict[int, Stacks],
+    looks: list[Snapshot],
+    *,
+    forked: bool,
 ) -> Iterator[Judged]:
     index = process.index
-    totals, end = recording.totals.get(index), account.exit_of(recording, index)
+    totals, end = recording.totals.get(index), account.exit_of(recording, index, looks)
     if totals is None or end is None:
         return
     last = sums.KeyedRows(end.rows)
@@ -150,26 +165,25 @@ def _of(
     of_kept = kept[groups]  # a group of which nothing is live is no leak
     keys, groups = keys[of_kept], numbers[groups[of_kept]].astype(np.int64)
     columns = {name: column[of_kept] for name, column in columns.items()}
-    rows = _grouped(process, recording, end_s, keys, columns, groups, stacks)
+    grouped = Groups(keys, groups, int(groups.max()) + 1)
+    rows = _grouped(process, recording, looks, end_s, grouped, columns, stacks)
     yield Judged(rows, classify(rows))
 
 
 def _grouped(
     process: Process,
     recording: RecordingData,
+    looks: list[Snapshot],
     end_s: float,
-    keys: sums.Numbers,
+    grouped: Groups,
     columns: dict[str, Floats],
-    groups: sums.Numbers,
     stacks: Stacks,
 ) -> GroupRows:
     """Sum the live rows of each group, with the history of the sum."""
-    index, count = process.index, int(groups.max()) + 1
-    grouped = Groups(keys, groups, count)
+    index, keys, groups, count = process.index, grouped.keys, grouped.of, grouped.count
     added, live = grouped.sum, columns["live_bytes"]
     summed = {name: added(column) for name, column in columns.items()}
     span = Span(process.start_s, end_s)
-    looks = [each for each in recording.snapshots if each.process == index]
     told = trend.sample_times(sorted(each.time_s for each in looks), span.start_s, end_s)
     history = from_cells(recording.age_matrix.get(index), span, grouped, columns) or from_snapshots(
         looks, span, grouped, columns, columns.get(_INHERITED)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mematlas.recording.model import PartKind
+from mematlas.recording.snapshots import by_process
 from mematlas.report.analyse import trend
+from mematlas.report.analyse.inherited import families
 from mematlas.report.analyse.shared_once import own_bytes
 from mematlas.report.model.leaks import PAGE_TABLES, RssGrowth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,23 +33,46 @@ _SMALL = 100  # growth of less than this fraction of RSS is not listed
 
 def find_growth(recording: RecordingData) -> tuple[RssGrowth, ...]:
     """Return the parts of each process that grew to its end while its RSS grew, largest growth first."""
+    looks = _looks(recording)
     found = [
         growth
         for process in recording.processes
-        for growth in _of(process, _looks(recording, process))
+        for growth in _of(process, looks.get(process.index, ()))
     ]
-    return tuple(sorted(found, key=lambda each: -each.bytes))
+    return tuple(sorted(_shared_once(found, recording.processes), key=lambda each: -each.bytes))
 
 
-def is_known(recording: RecordingData) -> bool:
-    """Return whether some process has snapshots enough to show growth."""
-    return any(len(_looks(recording, each)) >= _LOOKS for each in recording.processes)
+def count_unknown(recording: RecordingData) -> int:
+    """Return how many processes have too few snapshots to show growth."""
+    looks = _looks(recording)
+    return sum(len(looks.get(each.index, ())) < _LOOKS for each in recording.processes)
 
 
-def _looks(recording: RecordingData, process: Process) -> list[Snapshot]:
-    """Return the snapshots of a process that are compared: apart from each other, with the first and the last."""
-    mine = [each for each in recording.snapshots if each.process == process.index]
-    mine.sort(key=lambda each: each.time_s)
+def _shared_once(found: Iterable[RssGrowth], processes: Sequence[Process]) -> Iterator[RssGrowth]:
+    """Yield each growth, that of one shared memory in a family of forks once: the largest stands for all.
+
+    A process that touches pages which another one filled grows as well, but the pages are the same.
+    """
+    family = families(processes)
+    shared: dict[tuple[int, str], list[RssGrowth]] = {}
+    for each in found:
+        if each.kind == PartKind.SHARED:
+            shared.setdefault((family[each.process], each.name), []).append(each)
+        else:
+            yield each
+    for same in shared.values():
+        yield replace(max(same, key=lambda each: each.bytes), processes=len(same))
+
+
+def _looks(recording: RecordingData) -> dict[int, list[Snapshot]]:
+    """Return the snapshots of each process that are compared, by its index."""
+    return {
+        process: _apart(snapshots) for process, snapshots in by_process(recording.snapshots).items()
+    }
+
+
+def _apart(mine: list[Snapshot]) -> list[Snapshot]:
+    """Return the snapshots of a process apart from each other, with the first and the last."""
     # Of a peak most is live, and becomes slack right after. So what is left between peaks is compared.
     between = [each for each in mine if each.trigger != "peak"]
     mine = between if len(between) >= _LOOKS else mine

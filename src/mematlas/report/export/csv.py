@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 _FORMULA = ("=", "+", "-", "@")
+_LOOKED_AT = 256  # characters, of which the first ones may be blank
 
 
 def render(sources: Sequence[ExportSource]) -> Iterator[bytes]:
@@ -44,4 +46,6 @@ def _cell(value: object) -> object:
 
 def _text(value: str) -> str:
     """Return a cell that no spreadsheet evaluates: an apostrophe goes before what starts a formula."""
-    return f"'{value}" if value.startswith(_FORMULA) else value
+    # NFKC makes "=" of its full-width form, which spreadsheets take for it.
+    start = unicodedata.normalize("NFKC", value[:_LOOKED_AT].lstrip())
+    return f"'{value}" if start.startswith(_FORMULA) else value

@@ -53,11 +53,15 @@ def _origins(source: ExportSource) -> dict[int, Row]:
 
 def _origin_row(origins: Sequence[Origin]) -> Row:
     """Return the columns of ORIGIN for figures of several processes: what all of them have."""
-    row: Row = {}
-    for name in ORIGIN:
+    row: Row = {"labels": {}}
+    if origins:
+        common = set.intersection(*(set(each.labels.items()) for each in origins))
+        row["labels"] = {
+            name: value for name, value in origins[0].labels.items() if (name, value) in common
+        }
+    for name in ORIGIN.keys() - row.keys():
         values = [getattr(each, name) for each in origins]
         row[name] = values[0] or None if values and values.count(values[0]) == len(values) else None
-    row["labels"] = row["labels"] or {}
     return row
 
 

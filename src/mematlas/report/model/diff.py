@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ SURE = 2.0
 """Standard errors above which the change of the total is significant."""
 _SURE_OVER = 3.1  # standard errors that two equal runs exceed once in 1,000 pairs
 _ONE_SIDED = 1.645  # standard errors below its mean that a difference is in 5 % of pairs
+_LACKING = 0.5  # of the bytes missing once in 1,000 pairs: those missing in 5 % are less
 _FOUND_OVER = (
     1.35  # standard errors beyond the limit: a growth of limit + 3 is found 19 times in 20
 )
@@ -25,8 +27,8 @@ class StackChange:
     """Bytes of one line or stack in both recordings. Empty `frames`: unknown stacks.
 
     `certain`: the change is no chance of sampling. Of the total, it exceeds SURE standard errors; of lines and
-    stacks, as many as keep the chance at 5 % that any of them all is wrong, and twice the bytes by which the
-    accounts of both recordings miss the peak.
+    stacks, as many as keep the chance at 5 % that any of them all is wrong. Beyond that, both exceed what a run can
+    lack of blocks without a sample, and lines and stacks twice the bytes by which the accounts of both recordings miss the peak.
     """
 
     frames: tuple[Frame, ...]
@@ -72,12 +74,13 @@ class Diff:
     stacks: tuple[StackChange, ...]  # the largest MOST_STACKS
     stack_count: int  # all stacks that changed
     notes: tuple[str, ...]
+    missing_bytes: int = 0  # that chance lets one of two equal runs lack, once in 1,000 pairs
 
     def exceeds(self, limit: int) -> bool:
         """Return whether the total grew by more than `limit`, and by more than chance.
 
-        Of equal runs, fewer than one pair in 1,000 exceeds any limit. Both conditions are one threshold, so a
-        small error costs little power: where the error is small beside the limit, a growth of the limit and three
+        Of equal runs, fewer than one pair in 1,000 exceeds any limit, also if large blocks are in one of them without
+        a sample. The conditions are one threshold, so a small error costs little power: where the error is small beside the limit, a growth of the limit and three
         standard errors is found in 95 % of pairs.
         """
         return self.total.bytes > self._threshold(limit)
@@ -85,7 +88,8 @@ class Diff:
     def found_bytes(self, limit: int) -> int:
         """Return the growth that exceeds() finds in 95 % of pairs."""
         error = self.total.error_bytes or 0
-        return round(self._threshold(limit) + _ONE_SIDED * error)
+        below = math.hypot(_ONE_SIDED * error, _LACKING * self.missing_bytes)
+        return round(self._threshold(limit) + below)
 
     def resolves(self, limit: int) -> bool:
         """Return whether a growth of `limit` and three standard errors is found in 95 % of pairs.
@@ -93,10 +97,11 @@ class Diff:
         With an error above 0.57 of the limit no test can do that and fail one in 1,000 equal pairs: a normal
         difference of mean `limit` + 3 errors exceeds 3.1 errors, which 1 in 1,000 of mean 0 does, in 95 % only if
         limit + 3 errors >= (3.1 + 1.645) errors. No other test of this size finds more (Neyman and Pearson).
+        Neither is it found if a single block of that size can be in a run without a sample.
         """
         error = self.total.error_bytes or 0
         return self.found_bytes(limit) <= limit + 3 * error + 1
 
     def _threshold(self, limit: int) -> float:
         error = self.total.error_bytes or 0
-        return max(limit + _FOUND_OVER * error, _SURE_OVER * error)
+        return max(limit + _FOUND_OVER * error, math.hypot(_SURE_OVER * error, self.missing_bytes))

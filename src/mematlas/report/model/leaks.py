@@ -73,6 +73,7 @@ class RssGrowth:
     since_s: float
     time_s: float
     end_bytes: int  # of the whole part
+    processes: int = 1  # of one family of forks, in which shared memory of this name grew
 
     @property
     def bytes_per_s(self) -> float:
@@ -141,8 +142,14 @@ class Leaks:
     likely_error_bytes: int = 0  # one standard error
     resolution_bytes: int = 0
     growth: tuple[RssGrowth, ...] = ()  # largest first
-    growth_known: bool = True  # False: too few snapshots to see growth of RSS
+    growth_unknown: int = 0  # processes with too few snapshots to see growth of RSS
+    process_count: int = 1
     heap: HeapAtExit | None = None  # None: no heap graph of an exit was recorded
+
+    @property
+    def growth_known(self) -> bool:
+        """Return whether growth of RSS is known of all processes."""
+        return not self.growth_unknown
 
     def sum_of(self, verdict: LeakVerdict) -> VerdictSum:
         """Return the sum of a verdict."""

@@ -64,8 +64,8 @@ def _header(page: FramePrinter, leaks: Leaks) -> Text:
     text.append_text(
         Text(bad_frees.sentence(leaks.bad_frees, page.directory, page.name_width), "bold red")
     )
-    if not leaks.growth_known:
-        text.append("\n").append_text(page.hanging(Text(), Text(words.GROWTH_UNKNOWN, "dim"), 0))
+    if unknown := words.growth_unknown(leaks):
+        text.append("\n").append_text(page.hanging(Text(), Text(unknown, "dim"), 0))
     if unseen := words.resolution(leaks):
         text.append("\n").append_text(page.hanging(Text(), Text(unseen + ".", "dim"), 0))
     return text
