@@ -115,7 +115,11 @@ class Line:
 
     def _products(self, n: int, spread: int, both: int) -> float:
         """Return the sum of the products of what the line leaves at neighbouring readings."""
-        (t, v, *_), (first_t, first_v), (last_t, last_v) = self._sums, self._points[0], self._points[-1]
+        (t, v, *_), (first_t, first_v), (last_t, last_v) = (
+            self._sums,
+            self._points[0],
+            self._points[-1],
+        )
         ends_t, ends_v = 2 * t - first_t - last_t, 2 * v - first_v - last_v
         # Sums over pairs of neighbours, n times n times, around the means t/n and v/n.
         tt = n * (n * self._pairs[0] - t * ends_t) + (n - 1) * t * t
