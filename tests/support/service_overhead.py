@@ -209,7 +209,8 @@ def _measure(
 
 
 def _compare(name: str, seconds: float, rounds: int, port: int) -> None:
-    service, measured = SERVICES[name], {False: [], True: []}
+    service = SERVICES[name]
+    measured: dict[bool, list[Round]] = {False: [], True: []}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         place = Path(folder), port
