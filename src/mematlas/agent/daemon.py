@@ -136,6 +136,10 @@ class Agent:
         since, self._ticked = self._ticked, now
         for kill in self.kills.look(self.groups, now):
             self._report(kill, now, since)
+        if self._is_due(
+            "find", _FIND_S, now
+        ):  # also without time: an OOM kill may be in a new group
+            self.groups.find(now)
         self.groups.read_usages(now, self.pace.has_time)
         self._watch_near(now)
         used = self._supervise()
@@ -158,7 +162,7 @@ class Agent:
 
     def _watch_near(self, now: float) -> None:
         """Read the processes of groups near their limit, and keep them on disk."""
-        near = {each.path: each for each in self.groups if each.is_near()}
+        near = {each.path: each for each in self.groups if each.near}
         if not near:
             return
         paths = {each.cgroup for each in self.processes if each.cgroup}  # many have the same
@@ -174,8 +178,6 @@ class Agent:
     def _read_in_turn(self, now: float) -> None:
         """Read what can wait, the cheap before the dear."""
         has_time = self.pace.has_time
-        if self._is_due("find", _FIND_S, now):
-            self.groups.find(now)
         if self._is_due("round", _ROUND_S, now):
             self.processes.begin_round()
             self.groups.read_others(now)

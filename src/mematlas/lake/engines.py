@@ -6,6 +6,7 @@ A query is written once, as an ibis expression over tables of Parquet files.
 from __future__ import annotations
 
 import hashlib
+import io
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mematlas.lake.storage import Storage
 
 ENGINES = ("duckdb", "polars", "spark", "chdb")
+_NO_BUCKETS = ("spark", "chdb")  # would need an address and credentials of their own
 INSTALL = "run `pip install 'mematlas[lake]'`"
 
 
@@ -40,6 +42,8 @@ def open_engine(name: str, store: Storage) -> Engine:
     UsageError for another name; UnsupportedError if its package is not installed.
     """
     kind = name.partition(":")[0]
+    if kind in _NO_BUCKETS and getattr(store, "files", None) is not None:
+        raise UnsupportedError(f"the engine {kind} does not read {store.name}; take duckdb")
     try:
         if kind == "chdb":
             return ClickHouse()
@@ -50,7 +54,7 @@ def open_engine(name: str, store: Storage) -> Engine:
         if kind == "polars":
             return Polars()
         if "://" in name:
-            return Ibis(name)
+            return Ibis(name, store)
     except (ModuleNotFoundError, AttributeError) as error:
         raise _lacks(kind, error) from None
     raise UsageError(f"unknown engine {name!r}; choose {', '.join(ENGINES)}, or a URL of ibis")
@@ -118,16 +122,32 @@ class Polars(_Backend):
 
 
 class Ibis(_Backend):
-    """Any other backend of ibis, by a URL of ibis.connect(): it is given the rows of the files."""
+    """Any other backend of ibis, by a URL of ibis.connect(): it is sent the rows of the files."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, store: Storage) -> None:
         """Connect."""
         self._connection = import_module("ibis").connect(url)
+        self._store = store
+        self._tables: dict[str, Any] = {}  # by view: a server has no files of ours
 
     def table(self, name: str, files: Sequence[str]) -> Any:
-        """Return Parquet files as an ibis table."""
-        found = self._connection.read_parquet(list(files), table_name=_view(name, files))
-        return found.select(*schema.TABLES[name])
+        """Return Parquet files as an ibis table, which the server forgets with the connection."""
+        view = _view(name, files)
+        if view not in self._tables:
+            rows = self._read(name, files)
+            self._tables[view] = self._connection.create_table(view, rows, temp=True)
+        return self._tables[view]
+
+    def _read(self, name: str, files: Sequence[str]) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        root = self._store.url("")
+        found = []
+        for each in files:
+            content = io.BytesIO(self._store.read(each.removeprefix(root).lstrip("/")))
+            found.append(pq.read_table(content, columns=list(schema.TABLES[name])))
+        return pa.concat_tables(found)
 
 
 class Spark(_Backend):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mematlas.lake import log
 from mematlas.lake.log import Commit
 from mematlas.lake.model import LakeFile, LakeState, LakeSummary, Maintenance, Partition
-from mematlas.lake.write import FULL, delete_orphans, delete_replaced, merge, read_file
+from mematlas.lake.write import delete_orphans, delete_replaced, fitting, merge, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,19 +28,18 @@ def compact(store: Storage, *, grace_s: float) -> Maintenance:
 
 
 def _groups(files: Iterable[LakeFile]) -> list[list[LakeFile]]:
-    """Return the files that become one: of one partition, as many as FULL bytes allow."""
+    """Return the files that become one: of one partition, as many as may be merged."""
     partitions: dict[tuple[str, str, str], list[LakeFile]] = defaultdict(list)
-    for each in sorted(files, key=lambda each: (each.bytes, each.path)):
+    for each in files:
         partitions[each.table, each.day, each.service].append(each)
     found = []
     for members in partitions.values():
-        groups: list[list[LakeFile]] = [[]]
-        for each in members:
-            if groups[-1] and sum(file.bytes for file in groups[-1]) + each.bytes > FULL:
-                groups.append([])
-            groups[-1].append(each)
-        found += [group for group in groups if len(group) > 1]
-    return found
+        rest = sorted(members, key=lambda each: (each.bytes, each.path))
+        while rest:
+            group = fitting(rest) or rest[:1]  # one may be full by itself
+            rest = rest[len(group) :]
+            found.append(group)
+    return [group for group in found if len(group) > 1]
 
 
 def expire(

@@ -192,7 +192,7 @@ def host_means(lake: Lake, chosen: Selected, by: str, level: Level) -> pa.Table:
 def run_facts(lake: Lake, chosen: Selected) -> tuple[int, float]:
     """Return the number of recordings, and the mean bytes between their samples; 0: all are exact."""
     runs = chosen.runs
-    row = lake.fetch(runs.agg(count=runs.count(), sample=runs["sample_bytes"].mean())).to_pylist()[
-        0
-    ]
+    row = lake.fetch(
+        runs.agg(count=runs.count(), sample=runs["sample_bytes"].cast("float64").mean())
+    ).to_pylist()[0]
     return int(row["count"]), float(row["sample"] or 0)

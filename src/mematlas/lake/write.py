@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MERGED = 16  # files of one tier, which become one of the next
 FULL = 256 << 20  # bytes of a file that is not merged any more
+FULL_ROWS = 2_000_000  # rows, likewise: merging holds them all, some 230 bytes each
 GRACE_S = 3600.0  # how long a reader may go on with a state that it has read
 ORPHAN_S = 24 * 3600.0  # age of a file that no commit named: its writer has ended
 _ROW_GROUP = 500_000
@@ -182,22 +183,22 @@ def merge_small(store: Storage, state: LakeState) -> LakeState:
     while True:
         groups: dict[tuple[str, str, str, int], list[LakeFile]] = defaultdict(list)
         for each in state.files.values():
-            if each.bytes < FULL:
+            if each.bytes < FULL and each.rows < FULL_ROWS:
                 groups[each.table, each.day, each.service, each.tier].append(each)
-        full = [files for files in map(_fitting, groups.values()) if len(files) >= MERGED]
+        full = [files for files in map(fitting, groups.values()) if len(files) >= MERGED]
         if not full:
             return state
         for files in full:
             state = merge(store, files)
 
 
-def _fitting(files: Sequence[LakeFile]) -> list[LakeFile]:
-    """Return the smallest files, as many as FULL bytes have: merging holds the rows of all of them."""
+def fitting(files: Sequence[LakeFile]) -> list[LakeFile]:
+    """Return the smallest files, as many as FULL and FULL_ROWS allow: merging holds the rows of all of them."""
     found: list[LakeFile] = []
-    size = 0
+    size = rows = 0
     for each in sorted(files, key=lambda each: (each.bytes, each.path)):
-        size += each.bytes
-        if size > FULL:
+        size, rows = size + each.bytes, rows + each.rows
+        if size > FULL or rows > FULL_ROWS:
             break
         found.append(each)
     return found

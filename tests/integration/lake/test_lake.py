@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 pytest.importorskip("ibis", reason="ibis-framework is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed")
+
+import pyarrow.parquet as pq
 
 from lake_rows import host_means, recording
 from mematlas.errors import MematlasError, TargetError, UnsupportedError, UsageError
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mematlas.lake.rows import RunRows
+    from mematlas.lake.storage import Storage
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:fetch_arrow_table:DeprecationWarning"  # ibis 12 with DuckDB 2
@@ -193,6 +197,38 @@ def test_engines_agree(store: Folder, engine: str) -> None:
     assert trend.hosts == (4, 4, 4, 4)
 
 
+def test_a_server_is_sent_the_rows(
+    store: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend of ibis that is given rows instead of names of files gives the same answers."""
+    ibis = pytest.importorskip("ibis")
+    server = ibis.duckdb.connect()
+
+    def create_table(name: str, rows: Any, *, temp: bool) -> Any:
+        assert temp
+        file = tmp_path / name
+        assert not file.exists(), "is sent once"
+        pq.write_table(rows, file)
+        return server.read_parquet(str(file), table_name=name)
+
+    backend = SimpleNamespace(create_table=create_table, to_pyarrow=server.to_pyarrow)
+    monkeypatch.setattr(ibis, "connect", lambda _: backend)
+    whole, sent = (
+        answers.top(opened(store, engine), Selection(), by="live", level="line", most=9)
+        for engine in ("duckdb", "clickhouse://host")
+    )
+    assert whole == sent
+    assert list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("engine", ["spark", "chdb"])
+def test_engines_that_read_no_bucket(engine: str) -> None:
+    """One line says so, before a session starts."""
+    bucket = cast("Storage", SimpleNamespace(name="s3://b/lake", files=object()))
+    with pytest.raises(UnsupportedError, match="does not read s3://b/lake; take duckdb"):
+        open_engine(engine, bucket)
+
+
 def contents(store: Folder, table: str) -> list[dict[str, Any]]:
     """Return all rows of a table, in an order that does not depend on files."""
     state = read_state(store)
@@ -321,6 +357,8 @@ def test_an_answer_that_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 WRITER = """
 import sys
 sys.path.insert(0, {support!r})
+import pyarrow.parquet as pq
+
 from lake_rows import recording
 from mematlas.lake.storage import Folder
 from mematlas.lake.write import Writer, merge_small
@@ -405,6 +443,9 @@ def test_large_files_are_not_merged_as_they_come(
     monkeypatch.setattr(write, "FULL", sum(sizes) - 1)
     assert len(merge_small(store, before).of_table("lines")) == write.MERGED
     monkeypatch.setattr(write, "FULL", sum(sizes))
+    monkeypatch.setattr(write, "FULL_ROWS", write.MERGED - 1)
+    assert len(merge_small(store, before).of_table("lines")) == write.MERGED
+    monkeypatch.setattr(write, "FULL_ROWS", write.MERGED)
     assert len(merge_small(store, read_state(store)).of_table("lines")) == 1
 
 

@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
+import math
 import random
+from itertools import pairwise
 
-from mematlas.agent.watch.forecast import Growth, fit
+import pytest
+
+from mematlas.agent.watch.forecast import Growth, Line, Trend
+
+
+def line(samples: list[tuple[float, float]], span_s: float = math.inf) -> Line:
+    """Return a line of readings."""
+    found = Line(span_s)
+    for at, value in samples:
+        found.add(at, value)
+    return found
+
+
+def plain_fit(samples: list[tuple[float, float]]) -> Trend:
+    """Return the line by sums over all readings around their means."""
+    count = len(samples)
+    middle, mean = (sum(each[axis] for each in samples) / count for axis in (0, 1))
+    spread = sum((at - middle) ** 2 for at, _ in samples)
+    slope = sum((at - middle) * (value - mean) for at, value in samples) / spread
+    rests = [value - mean - slope * (at - middle) for at, value in samples]
+    squares = sum(each * each for each in rests)
+    alike = min(max(sum(a * b for a, b in pairwise(rests)) / squares, 0.0), 0.95)
+    variance = squares / (count - 2) / spread * (1 + alike) / (1 - alike)
+    return Trend(slope, math.sqrt(variance), samples[-1][0] - samples[0][0])
+
+
+def test_running_sums_are_those_of_the_last_readings() -> None:
+    """After 5,000 readings of hundreds of GiB, the line is that through the last 60 alone."""
+    random.seed(3)
+    size, samples = 7e11, []
+    for number in range(5000):
+        size += random.gauss(1e6, 1e7)
+        samples.append((1e6 + number * 1.0007, float(int(size))))
+    found, wanted = line(samples).trend(), plain_fit(samples[-60:])
+    assert found
+    assert found.slope == pytest.approx(wanted.slope, rel=1e-6)
+    assert found.error == pytest.approx(wanted.error, rel=1e-6)
+    assert found.span_s == pytest.approx(wanted.span_s)
+    assert len(line(samples, span_s=30.0).samples) == 30
 
 
 def grown(rate: float, noise: float, seconds: int = 60, seed: int = 1) -> Growth:
@@ -56,8 +96,8 @@ def test_memory_that_wanders_is_no_trend_more_often_than_not() -> None:
 
 def test_few_readings_and_a_jump_of_the_clock() -> None:
     """Nothing is known of nine readings, or of one moment."""
-    assert fit([(float(at), 1.0) for at in range(9)]) is None
-    assert fit([(5.0, float(size)) for size in range(20)]) is None
+    assert line([(float(at), 1.0) for at in range(9)]).trend() is None
+    assert line([(5.0, float(size)) for size in range(20)]).trend() is None
     assert Growth().forecast(1) is None
 
 

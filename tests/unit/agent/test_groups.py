@@ -12,7 +12,7 @@ from mematlas.agent.oom import kills as kills_module
 from mematlas.agent.oom.kills import Kills
 from mematlas.agent.oom.report import charged_parts
 from mematlas.agent.watch import groups as module
-from mematlas.agent.watch.groups import Groups
+from mematlas.agent.watch.groups import Group, Groups
 from mematlas.linux.cgroup import upwards
 
 if TYPE_CHECKING:
@@ -80,6 +80,26 @@ def test_usage_and_forecast(groups: Groups) -> None:
     assert round(forecast.slope, 6) == 1
     assert round(forecast.seconds) == 200 - (129 - 19)
     assert container.is_near()
+
+
+def test_groups_far_from_their_limit_are_read_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 500 groups, those with half of their limit in use are read each second, the others every ten."""
+    monkeypatch.setattr(module, "_is_in_namespace", lambda: False)
+    for number in range(500):
+        make(tmp_path, f"g{number}", 100 if number % 50 else 190, "200")
+    reads: list[str] = []
+    read = Group.read_usage
+    monkeypatch.setattr(
+        Group, "read_usage", lambda self, now: reads.append(self.path) or read(self, now)
+    )
+    found = Groups((2, str(tmp_path)))
+    found.find(0.0)
+    for second in range(20):
+        found.read_usages(float(second))
+    found.close()
+    assert len(reads) == 10 * 20 + 490 * 2
 
 
 def test_cached_files_at_the_limit_are_not_near(groups: Groups) -> None:

@@ -88,6 +88,26 @@ def test_what_changed_most_is_read_next(tmp_path: Path) -> None:
     assert (changed.pss, changed.estimated) == (45 << 20, 0)
 
 
+def test_thousands_of_processes_are_ranked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A choice does not look at all of them."""
+    for pid in range(10, 210):
+        write(tmp_path, pid, pid << 20, pid << 19)
+    processes = Processes(str(tmp_path))
+    read(processes, 0.0)
+    ranked: list[int] = []
+    urgency = module._urgency
+    monkeypatch.setattr(
+        module, "_urgency", lambda each, now: ranked.append(each.pid) or urgency(each, now)
+    )
+    for pid in range(209, 201, -1):
+        process = processes.next_pss(8.0)
+        assert process is processes.next_pss(8.0) is processes.by_pid[pid]
+        processes.read_pss(process, 8.0)
+    assert len(ranked) == 200
+
+
 def test_unknown_is_not_zero(tmp_path: Path) -> None:
     """A process whose PSS cannot be read counts as unread."""
     write(tmp_path, 10, 8 << 20)

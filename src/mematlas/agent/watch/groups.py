@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST = 512  # groups that are watched
 _DEEPEST = 12  # folders inside each other that are looked at
 _MOST_WALKED = 8 * MOST  # folders that are looked at: others may be made by users
+_WATCHED = 0.5  # of the limit, from which a group is read each second
+_UNWATCHED_S = 10.0  # between two readings of the others
 _NEAR = 0.7  # of the limit, from which reclaimable memory is read with the usage
 _SOON_S = 120.0  # until the limit, likewise
 _FIRST_NAMESPACE = "cgroup:[4026531835]"  # PROC_CGROUP_INIT_INO
@@ -37,6 +39,7 @@ class Group:
         "directory",
         "growth",
         "level",
+        "near",
         "path",
         "read_at",
         "reclaimable",
@@ -48,6 +51,7 @@ class Group:
         """Begin with a whole reading. Raises OSError if the group is gone."""
         self.path, self.directory = path, directory
         self.growth = Growth()
+        self.near = False  # whether its limit was, when its usage was read
         self._file = os.open(f"{directory}/{_USAGE[level.version]}", os.O_RDONLY | os.O_CLOEXEC)
         self.set_level(level, now)
 
@@ -92,6 +96,10 @@ class Group:
             return True
         forecast = self.forecast()
         return forecast is not None and forecast.seconds < _SOON_S
+
+    def is_watched(self) -> bool:
+        """Return whether it is read each second: half of its limit is used, or it was near."""
+        return self.limit is not None and (self.near or self.usage > _WATCHED * self.limit)
 
     def read_usage(self, now: float) -> bool:
         """Read its usage; False if it is gone."""
@@ -189,17 +197,22 @@ class Groups:
     def read_usages(self, now: float, has_time: Callable[[], bool] = lambda: True) -> None:
         """Read the usage of groups with a limit, and take note of their growth.
 
-        What reclaim can free is read too where the limit is near, and while there is time where cached files are.
+        Those far from their limit are read every ten seconds. What reclaim can free is read too where the limit is near, and while there is time where cached files are.
         """
         for group in list(self.by_path.values()):
             if group.limit is None:
                 continue
+            if not group.is_watched() and now - group.growth.at < _UNWATCHED_S:
+                continue
             if not group.read_usage(now):
                 self._forget(group.path)
                 continue
-            if group.is_near() or (group.usage > _NEAR * group.limit and has_time()):
+            near = group.is_near()
+            if near or (group.usage > _NEAR * group.limit and has_time()):
                 group.read_reclaimable()
+                near = group.is_near()
             group.growth.add(now, max(0, group.usage - group.reclaimable))
+            group.near = near
 
     def read_others(self, now: float) -> None:
         """Read the usage of groups without a limit."""

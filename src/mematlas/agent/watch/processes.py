@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MOST = 4096  # processes that are kept
 _GONE = 128  # processes that ended, which are kept for a report
 _AGAIN_S = 60.0  # between two readings of the PSS of one process
+_RANK_S = 10.0  # between two rankings of all processes
 _SHARE = 500  # a reading that took a second is not repeated within so many
 _LONGEST_COMMAND = 400  # letters that are kept
 _KERNEL_AGAIN_S = 60.0  # until kernel threads are looked at again: a PID may be another's by then
@@ -115,6 +116,8 @@ class Processes:
         self._kernel: dict[int, float] = {}  # kernel threads, and when they were found
         self._pending: list[int] = []  # PIDs of this round
         self._seen: set[int] = set()
+        self._ranked: list[Process] = []  # whose PSS may be read, the most urgent last
+        self._ranked_at = -math.inf
 
     def __iter__(self) -> Iterator[Process]:
         """Iterate over the processes."""
@@ -217,13 +220,20 @@ class Processes:
             self._read(process.pid, now)
 
     def next_pss(self, now: float) -> Process | None:
-        """Return the process whose PSS is to be read next; None: all are as new as they may be."""
-        ready = [
-            each
-            for each in self.by_pid.values()
-            if not each.denied and now - each.read_at >= max(_AGAIN_S, _SHARE * each.cost_s)
-        ]
-        return max(ready, key=lambda each: _urgency(each, now), default=None)
+        """Return the process whose PSS is to be read next; None: all are as new as they may be.
+
+        All are ranked once in a while, as a ranking of thousands costs more than a reading.
+        """
+        if now - self._ranked_at >= _RANK_S:
+            self._ranked_at = now
+            ready = [each for each in self.by_pid.values() if _is_ready(each, now)]
+            self._ranked = sorted(ready, key=lambda each: _urgency(each, now))
+        while self._ranked:
+            process = self._ranked[-1]  # stays: the caller may lack the time for it
+            if self.by_pid.get(process.pid) is process and _is_ready(process, now):
+                return process
+            self._ranked.pop()
+        return None
 
     def read_pss(self, process: Process, now: float) -> None:
         """Read the PSS of a process."""
@@ -264,6 +274,12 @@ class Processes:
             return None
         key = (stat.size, stat.code, stat.stack)
         return find_same_mm(process.pid, stat, {key: alike[:4]})
+
+
+def _is_ready(process: Process, now: float) -> bool:
+    """Return whether the PSS of a process may be read again."""
+    again_s = max(_AGAIN_S, _SHARE * process.cost_s)
+    return not process.denied and now - process.read_at >= again_s
 
 
 def _urgency(process: Process, now: float) -> float:
