@@ -91,9 +91,12 @@ def test_groups_far_from_their_limit_are_read_less_often(
         make(tmp_path, f"g{number}", 100 if number % 50 else 190, "200")
     reads: list[str] = []
     read = Group.read_usage
-    monkeypatch.setattr(
-        Group, "read_usage", lambda self, now: reads.append(self.path) or read(self, now)
-    )
+
+    def counted(self: Group, now: float) -> None:
+        reads.append(self.path)
+        read(self, now)
+
+    monkeypatch.setattr(Group, "read_usage", counted)
     found = Groups((2, str(tmp_path)))
     found.find(0.0)
     for second in range(20):

@@ -98,9 +98,12 @@ def test_thousands_of_processes_are_ranked_once(
     read(processes, 0.0)
     ranked: list[int] = []
     urgency = module._urgency
-    monkeypatch.setattr(
-        module, "_urgency", lambda each, now: ranked.append(each.pid) or urgency(each, now)
-    )
+
+    def counted(each: Process, now: float) -> float:
+        ranked.append(each.pid)
+        return urgency(each, now)
+
+    monkeypatch.setattr(module, "_urgency", counted)
     for pid in range(209, 201, -1):
         process = processes.next_pss(8.0)
         assert process is processes.next_pss(8.0) is processes.by_pid[pid]
