@@ -92,9 +92,9 @@ def test_groups_far_from_their_limit_are_read_less_often(
     reads: list[str] = []
     read = Group.read_usage
 
-    def counted(self: Group, now: float) -> None:
+    def counted(self: Group, now: float) -> bool:
         reads.append(self.path)
-        read(self, now)
+        return read(self, now)
 
     monkeypatch.setattr(Group, "read_usage", counted)
     found = Groups((2, str(tmp_path)))
