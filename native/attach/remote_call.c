@@ -68,7 +68,8 @@ static int decide(struct mematlas_remote *remote, int signal, bool step)
 	return is_caught(remote, signal) ? signal : -1;
 }
 
-/* A call that waits for a lock is given up; one that works goes on, since it may hold a lock itself.
+/* A call that waits for a lock is given up; one that works goes on, since it may hold a lock itself. A
+ * thread that ran on without a tracer would return to address 0: however long it takes to stop, in state D.
  * Returns -errno, or the status of the stop. That may be a signal's, since the call may end as the timeout
  * passes: the interruption then stops the thread again when it goes on. */
 static int extend(struct mematlas_remote *remote, unsigned *timeouts)
@@ -77,7 +78,10 @@ static int extend(struct mematlas_remote *remote, unsigned *timeouts)
 
 	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
 		return -errno;
-	int status = remote_wait(remote->tid, remote->timeout_s);
+	int status;
+	do
+		status = remote_wait(remote->tid, remote->timeout_s);
+	while (status == -ETIME);
 	if (status < 0 || !remote_is_event(status))
 		return status;
 	remote->group_stopped = WSTOPSIG(status) != SIGTRAP;

@@ -20,6 +20,7 @@
 #include "child_state.h"
 #include "mematlas.h"
 #include "random.h"
+#include "syscall_insn.h"
 
 #define PAGE 4096ul
 #define TIMEOUT_S 20.0
@@ -339,25 +340,6 @@ static void test_group_stop(void)
 	CHECK(mematlas_remote_detach(remote) == 0);
 	WAIT_FOR(state_of(pid) == 'T');
 	end(pid);
-}
-
-static uint64_t find_syscall_insn(void)
-{
-	const unsigned char *code = (const unsigned char *)syscall;
-	uint64_t insn = 0;
-#if defined(__x86_64__)
-	static const unsigned char wanted[] = {0x0f, 0x05};
-	const int step = 1;
-#else
-	static const unsigned char wanted[] = {0x01, 0x00, 0x00, 0xd4};
-	const int step = 4;
-#endif
-
-	for (int i = 0; i < 64 && !insn; i += step)
-		if (memcmp(code + i, wanted, sizeof wanted) == 0)
-			insn = (uintptr_t)code + (uint64_t)i;
-	CHECK(insn);
-	return insn;
 }
 
 /* A call that ends after its timeout and before the interruption: its fault at the return address is not the
