@@ -188,14 +188,7 @@ def version(package: str) -> str:
 
 def page(facts: dict[str, str], ran: list[Ran], command: str, *, quick: bool) -> str:
     """Render the page of results."""
-    lines = [
-        "---",
-        "orphan: true",
-        "---",
-        "",
-        "# Performance",
-        "",
-    ]  # written, so in no table of contents
+    lines = ["# Performance", ""]
     lines += [f"Written by `{command}`. Every figure is of one machine and one day:", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {cell(text)} |" for name, text in facts.items())]
     lines += ["", *paragraphs(quick=quick)]
