@@ -8,8 +8,10 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../monotonic.h"
+#include "../proc/status.h"
 #include "place.h"
 
 #define FIRST_NAP_NS 10000L
@@ -77,6 +79,23 @@ int remote_restore(struct mematlas_remote *remote)
 	return error;
 }
 
+/* The calling thread has seized that thread earlier, and it did not stop in time. */
+static bool is_seized(int pid, int tid)
+{
+	char tracer[32];
+
+	status_read(pid, tid, "TracerPid:", tracer, sizeof tracer);
+	return strtol(tracer, NULL, 10) == gettid();
+}
+
+static int seize(int pid, int tid)
+{
+	if (ptrace(PTRACE_SEIZE, tid, NULL, NULL) == 0)
+		return 0;
+	int error = -errno;
+	return error == -EPERM && is_seized(pid, tid) ? 0 : error;
+}
+
 /* A thread that does not stop in time stays seized, since PTRACE_DETACH needs it to be stopped. The kernel
  * lets it go when the calling thread ends. */
 int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret)
@@ -89,7 +108,9 @@ int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_r
 	remote->pid = pid;
 	remote->tid = tid;
 	remote->timeout_s = timeout_s;
-	int error = ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 ? -errno : remote_stop(remote);
+	int error = seize(pid, tid);
+	if (!error)
+		error = remote_stop(remote);
 	if (!error)
 		error = remote_save(remote);
 	if (error) {

@@ -55,15 +55,18 @@ def name_jit_code(
     for word in jit:
         by_address.setdefault(word & ADDRESS, []).append(word)
     ordered = sorted(by_address)
-    found: dict[int, list[str]] = {}
+    found: dict[int, tuple[str, bool]] = {}  # the last name, whether it replaced another function
     for start, size, name in entries:
         first = bisect_right(ordered, start)
         for word in ordered[first : bisect_right(ordered, start + size)]:
-            names = found.setdefault(word, [])
-            if name not in names[-1:]:
-                names.append(name)
+            last, replaced = found.get(word, (name, False))
+            if name != last:
+                replaced = replaced or _parsed(name).function != _parsed(last).function
+            found[word] = name, replaced
     return {
-        word: (_frame(names),) for address, names in found.items() for word in by_address[address]
+        word: (_frame(name, replaced),)
+        for address, (name, replaced) in found.items()
+        for word in by_address[address]
     }
 
 
@@ -118,10 +121,9 @@ def read_jitdump(file: IO[bytes]) -> Iterator[tuple[int, int, str]]:
                 yield new, length, loaded[new][1]
 
 
-def _frame(names: list[str]) -> Frame:
-    frame = _parsed(names[-1])
-    distinct = {_parsed(name).function for name in names}
-    if len(distinct) == 1:
+def _frame(name: str, replaced: bool) -> Frame:
+    frame = _parsed(name)
+    if not replaced:
         return frame
     return Frame(
         f"{frame.function} [or earlier code there]", frame.file, frame.line, frame.module, "native"

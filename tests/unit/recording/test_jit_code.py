@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 
 import pytest
 
@@ -38,6 +39,20 @@ def test_a_replaced_name_is_marked() -> None:
     """The map has no times: it is not known which of two functions allocated."""
     names = name_jit_code({0x7F88}, [], read_perf_map(io.BytesIO(MAP)))
     assert names[0x7F88][0].function == "save [or earlier code there]"
+
+
+def test_names_that_alternate_take_no_memory() -> None:
+    """A hostile map names the same code again and again: what is kept does not grow with its lines."""
+    words = range(0x7F01, 0x7F41)
+    entries = ((0x7F00, 64, f"f{index % 2}") for index in range(4000))
+    tracemalloc.start()
+    try:
+        names = name_jit_code(words, [], entries)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert {frames[0].function for frames in names.values()} == {"f1 [or earlier code there]"}
+    assert peak < 256 << 10  # a list of all names of each word: 2 MiB
 
 
 def test_words_in_modules_are_left_alone() -> None:
