@@ -156,6 +156,11 @@ __attribute__((noinline)) static void *alloc_slow(struct mematlas_arena *arena, 
 
 	if (tcache && (!magazine_is_empty(magazine) || refill(arena, tcache, magazine)))
 		return magazine_alloc(magazine);
+	/* Each shard needs a span of its own, of four slots of this size: near its capacity the arena may have one. */
+	uint32_t size = tcache ? arena_class_for(arena, tcache, magazine)->size : 0;
+	void *block = size >= RELEASE_SLOT_MIN ? page_heap_alloc_block(arena, size) : NULL;
+	if (block)
+		return block;
 	atomic_fetch_add_explicit(&arena->failed_allocs, 1, memory_order_relaxed);
 	return NULL;
 }

@@ -57,10 +57,14 @@ static bool is_running(const struct process *process)
 	       !process->emitted_exiting;
 }
 
-/* Beyond which RSS of this process either its own or the sum is at a new peak. */
-static uint64_t ask_above(const struct mematlas_collector *collector, const struct process *process)
+/* Beyond which RSS of this process either its own or the sum is at a new peak that would be looked at now. */
+static uint64_t ask_above(const struct mematlas_collector *collector, const struct process *process,
+			  double now)
 {
-	uint64_t own = above(process->looked_rss), least = above(collector->looked_sum);
+	uint64_t own = now < process->next_peak ? far_above(process->looked_rss)
+						: above(process->looked_rss);
+	uint64_t least = now < collector->next_sum_look ? far_above(collector->looked_sum)
+							: above(collector->looked_sum);
 
 	if (!has_company(collector) || !collector->looked_sum)
 		return own;
@@ -68,9 +72,10 @@ static uint64_t ask_above(const struct mematlas_collector *collector, const stru
 	return process->rss + left < own ? process->rss + left : own;
 }
 
-static void tell_when_to_ask(const struct mematlas_collector *collector, struct process *process)
+static void tell_when_to_ask(const struct mematlas_collector *collector, struct process *process,
+			     double now)
 {
-	uint64_t *told = &process->shared->look_above, wanted = ask_above(collector, process);
+	uint64_t *told = &process->shared->look_above, wanted = ask_above(collector, process, now);
 
 	if (process->looked_rss && process->looked_rss != NO_LOOK &&
 	    __atomic_load_n(told, __ATOMIC_RELAXED) != wanted)
@@ -117,7 +122,7 @@ void looks_of_all(struct mematlas_collector *collector, double now)
 		return;
 	for (uint32_t i = 0; i < collector->count; i++)
 		if (is_running(collector->processes[i]))
-			tell_when_to_ask(collector, collector->processes[i]);
+			tell_when_to_ask(collector, collector->processes[i], now);
 	if (!looks_are_worth(collector))
 		return;
 	/* A sum that the snapshots have already is looked at, and nobody asks for it again. */

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#define MOST_UNSEEN (1ULL << 30) /* of a block of which the image has nothing */
-#define MOST_BEYOND (64ULL << 20) /* that a core file may lack of a block */
+/* That a core file may lack of a block. A larger size is damaged: the index takes 4 bytes for each 4 MiB. */
+#define MOST_BEYOND (64ULL << 30)
 
 const struct mematlas_heap_range *heap_range(const struct heap_image *image, uint64_t address)
 {
@@ -34,7 +34,7 @@ uint64_t heap_within(const struct heap_image *image, uint64_t address, uint64_t 
 	const struct mematlas_heap_range *range = heap_range(image, address);
 
 	if (!range)
-		return size < MOST_UNSEEN ? size : 0;
+		return size <= MOST_BEYOND ? size : 0;
 	const struct mematlas_heap_range *end = image->ranges + image->count;
 	uint64_t left = range->size - (address - range->start);
 	while (left < size && ++range < end && range->start == address + left)

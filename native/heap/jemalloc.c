@@ -37,10 +37,12 @@ static int add_slab(struct jemalloc *jemalloc, const struct jemalloc_extent *ext
 }
 
 /* A class behind the last one marks extents that the page allocator keeps. */
-static int add_extent(struct jemalloc *jemalloc, const struct jemalloc_extent *extent)
+static int add_extent(struct jemalloc *jemalloc, const struct jemalloc_extent *told)
 {
+	struct jemalloc_extent bounded = *told, *extent = &bounded;
 	uint64_t size;
 
+	bounded.size = heap_within(&jemalloc->heap->image, told->start, told->size);
 	if (!extent->active || extent->size_class >= jemalloc->class_count) {
 		jemalloc->sum->unused +=
 			heap_resident(&jemalloc->heap->image, extent->start, extent->size);

@@ -188,20 +188,20 @@ static int run_apart(struct opening *opening)
 }
 
 /* Asked of a descriptor of our own first: the process is not stopped for a feature that the kernel lacks (before Linux
- * 6.7). 0 where we may not open one, as the process may. */
-static int is_known(void)
+ * 6.7). Where we may not open one, the process may. */
+static bool lacks_feature(void)
 {
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-	int error = fd < 0 ? -errno : enable(fd);
+	bool lacks = fd >= 0 && enable(fd) == -ENOSYS;
 
 	if (fd >= 0)
 		close(fd);
-	return error == -ENOSYS ? error : 0;
+	return lacks;
 }
 
 int userfault_open(int pid, double timeout_s)
 {
-	if (is_known() < 0)
+	if (lacks_feature())
 		return -ENOSYS;
 	CLEANUP(ground_free) struct ground ground;
 	struct opening opening = {.ground = &ground, .timeout_s = timeout_s, .result = -ECHILD};

@@ -165,8 +165,17 @@ def _running(service: Service, folder: Path, port: int) -> Iterator[int]:
             _output(["pgbench", "-h", str(folder), "-U", "postgres", "-i", "-q", "postgres"])
         yield process.pid
     finally:
-        process.send_signal(signal.SIGINT)
+        _end(process)
+
+
+def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    """End a process, by force if it does not end."""
+    process.send_signal(signal.SIGINT)
+    try:
         process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -184,8 +193,7 @@ def _attached(pid: int, file: Path) -> Iterator[subprocess.Popen[str]]:
         time.sleep(2)
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+        _end(process)
 
 
 def _round(
@@ -218,7 +226,7 @@ def _compare(name: str, seconds: float, rounds: int, port: int) -> None:
             service.load(*place, 2)  # caches and connections of the first requests
             for number in range(2 * rounds):
                 on = number % 4 in (1, 2)  # off, on, on, off: a drift of the machine falls on both
-                file = Path(folder, f"{number}.mema") if on else None
+                file = Path(folder, f"{number}.atlas") if on else None
                 measured[on].append(_round(service, pid, place, seconds, file))
     _print(name, measured[False], measured[True])
 

@@ -31,9 +31,11 @@ class LastSeen:
     time_s: float
     kills: int | None  # of the machine
     groups: dict[str, list[int | None]] = field(default_factory=dict)
-    """Usage, reclaimable, limit, kills, failures, peak, `oom` and own `oom` of each group; older files lack the last two."""
+    """Usage, reclaimable, limit, kills, failures and peak of each group."""
     processes: list[list[Any]] = field(default_factory=list)
     """PID, start time, user, name, command, group, RSS and PSS of the largest processes."""
+    ooms: dict[str, list[int | None]] = field(default_factory=dict)
+    """`oom` of each group, below it included, and its own."""
 
 
 class History:
@@ -66,10 +68,12 @@ class History:
                         each.level.events.get("oom_kill"),
                         each.level.failures,
                         each.level.peak,
-                        each.level.events.get("oom"),
-                        each.level.ooms,
                     ]
                     for each in groups
+                },
+                # Apart: an agent of an earlier version takes rows of six.
+                "ooms": {
+                    each.path: [each.level.events.get("oom"), each.level.ooms] for each in groups
                 },
                 "processes": [
                     [x.pid, x.started, x.uid, x.name, x.command[:100], x.cgroup, x.rss, x.pss]
@@ -124,7 +128,11 @@ def _read_line(line: dict[str, Any], boot: str, last: LastSeen | None) -> LastSe
         if line["boot"] != boot:
             return None
         return LastSeen(
-            float(line["t"]), line["kills"], dict(line["groups"]), list(line["processes"])
+            float(line["t"]),
+            line["kills"],
+            dict(line["groups"]),
+            list(line["processes"]),
+            dict(line.get("ooms", {})),
         )
     if last is None:
         return None
@@ -134,7 +142,7 @@ def _read_line(line: dict[str, Any], boot: str, last: LastSeen | None) -> LastSe
             groups[path] = [int(usage), *groups[path][1:]]
         sizes.update({int(pid): int(rss) for pid, rss in processes.items()})
     processes = [[*each[:6], sizes.get(each[0], each[6]), *each[7:]] for each in last.processes]
-    return LastSeen(float(line["t"]), last.kills, groups, processes)
+    return LastSeen(float(line["t"]), last.kills, groups, processes, last.ooms)
 
 
 def read_boot() -> str:

@@ -113,11 +113,13 @@ def _check(diff: Diff, limit: int | None) -> int:
             f"--fail-over needs a known error, and that of {diff.by} is not: use another --by"
         )
     if not diff.resolves(limit):
-        error, found = (
-            format_bytes(each) for each in (diff.total.error_bytes, diff.found_bytes(limit))
+        error, lacking, found = (
+            format_bytes(each)
+            for each in (diff.total.error_bytes, diff.missing_bytes, diff.found_bytes(limit))
         )
         sys.stderr.write(
-            f"mematlas: note: with a standard error of {error}, a growth of less than {found} may pass; "
+            f"mematlas: note: with a standard error of {error}, and up to {lacking} in large blocks without a sample, "
+            f"a growth of less than {found} may pass; "
             "record with a smaller --sample-bytes, or with --exact, or use --by resident\n"
         )
     return 1 if diff.exceeds(limit) else 0

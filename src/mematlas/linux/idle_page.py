@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BITMAP = "sys/kernel/mm/page_idle/bitmap"
 _NEAR = 512  # words of the bitmap; words closer than this share one read or write
-_MOST_FLAGS = 1 << 21  # read at a time, if each tail is in a block of its own
+_MOST_FLAGS = 1 << 21  # read at a time, in whole blocks
 
 
 def try_idle(root: str = "/") -> WorkingSetMethod:
@@ -55,10 +55,13 @@ def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
     order = np.argsort(frames[tails], kind="stable")
     tails = tails[order]
     blocks = frames[tails] // np.uint64(size)
+    distinct, first = np.unique(blocks, return_index=True)
+    bounds = [*first.tolist(), len(tails)]
     step = max(1, _MOST_FLAGS // size)
-    for start in range(0, len(tails), step):
-        some = tails[start : start + step]
-        numbers, which = np.unique(blocks[start : start + step], return_inverse=True)
+    for start in range(0, len(distinct), step):
+        numbers = distinct[start : start + step]
+        these = slice(bounds[start], bounds[min(start + step, len(distinct))])
+        some, which = tails[these], np.searchsorted(numbers, blocks[these])
         nearest = _nearest_heads(frame_flags, numbers.tolist(), size)
         place = (frames[some] % np.uint64(size)).astype(np.int64)
         head = nearest[which, place]

@@ -131,7 +131,7 @@ def modules_of(words: Words, modules: Sequence[Module]) -> NDArray[np.int64]:
 
 
 def _source(word: int, owner: int) -> int:
-    """Return where the name of a word comes from: the module, a code object, or -1 of what has neither."""
+    """Return where the name of a word comes from: the module, a code object, -1 of what has neither, or -2 of word 0."""
     if word & PYTHON:
         return word >> 32
     return owner if word else -2
@@ -144,6 +144,8 @@ def _python(words: Sequence[int], codes: Sequence[CodeObject]) -> list[tuple[Fra
         return [(Frame("[unknown Python code]", None, None, None, "python"),)] * len(words)
     code = codes[number - 1]
     offsets = [word & 0x7FFFFFFF for word in words]
-    lines = linetable.decode_all(code.linetable_format, code.linetable, code.first_line, offsets)
+    places = sorted(set(offsets))  # of a damaged word the offset need not ascend
+    lines = linetable.decode_all(code.linetable_format, code.linetable, code.first_line, places)
     by_line = {line: (Frame(code.name, code.file, line, None, "python"),) for line in set(lines)}
-    return [by_line[line] for line in lines]
+    line_at = dict(zip(places, lines, strict=True))
+    return [by_line[line_at[offset]] for offset in offsets]

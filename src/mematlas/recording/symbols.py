@@ -72,7 +72,9 @@ class Table:
         frames: tuple[Frame, ...] = ()
         # No symbol begins between a function's start and an address in it, so those before the address are in it too.
         for file_address in reversed(file_addresses):
-            if file_address - 1 - self.load_address < start:
+            if file_address <= self.load_address:
+                frames, start = self.frames(file_address), math.inf
+            elif file_address - 1 - self.load_address < start:
                 places = cache.lookup(file_address - 1 - self.load_address)
                 if len(places) == 1 and places[0].symbol not in _END_MARKS:
                     frames, start = self._named(places, cache), int(places[0].sym_addr)
@@ -83,7 +85,8 @@ class Table:
 
     def frames(self, file_address: int) -> tuple[Frame, ...]:
         """Return the frames of the call before a return address, innermost inlined frame first."""
-        for cache in self.caches:
+        # A damaged recording may say that the file lies elsewhere.
+        for cache in self.caches if file_address > self.load_address else ():
             found = cache.lookup(file_address - 1 - self.load_address)
             if found and not _past_the_end(found[-1], file_address - self.load_address):
                 return self._named(found, cache)

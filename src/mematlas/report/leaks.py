@@ -85,6 +85,8 @@ def growth_evidence(growth: RssGrowth) -> str:
     )
     if growth.processes > 1:
         text += f"; shared memory, which grew in {growth.processes} processes and counts once"
+        if growth.most_bytes:
+            text += f": {format_bytes(growth.most_bytes)} if it is not the same memory"
     return text if growth.kind != PAGE_TABLES else f"{text}; of the kernel, not in RSS"
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mematlas.tracing.target import CodeMapping
 
 _Result = TypeVar("_Result")
+_PATIENT_S = 30.0  # longer than a call that works is waited for
 
 
 class _RemoteCaller:
@@ -90,7 +92,7 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
         MematlasError: a call in the process failed; the message says whether the hooks were removed.
     """
     try:
-        result = _in_own_thread(lambda: _attach(target, library, session))
+        result = _in_own_thread(target.pid, lambda: _attach(target, library, session))
     except OSError as error:
         raise refusal(target.pid, error) from None
     if result == -errno.EBUSY:
@@ -110,14 +112,21 @@ def _network(pid: int) -> str:
     return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115  a link to no path
 
 
-def _in_own_thread(work: Callable[[], _Result]) -> _Result:
+def _in_own_thread(pid: int, work: Callable[[], _Result]) -> _Result:
     """Do work that uses ptrace in a thread that ends with it.
 
     The kernel then lets go what the thread traces: a thread of the process that did not stop in time would
-    otherwise stop later, and for as long as the recording lasts.
+    otherwise stop later, and for as long as the recording lasts. Work that takes long is told: a thread of the process
+    that cannot be stopped, as in a frozen cgroup, runs a call of ours, and would not survive the end of mematlas.
     """
     with ThreadPoolExecutor(1) as executor:
-        return executor.submit(work).result()
+        future = executor.submit(work)
+        if not wait([future], _PATIENT_S).done:
+            with suppress(OSError):
+                sys.stderr.write(
+                    f"mematlas: process {pid} does not stop; to end mematlas now may end the process, so wait\n"
+                )
+        return future.result()
 
 
 def _attach(target: Target, library: str, session: str) -> int:
@@ -168,7 +177,7 @@ def detach_tracer(pid: int) -> bool:
         if not functions:
             return False
         try:
-            return _in_own_thread(lambda: _detach(target, functions))
+            return _in_own_thread(pid, lambda: _detach(target, functions))
         except OSError as error:
             raise refusal(pid, error) from None
     except MematlasError:

@@ -163,9 +163,9 @@ before = first.report()
 rename_files(first.recording, {"<string>": "In [7]"})
 after = first.report()
 print(json.dumps([load.traced is first, problem, "<string>" in files(before),
-                  "<string>" in files(after), "In [7]" in files(after)]))
+                  "<string>" in files(after), "In [7]" in files(after), before.notes]))
 """,
     )
     assert found[0]
     assert "traced already" in found[1]
-    assert found[2:] == [True, False, True]
+    assert found[2:5] == [True, False, True], found[5]

@@ -14,10 +14,12 @@ RESERVES = """
 import mmap, sys, threading
 reserved = mmap.mmap(-1, 64 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # MAP_NORESERVE
 # An arena of a thread, which is read.
-kept = []
-thread = threading.Thread(target=lambda: kept.append(bytearray(100_000)) or sys.stdin.read(1))
+def wait():
+    kept = bytearray(100_000)
+    print("ready", flush=True)
+    sys.stdin.read(1)
+thread = threading.Thread(target=wait)
 thread.start()
-print("ready", flush=True)
 thread.join()
 """
 

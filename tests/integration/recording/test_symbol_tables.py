@@ -414,3 +414,15 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
         [sys.executable, "-c", RACE, whole, tmp_path / "m"], capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_functions_without_lines_are_looked_up_once() -> None:
+    """All addresses of a file without lines have the frames that each has by itself."""
+    path = Path("/lib/x86_64-linux-gnu/libc.so.6")
+    if not path.exists():
+        pytest.skip(f"no {path} here")
+    table = open_table(Module(str(path), "", 0, 0, 1 << 30))
+    if table.has_lines or len(table.caches) != 1:
+        pytest.skip("libc has debug information here")
+    addresses = sorted({1, 0x1000, *range(0x28000, 0x60000, 37), 1 << 40})
+    assert table.all_frames(addresses) == [*map(table.frames, addresses)]

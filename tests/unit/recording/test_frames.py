@@ -41,6 +41,18 @@ def test_unknown_words_say_what_is_unknown() -> None:
     assert found[python_word(3, 0)][0].function == "[unknown Python code]"
 
 
+def test_offsets_of_damaged_words_need_not_ascend() -> None:
+    """Bit 31 of a word is of no offset; the word has the line of the bits below."""
+    code = test_unknown_words_say_what_is_unknown.__code__
+    known = CodeObject(
+        code.co_qualname, code.co_filename, code.co_firstlineno, code.co_linetable, 2
+    )
+    words = [python_word(1, 100), python_word(1, 6), python_word(1, 6) | 1 << 31]
+    found = Resolver().resolve(words, [], [known])
+    assert found[words[1]] == found[words[2]]
+    assert len(found) == 3
+
+
 def test_a_call_at_the_end_of_a_module_is_its_own() -> None:
     """A return address may be one past the end of the calling module."""
     modules = [

@@ -34,7 +34,10 @@ def find_missed(last: LastSeen, groups: Groups, kills: Kills) -> tuple[list[Kill
         return [], processes
     if kills.log.is_readable:
         return _from_log(last, kills), processes
-    before = {path: _level(path, row, groups.version) for path, row in last.groups.items()}
+    before = {
+        path: _level(path, row, groups.version, last.ooms.get(path))
+        for path, row in last.groups.items()
+    }
     found = count_kills(before, {each.path: each.level for each in groups})[-_MOST:]
     note = f"{_NOTE}, which was after {_moment(last.time_s)}"
     return [replace(each, missed=True, notes=(*each.notes, note)) for each in found], processes
@@ -75,10 +78,12 @@ def _moment(time_s: float) -> str:
     return f"{dt.datetime.fromtimestamp(time_s, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _level(path: str, row: list[int | None], version: int) -> CgroupLevel:
+def _level(
+    path: str, row: list[int | None], version: int, counted: list[int | None] | None
+) -> CgroupLevel:
     """Return a group as far as its counters were kept. Without its `oom` no limit is said to have been reached."""
-    usage, _, limit, kills, failures, peak, *counted = row
-    oom, own = counted if len(counted) == 2 else (_UNKNOWN, _UNKNOWN)
+    usage, _, limit, kills, failures, peak = row
+    oom, own = counted or (_UNKNOWN, _UNKNOWN)
     events = {"oom_kill": kills, "oom": oom}
     return CgroupLevel(
         path=path,

@@ -197,10 +197,12 @@ class Groups:
     def read_usages(self, now: float, has_time: Callable[[], bool] = lambda: True) -> None:
         """Read the usage of groups with a limit, and take note of their growth.
 
-        Those far from their limit are read every ten seconds. What reclaim can free is read too where the limit is near, and while there is time where cached files are.
+        Those far from their limit are read every ten seconds. What reclaim can free is read too where the limit is near,
+        and while there is time where cached files are.
         """
         for group in list(self.by_path.values()):
             if group.limit is None:
+                group.near = False
                 continue
             if not group.is_watched() and now - group.growth.at < _UNWATCHED_S:
                 continue

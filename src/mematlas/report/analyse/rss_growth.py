@@ -51,7 +51,8 @@ def count_unknown(recording: RecordingData) -> int:
 def _shared_once(found: Iterable[RssGrowth], processes: Sequence[Process]) -> Iterator[RssGrowth]:
     """Yield each growth, that of one shared memory in a family of forks once: the largest stands for all.
 
-    A process that touches pages which another one filled grows as well, but the pages are the same.
+    A process that touches pages which another one filled grows as well, but the pages are the same. The kernel names
+    all anonymous shared memory alike, so what stands for all may be less than there is.
     """
     family = families(processes)
     shared: dict[tuple[int, str], list[RssGrowth]] = {}
@@ -61,7 +62,8 @@ def _shared_once(found: Iterable[RssGrowth], processes: Sequence[Process]) -> It
         else:
             yield each
     for same in shared.values():
-        yield replace(max(same, key=lambda each: each.bytes), processes=len(same))
+        largest, most = max(same, key=lambda each: each.bytes), sum(each.bytes for each in same)
+        yield replace(largest, processes=len(same), most_bytes=most)
 
 
 def _looks(recording: RecordingData) -> dict[int, list[Snapshot]]:

@@ -80,8 +80,8 @@ class Diff:
         """Return whether the total grew by more than `limit`, and by more than chance.
 
         Of equal runs, fewer than one pair in 1,000 exceeds any limit, also if large blocks are in one of them without
-        a sample. The conditions are one threshold, so a small error costs little power: where the error is small beside the limit, a growth of the limit and three
-        standard errors is found in 95 % of pairs.
+        a sample. The conditions are one threshold, so a small error costs little power: where the error is small beside
+        the limit, a growth as of resolves() is found in 95 % of pairs.
         """
         return self.total.bytes > self._threshold(limit)
 
@@ -92,7 +92,7 @@ class Diff:
         return round(self._threshold(limit) + below)
 
     def resolves(self, limit: int) -> bool:
-        """Return whether a growth of `limit` and three standard errors is found in 95 % of pairs.
+        """Return whether a growth of `limit`, three standard errors and half of `missing_bytes` is found in 95 % of pairs.
 
         With an error above 0.57 of the limit no test can do that and fail one in 1,000 equal pairs: a normal
         difference of mean `limit` + 3 errors exceeds 3.1 errors, which 1 in 1,000 of mean 0 does, in 95 % only if
@@ -100,7 +100,7 @@ class Diff:
         Neither is it found if a single block of that size can be in a run without a sample.
         """
         error = self.total.error_bytes or 0
-        return self.found_bytes(limit) <= limit + 3 * error + 1
+        return self.found_bytes(limit) <= limit + 3 * error + _LACKING * self.missing_bytes + 1
 
     def _threshold(self, limit: int) -> float:
         error = self.total.error_bytes or 0

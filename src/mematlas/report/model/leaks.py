@@ -74,6 +74,7 @@ class RssGrowth:
     time_s: float
     end_bytes: int  # of the whole part
     processes: int = 1  # of one family of forks, in which shared memory of this name grew
+    most_bytes: int | None = None  # if each of them has memory of its own; None: `bytes`
 
     @property
     def bytes_per_s(self) -> float:
@@ -180,7 +181,10 @@ class Leaks:
         """
         unclear = self.sum_of(LeakVerdict.UNCLEAR)
         found = self.likely_bytes + unclear.live_bytes
-        found += self.grown_bytes + round(_ERRORS * self.grown_error_bytes)
+        grown = sum(
+            each.bytes if each.most_bytes is None else each.most_bytes for each in self.growth
+        )
+        found += grown + round(_ERRORS * self.grown_error_bytes)
         if not self.resolution_bytes:
             return found
         error = math.hypot(self.likely_error_bytes, unclear.error_bytes)
