@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -85,7 +86,7 @@ static bool is_seized(int pid, int tid)
 	char tracer[32];
 
 	status_read(pid, tid, "TracerPid:", tracer, sizeof tracer);
-	return strtol(tracer, NULL, 10) == gettid();
+	return strtol(tracer, NULL, 10) == (pid_t)syscall(SYS_gettid);
 }
 
 static int seize(int pid, int tid)
