@@ -185,11 +185,7 @@ def merge_small(store: Storage, state: LakeState) -> LakeState:
         for each in state.files.values():
             if each.bytes < FULL and each.rows < FULL_ROWS:
                 groups[each.table, each.day, each.service, each.tier].append(each)
-        full = [
-            fit
-            for files in groups.values()
-            if len(fit := fitting(files)) >= MERGED or 1 < len(fit) < len(files)
-        ]
+        full = [files for files in map(fitting, groups.values()) if len(files) >= MERGED]
         if not full:
             return state
         for files in full:

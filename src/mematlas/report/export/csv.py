@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import string
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mematlas.report.export.source import ExportSource
 
 _BATCH = 1000
-_BLANK = string.whitespace + "\u00a0\u200b\ufeff"  # that spreadsheets may take away
+_BLANK = re.compile("[\\s\u200b\ufeff]*")  # that spreadsheets may take away
 _FORMULA = ("=", "+", "-", "@")
 _LOOKED_AT = 256  # characters, of which the first ones may be blank
 
@@ -49,5 +49,5 @@ def _cell(value: object) -> object:
 def _text(value: str) -> str:
     """Return a cell that no spreadsheet evaluates: an apostrophe goes before what starts a formula."""
     # NFKC makes "=" of its full-width form, which spreadsheets take for it.
-    start = unicodedata.normalize("NFKC", value.lstrip(_BLANK)[:_LOOKED_AT])
+    start = unicodedata.normalize("NFKC", _BLANK.sub("", value, count=1)[:_LOOKED_AT])
     return f"'{value}" if start.startswith(_FORMULA) else value
