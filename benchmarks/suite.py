@@ -188,7 +188,8 @@ def version(package: str) -> str:
 
 def page(facts: dict[str, str], ran: list[Ran], command: str, *, quick: bool) -> str:
     """Render the page of results."""
-    lines = ["# Performance", ""]
+    # Written by whoever runs the suite, so in no table of contents.
+    lines = ["---", "orphan: true", "---", "", "# Performance", ""]
     lines += [f"Written by `{command}`. Every figure is of one machine and one day:", ""]
     lines += ["| | |", "|---|---|", *(f"| {name} | {cell(text)} |" for name, text in facts.items())]
     lines += ["", *paragraphs(quick=quick)]
