@@ -350,7 +350,8 @@ double process_read_status_file(struct process *process);
 bool look_is_worth(const struct process *process);
 /* Growth that no account may lack. */
 bool look_is_needed(const struct process *process);
-void look_put_off(struct process *process);
+/* Tells a process from which RSS on it is to ask. */
+void look_tell(const struct mematlas_collector *collector, struct process *process, double now);
 /* Is the sum of all processes? */
 bool looks_are_worth(const struct mematlas_collector *collector);
 bool looks_are_needed(const struct mematlas_collector *collector);

@@ -8,8 +8,7 @@
 #include "collector.h"
 
 #define GROWTH 33 /* a look per 3 % of growth: their number grows by the logarithm of RSS */
-#define MOST_GROWTH                                                                                \
-	20 /* growth by 5 % is looked at when a process asks, whatever looks have cost */
+#define MOST_GROWTH 20 /* a process that asks at 5 % has a look, whatever looks have cost */
 #define LEAST_GROWTH (128u << 10)
 #define LEAST_SUM (16u << 20) /* smaller groups, as of a shell, have the looks of each process */
 #define STALE 64 /* part of the sum by which one process may have changed since its snapshot */
@@ -72,8 +71,7 @@ static uint64_t ask_above(const struct mematlas_collector *collector, const stru
 	return process->rss + left < own ? process->rss + left : own;
 }
 
-static void tell_when_to_ask(const struct mematlas_collector *collector, struct process *process,
-			     double now)
+void look_tell(const struct mematlas_collector *collector, struct process *process, double now)
 {
 	uint64_t *told = &process->shared->look_above, wanted = ask_above(collector, process, now);
 
@@ -122,7 +120,7 @@ void looks_of_all(struct mematlas_collector *collector, double now)
 		return;
 	for (uint32_t i = 0; i < collector->count; i++)
 		if (is_running(collector->processes[i]))
-			tell_when_to_ask(collector, collector->processes[i], now);
+			look_tell(collector, collector->processes[i], now);
 	if (!looks_are_worth(collector))
 		return;
 	/* A sum that the snapshots have already is looked at, and nobody asks for it again. */
@@ -153,15 +151,6 @@ void look_refuse(struct process *process)
 	__atomic_store_n(&process->shared->look_above, UINT64_MAX, __ATOMIC_RELAXED);
 	if (look_asked(process) != process->answered)
 		look_answer(process, look_asked(process));
-}
-
-/* A process asks no more about growth that is not looked at now. */
-void look_put_off(struct process *process)
-{
-	uint64_t *told = &process->shared->look_above, wanted = far_above(process->looked_rss);
-
-	if (look_is_worth(process) && __atomic_load_n(told, __ATOMIC_RELAXED) < wanted)
-		__atomic_store_n(told, wanted, __ATOMIC_RELAXED);
 }
 
 static void raise_looked(struct process *process, uint64_t rss)

@@ -152,7 +152,8 @@ static bool is_wanted(const struct mematlas_collector *collector, struct process
 	if (looks_are_worth(collector) &&
 	    (now >= collector->next_sum_look || looks_are_needed(collector)))
 		return true;
-	look_put_off(process);
+	if (look_is_worth(process)) /* it asks no more about growth that is not looked at now */
+		look_tell(collector, process, now);
 	look_answer(process, asked);
 	return false;
 }
