@@ -37,12 +37,10 @@ static int add_slab(struct jemalloc *jemalloc, const struct jemalloc_extent *ext
 }
 
 /* A class behind the last one marks extents that the page allocator keeps. */
-static int add_extent(struct jemalloc *jemalloc, const struct jemalloc_extent *told)
+static int add_extent(struct jemalloc *jemalloc, const struct jemalloc_extent *extent)
 {
-	struct jemalloc_extent bounded = *told, *extent = &bounded;
 	uint64_t size;
 
-	bounded.size = heap_within(&jemalloc->heap->image, told->start, told->size);
 	if (!extent->active || extent->size_class >= jemalloc->class_count) {
 		jemalloc->sum->unused +=
 			heap_resident(&jemalloc->heap->image, extent->start, extent->size);
@@ -68,8 +66,7 @@ static int visit_span(struct jemalloc *jemalloc, const struct jemalloc_extent *e
 
 	if (!heap_range(&jemalloc->heap->image, extent->start))
 		return 0;
-	uint64_t size = heap_within(&jemalloc->heap->image, extent->start, extent->size);
-	error = heap_note_span(&jemalloc->spans, extent->start, extent->start + size);
+	error = heap_note_span(&jemalloc->spans, extent->start, extent->start + extent->size);
 	return error ? error : jemalloc_add_base(jemalloc, extent->edata);
 }
 

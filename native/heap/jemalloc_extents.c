@@ -86,6 +86,7 @@ static int each_of_leaf(struct jemalloc *jemalloc, uint64_t leaf, uint64_t descr
 				     MEMATLAS_HEAP_JEMALLOC);
 			continue;
 		}
+		extent.size = heap_within(&jemalloc->heap->image, extent.start, extent.size);
 		*end = extent.start + extent.size;
 		error = visit(jemalloc, &extent);
 	}

@@ -44,8 +44,7 @@ static int each_of_leaf(struct tcmalloc *tcmalloc, uint64_t leaf, uint64_t descr
 		/* The map keeps entries of pages that were merged into other spans. */
 		if (!read_span(tcmalloc, address, &span) || span.start != page)
 			continue;
-		if (heap_range(&tcmalloc->heap->image, span.start))
-			span.size = heap_within(&tcmalloc->heap->image, span.start, span.size);
+		span.size = heap_within(&tcmalloc->heap->image, span.start, span.size);
 		*end = span.start + span.size;
 		error = visit(tcmalloc, &span);
 	}
