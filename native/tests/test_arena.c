@@ -300,17 +300,22 @@ static void test_fork(void)
 	pthread_barrier_destroy(&barrier);
 }
 
+static void alloc_touched(void **blocks, unsigned count, uint64_t size)
+{
+	for (unsigned i = 0; i < count; i++) {
+		blocks[i] = mematlas_arena_alloc(arena, size, 0);
+		CHECK(blocks[i]);
+		memset(blocks[i], 1, size);
+	}
+}
+
 /* Runs of pages are released one by one, before they merge. */
 static void test_trim(void)
 {
 	static void *blocks[1000];
 
 	make();
-	for (unsigned i = 0; i < 1000; i++) {
-		blocks[i] = mematlas_arena_alloc(arena, 200000, 0);
-		CHECK(blocks[i]);
-		memset(blocks[i], 1, 200000);
-	}
+	alloc_touched(blocks, 1000, 200000);
 	for (unsigned parity = 0; parity < 2; parity++) {
 		for (unsigned i = parity; i < 1000; i += 2)
 			CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
@@ -328,11 +333,7 @@ static void test_trim_slots(void)
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
 	make();
-	for (unsigned i = 0; i < 1000; i++) {
-		blocks[i] = mematlas_arena_alloc(arena, 65536, 0);
-		CHECK(blocks[i]);
-		memset(blocks[i], 1, 65536);
-	}
+	alloc_touched(blocks, 1000, 65536);
 	for (unsigned i = 0; i < 1000; i++)
 		if (i % 4)
 			CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
@@ -348,16 +349,12 @@ static void test_trim_slots(void)
 /* More free memory than the arena retains: what blocks return to released runs is counted once. */
 static void test_retained(void)
 {
-	static char *blocks[1280];
+	static void *blocks[1280];
 	const uint64_t touched = 1280ull * 204800;
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
 	make();
-	for (unsigned i = 0; i < 1280; i++) {
-		blocks[i] = mematlas_arena_alloc(arena, 204800, 0);
-		CHECK(blocks[i]);
-		memset(blocks[i], 1, 204800);
-	}
+	alloc_touched(blocks, 1280, 204800);
 	for (unsigned i = 0; i < 1280; i++)
 		CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
 	struct mematlas_arena_stats now = stats();

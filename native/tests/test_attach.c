@@ -20,10 +20,10 @@
 #include "child_state.h"
 #include "mematlas.h"
 #include "random.h"
+#include "stopped_child.h"
 #include "syscall_insn.h"
 
 #define PAGE 4096ul
-#define TIMEOUT_S 20.0
 /* The system call of pause(). */
 #if defined(SYS_pause)
 #define PAUSE SYS_pause
@@ -177,12 +177,6 @@ static int start(void (*body)(void))
 	return pid;
 }
 
-static void end(int pid)
-{
-	CHECK(kill(pid, SIGKILL) == 0);
-	CHECK(waitpid(pid, NULL, 0) == pid);
-}
-
 static struct mematlas_place look(struct mematlas_remote *remote, int pid)
 {
 	struct mematlas_target *target;
@@ -192,17 +186,6 @@ static struct mematlas_place look(struct mematlas_remote *remote, int pid)
 	CHECK(mematlas_remote_find_place(remote, target, &place) == 0);
 	mematlas_target_destroy(target);
 	return place;
-}
-
-static struct mematlas_remote *stop(int pid)
-{
-	struct mematlas_remote *remote;
-	int error = mematlas_remote_attach(pid, pid, TIMEOUT_S, &remote);
-
-	if (error == -EPERM)
-		SKIP("ptrace is refused");
-	CHECK(error == 0);
-	return remote;
 }
 
 /* A child that has died refuses as well. */

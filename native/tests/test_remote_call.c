@@ -13,9 +13,9 @@
 #include "check.h"
 #include "child_state.h"
 #include "mematlas.h"
+#include "stopped_child.h"
 #include "syscall_insn.h"
 
-#define TIMEOUT_S 20.0
 #define DONE 7
 
 static int start(void)
@@ -29,23 +29,6 @@ static int start(void)
 			pause();
 	}
 	return pid;
-}
-
-static void end(int pid)
-{
-	CHECK(kill(pid, SIGKILL) == 0);
-	CHECK(waitpid(pid, NULL, 0) == pid);
-}
-
-static struct mematlas_remote *stop(int pid)
-{
-	struct mematlas_remote *remote;
-	int error = mematlas_remote_attach(pid, pid, TIMEOUT_S, &remote);
-
-	if (error == -EPERM)
-		SKIP("ptrace is refused");
-	CHECK(error == 0);
-	return remote;
 }
 
 /* The parent is in state D until the child ends, by input or time: only SIGKILL interrupts its wait. */

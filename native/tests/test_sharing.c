@@ -2,31 +2,14 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "../collector/sharing.h"
 #include "producer.h"
+#include "refuse_call.h"
 
 #define BYTES ((size_t)8 << 20)
-
-static void forbid_ioctl(void)
-{
-	struct sock_filter rules[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOTTY),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = {.len = 4, .filter = rules};
-
-	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
 
 /* Zero pages, and one page that a forked child has, too. */
 static int share_a_page(void)
@@ -74,7 +57,7 @@ static void test_zero_pages_are_not_shared(void)
 	struct runs runs;
 
 	CHECK(proc >= 0);
-	forbid_ioctl();
+	refuse_call(SYS_ioctl, ENOTTY);
 	CHECK(vmas_read(proc, &vmas) == 0);
 	CHECK(runs_read(collector, proc, &vmas, &runs) == 0);
 	CHECK(sharing_read(proc, &sharing) == 0);

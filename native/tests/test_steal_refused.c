@@ -3,15 +3,12 @@
  * with their owner. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "check.h"
 #include "mematlas.h"
+#include "refuse_call.h"
 
 #define COUNT 4096u
 
@@ -29,20 +26,6 @@ static int free_one(void *block)
 	return pool ? mematlas_pool_free(pool, block) : mematlas_arena_free(arena, block);
 }
 
-static void refuse_membarrier(void)
-{
-	struct sock_filter rules[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = {.len = 4, .filter = rules};
-
-	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
-}
-
 /* Frees the blocks of the main thread into its queue. The filter is that of this thread alone, and
  * so is what the thread can steal: the main thread may not run, since it waits. */
 static void *free_and_steal(void *argument)
@@ -52,7 +35,7 @@ static void *free_and_steal(void *argument)
 	(void)argument;
 	for (; blocks[count]; count++)
 		CHECK(free_one(blocks[count]) == 0);
-	refuse_membarrier();
+	refuse_call(SYS_membarrier, EPERM);
 	CHECK(!alloc_one());
 	return NULL;
 }
