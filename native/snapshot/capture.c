@@ -254,8 +254,8 @@ int mematlas_image_capture(int pid, int way, double timeout_s, double limit_s, d
 	*ret = NULL;
 	*estimate_s = 0;
 #ifndef __x86_64__
-	if (way !=
-	    MEMATLAS_IMAGE_NO_STOP) /* registers cannot be read: the process is not stopped for nothing */
+	/* Registers cannot be read: the process is not stopped for nothing. */
+	if (way != MEMATLAS_IMAGE_NO_STOP)
 		return -ENOSYS;
 #endif
 	int error = open_image(pid, &image);

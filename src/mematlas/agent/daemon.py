@@ -136,9 +136,8 @@ class Agent:
         since, self._ticked = self._ticked, now
         for kill in self.kills.look(self.groups, now):
             self._report(kill, now, since)
-        if self._is_due(
-            "find", _FIND_S, now
-        ):  # also without time: an OOM kill may be in a new group
+        # Also without time: an OOM kill may be in a new group.
+        if self._is_due("find", _FIND_S, now):
             self.groups.find(now)
         self.groups.read_usages(now, self.pace.has_time)
         self._watch_near(now)

@@ -72,10 +72,9 @@ class Table:
         frames: tuple[Frame, ...] = ()
         # No symbol begins between a function's start and an address in it, so those before the address are in it too.
         for file_address in reversed(file_addresses):
-            if file_address <= self.load_address:
-                frames, start = self.frames(file_address), math.inf
-            elif file_address - 1 - self.load_address < start:
-                places = cache.lookup(file_address - 1 - self.load_address)
+            relative = file_address - 1 - self.load_address
+            if relative < start:
+                places = cache.lookup(relative) if relative >= 0 else []
                 if len(places) == 1 and places[0].symbol not in _END_MARKS:
                     frames, start = self._named(places, cache), int(places[0].sym_addr)
                 else:

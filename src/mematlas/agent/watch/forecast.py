@@ -134,7 +134,6 @@ class Growth:
 
     def __init__(self) -> None:
         """Begin without a reading."""
-        self.at = -math.inf  # of the last reading
         self._short, self._long = Line(_SHORT_SPAN_S), Line(math.inf)
         self._expected: deque[tuple[float, float]] = deque()  # (when, bytes)
         self._missed: deque[float] = deque(maxlen=_CHECKED)  # came minus forecast
@@ -142,7 +141,6 @@ class Growth:
 
     def add(self, now: float, used: int) -> None:
         """Add a reading."""
-        self.at = now
         self._short.add(now, used)
         before = self._long.samples
         is_minute = not before or now - before[-1][0] >= _LONG_S
@@ -168,6 +166,11 @@ class Growth:
         if (trend := self.trend()) is not None:
             rise = trend.slope * _AHEAD_S if trend.rises else 0.0
             self._expected.append((now + _AHEAD_S, used + rise))
+
+    @property
+    def at(self) -> float:
+        """The time of the last reading; before the first one, long ago."""
+        return self._short.samples[-1][0] if self._short.samples else -math.inf
 
     def recent(self) -> list[tuple[float, float]]:
         """Return the readings of the last minute or two, oldest first."""

@@ -78,20 +78,12 @@ def _migrate(state: ProcessState, near: frozenset[int], far: dict[int, int]) -> 
         if node in far
     )
     command = f"mematlas migrate {state.info.pid} --only {','.join(map(str, sorted(far)))} --to {min(near)}"
-    going = "now; the program goes on meanwhile"
-    if 2 * own >= sum(far.values()):
-        return Fix(
-            "numa.migrate",
-            FixKind.SHELL,
-            command,
-            f"moves what only this process maps, {format_bytes(own)} or more, {going}",
-        )
-    return Fix(
-        "numa.migrate",
-        FixKind.SHELL,
-        f"{command} --shared",
-        f"other processes map most of it, and their pages move, too: as root, {going}",
-    )
+    note = f"moves what only this process maps, {format_bytes(own)} or more"
+    if 2 * own < sum(far.values()):
+        command += " --shared"
+        note = "other processes map most of it, and their pages move, too: as root"
+    note += ", now; the program goes on meanwhile"
+    return Fix("numa.migrate", FixKind.SHELL, command, note)
 
 
 def _write_execute(state: ProcessState) -> Answer:

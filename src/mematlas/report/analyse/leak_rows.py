@@ -158,9 +158,8 @@ def _repeats(rows: GroupRows) -> NDArray[np.bool_]:
     inside an import, and leaks there, does so by the same stacks.
     """
     live, variance = rows.columns["live_bytes"], rows.columns["live_variance"]
-    with np.errstate(
-        over="ignore"
-    ):  # a damaged recording may say that a variance is next to nothing
+    # A damaged recording may say that a variance is next to nothing.
+    with np.errstate(over="ignore"):
         sampled = live**2 / np.where(variance > 0, variance, 1.0)  # samples, at most
     blocks = np.where(variance > 0, sampled, rows.columns["live_count"])
     found: NDArray[np.bool_] = blocks >= _REPEATED * rows.stacks_in

@@ -97,7 +97,6 @@ def variance_of(recording: RecordingData, table: StackTable, by: str) -> Floats:
             found[rows] = sums.gather(totals.rows, keys, (name,))[name]
     elif by != "live":
         share = np.divide(table.metric(by), live, out=np.ones(len(table)), where=live > 0)
-        found *= (
-            share**2
-        )  # what was touched first is not live, and its error is of its resident bytes
+        # What was touched first is not live, and its error is of its resident bytes.
+        found *= share**2
     return found
