@@ -348,13 +348,8 @@ double process_read_status_file(struct process *process);
 /* look.c: when residency is read. */
 /* Is RSS so far above that of all snapshots that another one is worth its cost? */
 bool look_is_worth(const struct process *process);
-/* Growth that no account may lack. */
-bool look_is_needed(const struct process *process);
-/* Tells a process from which RSS on it is to ask. */
-void look_tell(const struct mematlas_collector *collector, struct process *process, double now);
 /* Is the sum of all processes? */
 bool looks_are_worth(const struct mematlas_collector *collector);
-bool looks_are_needed(const struct mematlas_collector *collector);
 /* After all processes were observed: makes a snapshot due where the sum of their RSS is at a new peak. */
 void looks_of_all(struct mematlas_collector *collector, double now);
 /* Returns the number of the look that the process waits for; `answered` if it waits for none. */

@@ -8,7 +8,6 @@
 #include "collector.h"
 
 #define GROWTH 33 /* a look per 3 % of growth: their number grows by the logarithm of RSS */
-#define MOST_GROWTH 20 /* a process that asks at 5 % has a look, whatever looks have cost */
 #define LEAST_GROWTH (128u << 10)
 #define LEAST_SUM (16u << 20) /* smaller groups, as of a shell, have the looks of each process */
 #define STALE 64 /* part of the sum by which one process may have changed since its snapshot */
@@ -17,11 +16,6 @@
 static uint64_t above(uint64_t looked)
 {
 	return looked + looked / GROWTH + LEAST_GROWTH;
-}
-
-static uint64_t far_above(uint64_t looked)
-{
-	return looked + looked / MOST_GROWTH + LEAST_GROWTH;
 }
 
 static bool has_company(const struct mematlas_collector *collector)
@@ -34,20 +28,10 @@ bool look_is_worth(const struct process *process)
 	return process->rss > above(process->looked_rss);
 }
 
-bool look_is_needed(const struct process *process)
-{
-	return process->rss > far_above(process->looked_rss);
-}
-
 bool looks_are_worth(const struct mematlas_collector *collector)
 {
 	return has_company(collector) && collector->sum_rss >= LEAST_SUM &&
 	       collector->sum_rss > above(collector->looked_sum);
-}
-
-bool looks_are_needed(const struct mematlas_collector *collector)
-{
-	return collector->sum_rss > far_above(collector->looked_sum);
 }
 
 static bool is_running(const struct process *process)
@@ -56,14 +40,10 @@ static bool is_running(const struct process *process)
 	       !process->emitted_exiting;
 }
 
-/* Beyond which RSS of this process either its own or the sum is at a new peak that would be looked at now. */
-static uint64_t ask_above(const struct mematlas_collector *collector, const struct process *process,
-			  double now)
+/* Beyond which RSS of this process either its own or the sum is at a new peak. */
+static uint64_t ask_above(const struct mematlas_collector *collector, const struct process *process)
 {
-	uint64_t own = now < process->next_peak ? far_above(process->looked_rss)
-						: above(process->looked_rss);
-	uint64_t least = now < collector->next_sum_look ? far_above(collector->looked_sum)
-							: above(collector->looked_sum);
+	uint64_t own = above(process->looked_rss), least = above(collector->looked_sum);
 
 	if (!has_company(collector) || !collector->looked_sum)
 		return own;
@@ -71,9 +51,9 @@ static uint64_t ask_above(const struct mematlas_collector *collector, const stru
 	return process->rss + left < own ? process->rss + left : own;
 }
 
-void look_tell(const struct mematlas_collector *collector, struct process *process, double now)
+static void tell_when_to_ask(const struct mematlas_collector *collector, struct process *process)
 {
-	uint64_t *told = &process->shared->look_above, wanted = ask_above(collector, process, now);
+	uint64_t *told = &process->shared->look_above, wanted = ask_above(collector, process);
 
 	if (process->looked_rss && process->looked_rss != NO_LOOK &&
 	    __atomic_load_n(told, __ATOMIC_RELAXED) != wanted)
@@ -120,7 +100,7 @@ void looks_of_all(struct mematlas_collector *collector, double now)
 		return;
 	for (uint32_t i = 0; i < collector->count; i++)
 		if (is_running(collector->processes[i]))
-			look_tell(collector, collector->processes[i], now);
+			tell_when_to_ask(collector, collector->processes[i]);
 	if (!looks_are_worth(collector))
 		return;
 	/* A sum that the snapshots have already is looked at, and nobody asks for it again. */

@@ -139,21 +139,15 @@ static void check_stop(struct mematlas_collector *collector, struct process *pro
 			event_push(collector, MEMATLAS_EVENT_STOPPED, process->index);
 }
 
-/* A process that waits goes on at once, unless its RSS is worth a look, which has a budget up to 5 % of growth. */
-static bool is_wanted(const struct mematlas_collector *collector, struct process *process,
-		      double now)
+/* A process that waits goes on at once, unless its RSS is worth a look. */
+static bool is_wanted(const struct mematlas_collector *collector, struct process *process)
 {
 	uint32_t asked = look_asked(process);
 
 	if (asked == process->answered)
 		return false;
-	if (look_is_worth(process) && (now >= process->next_peak || look_is_needed(process)))
+	if (look_is_worth(process) || looks_are_worth(collector))
 		return true;
-	if (looks_are_worth(collector) &&
-	    (now >= collector->next_sum_look || looks_are_needed(collector)))
-		return true;
-	if (look_is_worth(process)) /* it asks no more about growth that is not looked at now */
-		look_tell(collector, process, now);
 	look_answer(process, asked);
 	return false;
 }
@@ -161,7 +155,7 @@ static bool is_wanted(const struct mematlas_collector *collector, struct process
 static int due_event(const struct mematlas_collector *collector, struct process *process,
 		     double now, double interval)
 {
-	if (is_wanted(collector, process, now))
+	if (is_wanted(collector, process))
 		return MEMATLAS_EVENT_PEAK;
 	if (now >= process->next_peak && look_is_worth(process))
 		return MEMATLAS_EVENT_PEAK;

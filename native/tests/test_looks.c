@@ -97,28 +97,6 @@ static void test_growth_is_looked_at_when_asked(void)
 	session_end(collector);
 }
 
-/* Looks have used up their share of the time. Beyond 5 % one is taken all the same. */
-static void test_small_growth_has_a_budget(void)
-{
-	struct mematlas_collector *collector = session_start(0);
-	struct producer p = produce(collector, getpid(), 1);
-	char *memory = fill();
-
-	announce(&p);
-	skip_events(collector);
-	struct process *process = collector->processes[0];
-	process->next_peak = 1e300;
-	process->looked_rss = process->rss / 104 * 100;
-	p.process->looks_asked = 7;
-	CHECK(next_event(collector, 0) == MEMATLAS_EVENT_NONE);
-	CHECK(answered(&p) == 7 && look_above(&p) > process->looked_rss / 100 * 105);
-	process->looked_rss = process->rss / 110 * 100;
-	p.process->looks_asked = 8;
-	CHECK(next_event(collector, 0) == MEMATLAS_EVENT_PEAK && answered(&p) == 7);
-	munmap(memory, LARGE);
-	session_end(collector);
-}
-
 static void test_without_growth_nobody_waits(void)
 {
 	struct mematlas_collector *collector = session_start(0);
@@ -324,7 +302,6 @@ static void test_a_false_difference_ends(void)
 int main(void)
 {
 	test_growth_is_looked_at_when_asked();
-	test_small_growth_has_a_budget();
 	test_without_growth_nobody_waits();
 	test_the_highest_rss_outlives_its_memory();
 	test_a_look_ends_the_wish_for_one();
